@@ -1,0 +1,211 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/graven-audit/graven/internal/jcs"
+)
+
+// Limits of an event. Sizes are in bytes.
+const (
+	MaxEntry        = 60 << 10  // the canonical entry
+	MaxDetails      = 256 << 10 // details in canonical form
+	MaxDetailsDepth = 10        // nesting of objects and arrays, details itself included
+	MaxString       = 512       // every string that can be searched for
+	MaxMessage      = 16 << 10  // error.message
+	MaxOriginal     = 64 << 10  // original in canonical form
+	MaxFuture       = time.Hour // how far a timestamp may lie ahead of the server's clock
+
+	maxRetentionDays = 36500
+	maxExact         = 1<<53 - 1
+)
+
+// Validate holds a complete event against the limits and returns every breach
+// as an [Invalid], or nil. It brings Details into canonical form.
+func (e *Event) Validate(now time.Time) error {
+	var v validator
+	v.required("eventType", e.EventType)
+	v.word("eventType", e.EventType)
+	v.required("actor.type", e.Actor.Type)
+	v.required("actor.name", e.Actor.Name)
+	v.required("resource.kind", e.Resource.Kind)
+	v.time(e.Timestamp, now)
+	v.term("actor.type", e.Actor.Type, actorTypes, "system, controller, service, user")
+	v.term("outcome", e.Outcome, outcomes, "success, failure, pending, unknown")
+	v.term("severity", e.Severity, severities, "critical, high, medium, low, info")
+	v.label(e.Name)
+	v.text("actor.name", e.Actor.Name, MaxString)
+	v.text("actor.serviceAccount", e.Actor.ServiceAccount, MaxString)
+	v.text("actor.controller", e.Actor.Controller, MaxString)
+	v.text("resource.apiVersion", e.Resource.APIVersion, MaxString)
+	v.text("resource.kind", e.Resource.Kind, MaxString)
+	v.text("resource.namespace", e.Resource.Namespace, MaxString)
+	v.text("resource.name", e.Resource.Name, MaxString)
+	v.text("resource.uid", e.Resource.UID, MaxString)
+	v.text("category", e.Category, MaxString)
+	v.text("action", e.Action, MaxString)
+	v.text("correlationID", e.CorrelationID, MaxString)
+	v.text("cluster", e.Cluster, MaxString)
+	v.text("fact", e.Fact, MaxString)
+	v.text("source.name", e.Source.Name, MaxString)
+	v.text("error.code", e.Error.Code, MaxString)
+	v.text("error.message", e.Error.Message, MaxMessage)
+	v.number("durationMs", e.DurationMs, 0, maxExact)
+	v.number("source.seq", e.Source.Seq, 0, maxExact)
+	v.number("retentionDays", int64(e.RetentionDays), 1, maxRetentionDays)
+	v.original(e.Original)
+	v.details(e)
+	if len(v.found) == 0 {
+		return nil
+	}
+	return v.found
+}
+
+// CheckReserved returns an error that wraps [ErrReserved] if e is of a type,
+// or bears a member, that only the ledger itself may record.
+func (e *Event) CheckReserved() error {
+	if t, ok := Lookup(e.EventType); ok && t.Reserved {
+		return &reserved{FieldError{Field: "eventType", Reason: t.Type + " is " + ErrReserved.Error()}}
+	}
+	if len(e.Ledger) > 0 {
+		return &reserved{FieldError{Field: "ledger", Reason: ErrReserved.Error()}}
+	}
+	return nil
+}
+
+type validator struct {
+	found Invalid
+}
+
+func (v *validator) fail(field, reason string, args ...any) {
+	v.found = append(v.found, &FieldError{Field: field, Reason: fmt.Sprintf(reason, args...)})
+}
+
+func (v *validator) required(field, s string) {
+	if s == "" {
+		v.fail(field, "required")
+	}
+}
+
+func (v *validator) text(field, s string, limit int) {
+	switch {
+	case len(s) > limit:
+		v.fail(field, "%d bytes, the limit is %d", len(s), limit)
+	case !utf8.ValidString(s):
+		v.fail(field, "not valid UTF-8")
+	case strings.IndexByte(s, 0) >= 0:
+		v.fail(field, "NUL in a string")
+	}
+}
+
+// word holds event types to characters that need no quoting anywhere.
+func (v *validator) word(field, s string) {
+	if len(s) > MaxString {
+		v.fail(field, "%d bytes, the limit is %d", len(s), MaxString)
+		return
+	}
+	for i := range len(s) {
+		c := s[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/:", c) >= 0 {
+			continue
+		}
+		v.fail(field, "may hold letters, digits and . _ - / : only")
+		return
+	}
+}
+
+// label holds names to what Kubernetes accepts as an object's name.
+func (v *validator) label(s string) {
+	if len(s) > 253 {
+		v.fail("name", "%d bytes, the limit is 253", len(s))
+		return
+	}
+	for i := range len(s) {
+		c := s[i]
+		edge := i == 0 || i == len(s)-1
+		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || !edge && (c == '-' || c == '.') {
+			continue
+		}
+		v.fail("name", "may hold lower-case letters, digits, - and . only, and begin and end with a letter or digit")
+		return
+	}
+}
+
+func (v *validator) term(field, s string, terms map[string]string, list string) {
+	if s != "" && terms[s] != s {
+		v.fail(field, "%.64q is none of %s", s, list)
+	}
+}
+
+func (v *validator) number(field string, n, low, high int64) {
+	if n < low || n > high {
+		v.fail(field, "%d is not within %d and %d", n, low, high)
+	}
+}
+
+func (v *validator) time(t, now time.Time) {
+	switch {
+	case t.IsZero():
+		v.fail("timestamp", "required")
+	case t.Before(time.Unix(0, 0)):
+		v.fail("timestamp", "%s lies before 1970", FormatTime(t))
+	case t.After(now.Add(MaxFuture)):
+		v.fail("timestamp", "%s lies more than %.0f minutes ahead of the server's clock", FormatTime(t), MaxFuture.Minutes())
+	}
+}
+
+func (v *validator) original(m map[string]string) {
+	if len(m) == 0 {
+		return
+	}
+	for name, s := range m {
+		v.text("original", name, MaxString)
+		v.text("original."+name, s, MaxOriginal)
+	}
+	if n := len(appendStrings(nil, m)); n > MaxOriginal {
+		v.fail("original", "%d bytes, the limit is %d", n, MaxOriginal)
+	}
+}
+
+func (v *validator) details(e *Event) {
+	if !e.detailsCanonical() {
+		if err := e.SetDetails(e.Details); err != nil {
+			var f *FieldError
+			if !errors.As(err, &f) {
+				f = &FieldError{Field: "details", Reason: err.Error()}
+			}
+			v.found = append(v.found, f)
+			return
+		}
+	}
+	t, ok := Lookup(e.EventType)
+	if !ok || len(t.Required) == 0 {
+		return
+	}
+	have := map[string]bool{}
+	s := jcs.NewScanner(e.details())
+	err := s.Object(func(name []byte) error {
+		have[string(name)] = true
+		_, err := s.Skip()
+		return err
+	})
+	if err != nil {
+		panic("internal error: canonical details do not parse: " + err.Error())
+	}
+	for _, name := range t.Required {
+		if !have[name] {
+			v.fail("details."+name, "required for %s", t.Type)
+		}
+	}
+}
+
+// detailsCanonical reports whether Details is the very memory that this
+// package made canonical.
+func (e *Event) detailsCanonical() bool {
+	return len(e.Details) == 0 ||
+		len(e.canonical) == len(e.Details) && &e.canonical[0] == &e.Details[0]
+}

@@ -1,0 +1,78 @@
+package trail
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/graven-audit/graven/event"
+)
+
+// A Record is an entry with what a store keeps beside it.
+type Record struct {
+	Index int64
+	// Chain is the chain's value after this entry.
+	Chain Hash
+	Entry []byte
+	// Salt and Erasable are the salt and the erasable content
+	// ([event.Event.AppendErasable]) behind the entry's digests. Erasable is
+	// nil once the content was erased; the salt is zero then.
+	Salt     event.Salt
+	Erasable []byte
+}
+
+// Event returns the event that the record holds. The record keeps its
+// memory. Whether the erasable content matches the entry is not checked.
+func (r *Record) Event() (*event.Event, error) {
+	e, _, err := event.ParseEntry(r.Entry)
+	if err != nil {
+		return nil, fmt.Errorf("read entry %d: %w", r.Index, err)
+	}
+	if r.Erasable != nil {
+		if err := e.SetErasable(r.Erasable); err != nil {
+			return nil, fmt.Errorf("read erasable content of entry %d: %w", r.Index, err)
+		}
+	}
+	return e, nil
+}
+
+// Kinds of frames in the segment files of a data directory: the first byte of
+// a frame's body.
+const (
+	FrameRecord     = 1
+	FrameCheckpoint = 2
+)
+
+// recordHead is the fixed part of a record's frame: kind, index, chain, salt
+// and the entry's length, integers little-endian.
+const recordHead = 1 + 8 + 32 + 16 + 4
+
+// AppendFrame appends the body of the frame that holds r.
+func (r *Record) AppendFrame(dst []byte) []byte {
+	dst = append(dst, FrameRecord)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Index))
+	dst = append(dst, r.Chain[:]...)
+	dst = append(dst, r.Salt[:]...)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(r.Entry)))
+	dst = append(dst, r.Entry...)
+	return append(dst, r.Erasable...)
+}
+
+// ParseFrame reads the body of a record's frame. The record shares its memory.
+func ParseFrame(body []byte) (Record, error) {
+	var r Record
+	if len(body) < recordHead || body[0] != FrameRecord {
+		return r, errors.New("not a record")
+	}
+	r.Index = int64(binary.LittleEndian.Uint64(body[1:]))
+	copy(r.Chain[:], body[9:])
+	copy(r.Salt[:], body[41:])
+	n := int(binary.LittleEndian.Uint32(body[57:]))
+	body = body[recordHead:]
+	if r.Index < 0 || n > len(body) {
+		return r, errors.New("malformed record")
+	}
+	r.Entry = body[:n:n]
+	r.Erasable = body[n:]
+	return r, nil
+}
