@@ -1,0 +1,78 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+const (
+	magic      = "GRVNSEG1"
+	headerSize = len(magic) + 8 + 4
+	frameHead  = 4 + 4
+	// MaxBody bounds the body of a frame, in bytes.
+	MaxBody = 1 << 20
+	// FirstOffset is where a segment's first frame stands.
+	FirstOffset = int64(headerSize)
+	suffix      = ".seg"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// A Batch is a sequence of frames to be appended at once. The zero Batch is
+// empty and ready for use.
+type Batch struct {
+	buf    []byte
+	starts []int
+}
+
+// Add adds a frame with the body that appendBody appends to its argument.
+func (b *Batch) Add(appendBody func([]byte) []byte) {
+	start := len(b.buf)
+	b.starts = append(b.starts, start)
+	b.buf = append(b.buf, make([]byte, frameHead)...)
+	b.buf = appendBody(b.buf)
+	body := b.buf[start+frameHead:]
+	if len(body) == 0 || len(body) > MaxBody {
+		panic(fmt.Sprintf("internal error: frame body of %d bytes", len(body)))
+	}
+	binary.LittleEndian.PutUint32(b.buf[start:], uint32(len(body)))
+	binary.LittleEndian.PutUint32(b.buf[start+4:], crc32.Checksum(body, castagnoli))
+}
+
+// Reset empties b and keeps its memory.
+func (b *Batch) Reset() { b.buf, b.starts = b.buf[:0], b.starts[:0] }
+
+// Size returns how many bytes the batch takes up.
+func (b *Batch) Size() int { return len(b.buf) }
+
+// Offset returns where frame i stands within the batch.
+func (b *Batch) Offset(i int) int64 { return int64(b.starts[i]) }
+
+func appendHeader(base uint64) []byte {
+	h := binary.LittleEndian.AppendUint64([]byte(magic), base)
+	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
+}
+
+func checkHeader(h []byte, base uint64) error {
+	if string(h) != string(appendHeader(base)) {
+		return fmt.Errorf("damaged header")
+	}
+	return nil
+}
+
+// SegmentName returns the name of the segment file with the given base.
+func SegmentName(base uint64) string { return fmt.Sprintf("%020d", base) + suffix }
+
+// SegmentBase returns the base of a segment file, by its name.
+func SegmentBase(path string) (uint64, bool) {
+	digits, ok := strings.CutSuffix(filepath.Base(path), suffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	base, err := strconv.ParseUint(digits, 10, 64)
+	return base, err == nil
+}

@@ -1,0 +1,316 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+)
+
+// ErrFull means that the disk has no room. Nothing was written.
+var ErrFull = errors.New("no space left for the log")
+
+// ErrBroken means that a write may or may not be durable. The log takes
+// nothing more until it is opened anew.
+var ErrBroken = errors.New("the log is broken and must be opened anew")
+
+// Options of a Log.
+type Options struct {
+	// SegmentSize is the size from which on a segment is [Log.Full], in
+	// bytes. 0 means 64 MiB.
+	SegmentSize int64
+	// Reserve is how many bytes are kept ready beyond every batch, for
+	// batches that are appended with reserve = true when the disk is full.
+	Reserve int64
+	// FS is the file system; nil means [OS].
+	FS FS
+}
+
+// A Log is a directory of segment files, open for appending. Appending,
+// cutting and rolling are for one goroutine at a time; reading is for any.
+type Log struct {
+	fs      FS
+	dir     string
+	limit   int64
+	reserve int64
+
+	// end and size are owned by the appending goroutine: where the next
+	// frame goes, and up to where the active file holds zeros.
+	end, size int64
+	broken    error
+
+	mu    sync.RWMutex // guards what follows
+	bases []uint64     // sorted; the last is the active segment
+	files map[uint64]File
+}
+
+// Open opens the log in dir, which must exist and may be empty. The caller
+// scans the last segment and calls [Log.Cut] before the first Append.
+func Open(dir string, o Options) (*Log, error) {
+	l := &Log{fs: o.FS, dir: dir, limit: o.SegmentSize, reserve: o.Reserve, files: map[uint64]File{}}
+	if l.fs == nil {
+		l.fs = OS{}
+	}
+	if l.limit == 0 {
+		l.limit = 64 << 20
+	}
+	names, err := l.fs.List(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	for _, name := range names {
+		if base, ok := SegmentBase(name); ok {
+			l.bases = append(l.bases, base)
+		}
+	}
+	slices.Sort(l.bases)
+	return l, nil
+}
+
+// Segments returns the bases of all segments, in order.
+func (l *Log) Segments() []uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Clone(l.bases)
+}
+
+// End returns where the next frame goes in the active segment.
+func (l *Log) End() int64 { return l.end }
+
+// Full reports whether the active segment has reached its size, or there is
+// none, so that the owner should [Log.Roll].
+func (l *Log) Full() bool { return len(l.bases) == 0 || l.end >= l.limit }
+
+// Roll begins a new segment, to which all further batches go.
+func (l *Log) Roll(base uint64) error {
+	if l.broken != nil {
+		return l.broken
+	}
+	if n := len(l.bases); n > 0 {
+		if base <= l.bases[n-1] {
+			panic("internal error: segments must have rising bases")
+		}
+		f, err := l.file(l.bases[n-1])
+		if err != nil {
+			return err
+		}
+		// The zeros have done their work. They do no harm if they stay.
+		if err := f.Truncate(l.end); err == nil {
+			l.size = l.end
+		}
+	}
+	path := l.path(base)
+	f, err := l.fs.Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return full(fmt.Errorf("new segment: %w", err))
+	}
+	_, err = f.WriteAt(appendHeader(base), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = l.fs.SyncDir(l.dir)
+	}
+	if err != nil {
+		return full(fmt.Errorf("new segment: %w", errors.Join(err, f.Close(), l.fs.Remove(path))))
+	}
+	l.mu.Lock()
+	l.bases = append(l.bases, base)
+	l.files[base] = f
+	l.mu.Unlock()
+	l.end, l.size = FirstOffset, FirstOffset
+	return nil
+}
+
+// Append writes b to the active segment, durably, and returns where its first
+// frame stands. With reserve, the last reserved bytes may be used.
+func (l *Log) Append(b *Batch, reserve bool) (offset int64, err error) {
+	if l.broken != nil {
+		return 0, l.broken
+	}
+	f, err := l.file(l.bases[len(l.bases)-1])
+	if err != nil {
+		return 0, err
+	}
+	need := l.end + int64(len(b.buf))
+	if err := l.grow(f, need+l.reserve); err != nil && (!reserve || need > l.size) {
+		return 0, err
+	}
+	if _, err := f.WriteAt(b.buf, l.end); err != nil {
+		return 0, l.undo(f, fmt.Errorf("append: %w", err))
+	}
+	if err := f.Sync(); err != nil {
+		l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+		return 0, l.broken
+	}
+	offset = l.end
+	l.end = need
+	return offset, nil
+}
+
+// undo brings back the state before a failed write, or breaks the log.
+func (l *Log) undo(f File, cause error) error {
+	err := f.Truncate(l.end)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		l.broken = fmt.Errorf("%w: %w", ErrBroken, errors.Join(cause, err))
+		return l.broken
+	}
+	l.size = l.end
+	return full(cause)
+}
+
+// zeros is what files are grown with.
+var zeros [1 << 20]byte
+
+// grow fills the active file with zeros up to need at least, so that a batch
+// changes no metadata. The zeros become durable with the next batch.
+func (l *Log) grow(f File, need int64) error {
+	if need <= l.size {
+		return nil
+	}
+	// Doubling keeps small logs small and large ones free of growing.
+	to := min(max(2*l.size, need+1<<18), need+16<<20)
+	if rest := (to - l.size) % 4096; rest != 0 {
+		to += 4096 - rest
+	}
+	for at := l.size; at < to; {
+		n := min(to-at, int64(len(zeros)))
+		if _, err := f.WriteAt(zeros[:n], at); err != nil {
+			// Give back what was taken, or others find the disk full too.
+			return full(fmt.Errorf("grow segment: %w", errors.Join(err, f.Truncate(l.size))))
+		}
+		at += n
+	}
+	l.size = to
+	return nil
+}
+
+// full marks errors that say the disk has no room.
+func full(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+// Cut sets where the next frame goes in the last segment and removes, durably,
+// whatever stands there or later.
+func (l *Log) Cut(offset int64) error {
+	if len(l.bases) == 0 {
+		return nil
+	}
+	f, err := l.file(l.bases[len(l.bases)-1])
+	if err != nil {
+		return err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return fmt.Errorf("cut log: %w", err)
+	}
+	if size > offset {
+		if err = f.Truncate(offset); err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			return fmt.Errorf("cut log: %w", err)
+		}
+	}
+	l.end, l.size = offset, offset
+	return nil
+}
+
+// ReadFrame returns the body of one frame.
+func (l *Log) ReadFrame(base uint64, offset int64) ([]byte, error) {
+	f, err := l.file(base)
+	if err != nil {
+		return nil, err
+	}
+	// One read serves most frames.
+	buf := make([]byte, 2048)
+	n, err := f.ReadAt(buf, offset)
+	if n < frameHead {
+		return nil, fmt.Errorf("read frame at %d of segment %d: %w", offset, base, err)
+	}
+	length := int(binary.LittleEndian.Uint32(buf))
+	if length == 0 || length > MaxBody {
+		return nil, damaged(base, offset)
+	}
+	if frameHead+length > n {
+		more := make([]byte, frameHead+length)
+		copy(more, buf[:n])
+		if _, err := f.ReadAt(more[n:], offset+int64(n)); err != nil {
+			return nil, fmt.Errorf("read frame at %d of segment %d: %w", offset, base, err)
+		}
+		buf = more
+	}
+	body := buf[frameHead : frameHead+length]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(buf[4:]) {
+		return nil, damaged(base, offset)
+	}
+	return body, nil
+}
+
+func damaged(base uint64, offset int64) error {
+	return fmt.Errorf("damaged frame at byte %d of %s", offset, SegmentName(base))
+}
+
+// Reader returns a reader of one segment's frames, from offset on.
+func (l *Log) Reader(base uint64, offset int64) (*Reader, error) {
+	f, err := l.file(base)
+	if err != nil {
+		return nil, err
+	}
+	return NewReader(f, base, offset), nil
+}
+
+// Close closes all files. If the log is sound, the active file keeps no zeros.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	if n := len(l.bases); n > 0 && l.broken == nil && l.size > l.end {
+		if f := l.files[l.bases[n-1]]; f != nil {
+			errs = append(errs, f.Truncate(l.end), f.Sync())
+		}
+	}
+	for _, f := range l.files {
+		errs = append(errs, f.Close())
+	}
+	l.files = nil
+	l.broken = fmt.Errorf("%w: closed", ErrBroken)
+	return errors.Join(errs...)
+}
+
+func (l *Log) path(base uint64) string { return filepath.Join(l.dir, SegmentName(base)) }
+
+// file returns the open file of a segment.
+func (l *Log) file(base uint64) (File, error) {
+	l.mu.RLock()
+	f := l.files[base]
+	l.mu.RUnlock()
+	if f != nil {
+		return f, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.files[base]; f != nil {
+		return f, nil
+	}
+	if l.files == nil {
+		return nil, fmt.Errorf("%w: closed", ErrBroken)
+	}
+	f, err := l.fs.Open(l.path(base), os.O_RDWR)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	l.files[base] = f
+	return f, nil
+}

@@ -1,0 +1,23 @@
+package trail
+
+// Names in the data directory of the embedded store.
+const (
+	// LogDir holds the segment files NNNNNNNNNNNNNNNNNNNN.seg, named for the
+	// index of their first record. Their frames are records and, behind each
+	// pool of records, the signed checkpoint that covers them.
+	LogDir = "log"
+	// TileDir holds the full hash tiles of C2SP tlog-tiles.
+	TileDir = "tile"
+	// TipFile holds the newest checkpoint that callers were told of, padded
+	// with zeros to TipSize bytes.
+	TipFile = "tip"
+	TipSize = 1024
+	// KeyFile and VKeyFile hold the ledger's key and its public half, in the
+	// text forms of C2SP signed-note. The key's name is the ledger's origin.
+	KeyFile  = "keys/ledger.key"
+	VKeyFile = "keys/ledger.vkey"
+	// IndexFile is derived from the log and can be made anew.
+	IndexFile = "index.db"
+	// LockFile is locked by the one process that may write.
+	LockFile = "lock"
+)
