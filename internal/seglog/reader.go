@@ -28,6 +28,9 @@ type Frame struct {
 	Body   []byte
 }
 
+// End returns where the frame ends.
+func (f Frame) End() int64 { return f.Offset + int64(frameHead+len(f.Body)) }
+
 // Damage is an error that says where a segment does not hold a frame, though
 // it holds something.
 type Damage struct {

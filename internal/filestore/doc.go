@@ -1,0 +1,23 @@
+// Package filestore is the embedded store: a ledger in one directory.
+//
+//	log/      the ledger itself: segment files of records and checkpoints
+//	tip       the newest checkpoint that callers were told of
+//	tile/     full hash tiles                    ┐
+//	offsets/  where records stand in a segment   │ derived by the follower
+//	index.db  what queries select from           ┘
+//	keys/     the ledger's key and its public half
+//	lock      held by the one process that writes
+//
+// One write and one fdatasync commit a pool: its records and the signed
+// checkpoint over them go into the log together. Then the tip is written, and
+// the callers are answered. The follower reads the log behind the writer and
+// derives the rest; everything it makes can be made again from the log.
+//
+// Opening recovers. It reads the log from where the follower's work ends,
+// checks frames, chain, tree and signature, and goes back to the last whole
+// checkpoint. What stands behind it was never acknowledged, unless something
+// knows better: if the tip, a tile, the index or the tip file outside the
+// directory speaks of entries that the log does not have, or of a different
+// history, then the directory was damaged or is an older copy, and it is not
+// opened, for a signature over less would be a fork.
+package filestore

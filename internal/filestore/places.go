@@ -1,0 +1,152 @@
+package filestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/trail"
+)
+
+// offsetsDir holds, for each segment but the active one, where its records
+// stand: one little-endian uint32 each.
+const offsetsDir = "offsets"
+
+// places knows where records stand in the log. The offsets of the active
+// segment are in memory, those of the others in files that are made when
+// first needed.
+type places struct {
+	log *seglog.Log
+	dir string
+
+	mu     sync.RWMutex
+	base   int64 // of the active segment; -1 for none
+	active []uint32
+
+	making sync.Mutex
+}
+
+func newPlaces(log *seglog.Log, dir string) *places { return &places{log: log, dir: dir, base: -1} }
+
+// roll tells of a new active segment.
+func (p *places) roll(base int64) {
+	p.mu.Lock()
+	old, offsets := p.base, p.active
+	p.base, p.active = base, nil
+	p.mu.Unlock()
+	if old >= 0 {
+		// If this fails, the file is made when it is needed.
+		_ = p.write(old, offsets)
+	}
+}
+
+// forget drops the active segment.
+func (p *places) forget() {
+	p.mu.Lock()
+	p.base, p.active = -1, nil
+	p.mu.Unlock()
+}
+
+// add tells where the next record of the active segment stands.
+func (p *places) add(offset int64) {
+	p.mu.Lock()
+	p.active = append(p.active, uint32(offset))
+	p.mu.Unlock()
+}
+
+// find returns the segment of a record, and where in it it stands.
+func (p *places) find(index int64) (base uint64, offset int64, err error) {
+	p.mu.RLock()
+	if p.base >= 0 && index >= p.base {
+		defer p.mu.RUnlock()
+		if i := index - p.base; i < int64(len(p.active)) {
+			return uint64(p.base), int64(p.active[i]), nil
+		}
+		return 0, 0, errors.New("no such record")
+	}
+	p.mu.RUnlock()
+	bases := p.log.Segments()
+	i := sort.Search(len(bases), func(i int) bool { return bases[i] > uint64(index) })
+	if i == 0 || index < 0 {
+		return 0, 0, errors.New("no such record")
+	}
+	base = bases[i-1]
+	offset, err = p.read(base, index-int64(base))
+	return base, offset, err
+}
+
+func (p *places) path(base uint64) string { return filepath.Join(p.dir, fmt.Sprintf("%020d", base)) }
+
+func (p *places) read(base uint64, i int64) (int64, error) {
+	offset, err := p.peek(base, i)
+	if err == nil {
+		return offset, nil
+	}
+	p.making.Lock()
+	defer p.making.Unlock()
+	if offset, err = p.peek(base, i); err == nil {
+		return offset, nil
+	}
+	if err := p.make(base); err != nil {
+		return 0, err
+	}
+	return p.peek(base, i)
+}
+
+func (p *places) peek(base uint64, i int64) (int64, error) {
+	f, err := os.Open(p.path(base))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var b [4]byte
+	if _, err := f.ReadAt(b[:], 4*i); err != nil {
+		return 0, err
+	}
+	return int64(binary.LittleEndian.Uint32(b[:])), nil
+}
+
+// make derives the offsets of a segment from the segment.
+func (p *places) make(base uint64) error {
+	r, err := p.log.Reader(base, seglog.FirstOffset)
+	if err != nil {
+		return err
+	}
+	var offsets []uint32
+	buf := make([]byte, 1<<20)
+	for {
+		frames, err := r.Next(buf)
+		if isEOF(err) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		for _, f := range frames {
+			if f.Body[0] == trail.FrameRecord {
+				offsets = append(offsets, uint32(f.Offset))
+			}
+		}
+	}
+	return p.write(int64(base), offsets)
+}
+
+func (p *places) write(base int64, offsets []uint32) error {
+	data := make([]byte, 0, 4*len(offsets))
+	for _, o := range offsets {
+		data = binary.LittleEndian.AppendUint32(data, o)
+	}
+	path := p.path(uint64(base))
+	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -1,0 +1,236 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/trail"
+)
+
+// recover finds the last whole checkpoint, holds it against everything that
+// knows of a state of this ledger, derives what is missing, and only then cuts
+// off what was never acknowledged.
+func (s *Store) recover(o Options) error {
+	end, err := s.lastCheckpoint()
+	if err != nil {
+		return err
+	}
+	var size int64
+	if end.note != nil {
+		c, err := trail.OpenCheckpoint(end.note, o.Verifier)
+		if err != nil {
+			return fmt.Errorf("%w: the last checkpoint, at byte %d of %s: %w", ErrTip, end.at, seglog.SegmentName(end.base), err)
+		}
+		if c.Size != end.size {
+			return fmt.Errorf("%w: the last checkpoint speaks of %d entries, %d stand before it", ErrTip, c.Size, end.size)
+		}
+		size, s.head.Checkpoint = c.Size, c
+	}
+	tips, err := s.readTips(o, size)
+	if err != nil {
+		return err
+	}
+	if err := s.derive(o, size); err != nil {
+		return err
+	}
+	if c := s.head.Checkpoint; c != nil && s.head.Tree.Root() != c.Root {
+		return fmt.Errorf("%w: the entries do not give the root of the last checkpoint", ErrTip)
+	}
+	for _, tip := range tips {
+		root, err := tlog.TreeHash(tip.Size, s.tiles)
+		if err != nil {
+			return err
+		}
+		if root != tip.Root {
+			return fmt.Errorf("%w: a checkpoint of %d entries that was given out has another root", ErrTip, tip.Size)
+		}
+	}
+	// From here on the directory is known to be sound up to the checkpoint.
+	for _, base := range end.empty {
+		if err := s.fs.Remove(filepath.Join(s.dir, trail.LogDir, seglog.SegmentName(base))); err != nil {
+			return err
+		}
+	}
+	if len(end.empty) > 0 {
+		if err := s.reopenLog(o); err != nil {
+			return err
+		}
+	}
+	if end.note == nil {
+		return nil
+	}
+	if err := s.log.Cut(end.at); err != nil {
+		return err
+	}
+	s.tipNote = end.note
+	return writeTip(s.tip, end.note)
+}
+
+// reopenLog opens the log again after segments were removed.
+func (s *Store) reopenLog(o Options) error {
+	if err := s.log.Close(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var err error
+	s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{SegmentSize: o.SegmentSize, Reserve: o.Reserve, FS: o.FS})
+	s.places.log = s.log
+	return err
+}
+
+// logEnd is where the log ends as far as it was acknowledged.
+type logEnd struct {
+	base uint64
+	at   int64  // behind the last whole checkpoint
+	size int64  // entries before it
+	note []byte // that checkpoint; nil for an empty ledger
+	// empty are later segments that hold no whole checkpoint.
+	empty []uint64
+}
+
+// lastCheckpoint looks for the last whole checkpoint, from the last segment
+// back, and loads where the records of its segment stand.
+func (s *Store) lastCheckpoint() (logEnd, error) {
+	var end logEnd
+	bases := s.log.Segments()
+	for i := len(bases) - 1; i >= 0; i-- {
+		found, err := s.scanSegment(bases[i], &end)
+		if err != nil || found {
+			return end, err
+		}
+		end.empty = append(end.empty, bases[i])
+	}
+	return end, nil
+}
+
+// scanSegment reads the whole frames of a segment and reports whether there is
+// a checkpoint among them.
+func (s *Store) scanSegment(base uint64, end *logEnd) (bool, error) {
+	r, err := s.log.Reader(base, seglog.FirstOffset)
+	if err != nil {
+		return false, err
+	}
+	var damage *seglog.Damage
+	if err := r.CheckHeader(); errors.As(err, &damage) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	s.places.roll(int64(base))
+	next, covered := int64(base), int64(base)
+	var offsets []int64
+	buf := make([]byte, 1<<20)
+scan:
+	for {
+		frames, err := r.Next(buf)
+		if isEOF(err) || errors.As(err, &damage) {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+		for _, f := range frames {
+			switch f.Body[0] {
+			case trail.FrameRecord:
+				rec, err := trail.ParseFrame(f.Body)
+				if err != nil || rec.Index != next {
+					break scan
+				}
+				offsets = append(offsets, f.Offset)
+				next++
+			case trail.FrameCheckpoint:
+				end.base, end.size, end.at = base, next, f.End()
+				end.note = append([]byte(nil), f.Body[1:]...)
+				covered = next
+			default:
+				break scan
+			}
+		}
+	}
+	if covered == int64(base) {
+		s.places.forget()
+		return false, nil
+	}
+	for _, o := range offsets[:covered-int64(base)] {
+		s.places.add(o)
+	}
+	return true, nil
+}
+
+// readTips returns the checkpoints that were given out, as far as they are
+// known here, and refuses if one is beyond the log's size.
+func (s *Store) readTips(o Options, size int64) ([]*trail.Checkpoint, error) {
+	behind := func(who string, knows int64) error {
+		return fmt.Errorf("%w: it holds %d entries, but %s knows of %d; bring back the newest copy", ErrTip, size, who, knows)
+	}
+	var tips []*trail.Checkpoint
+	for _, path := range []string{filepath.Join(s.dir, trail.TipFile), o.TipFile} {
+		if path == "" {
+			continue
+		}
+		c, err := readTip(path, o.Verifier)
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			continue
+		}
+		if c.Size > size {
+			return nil, behind("the tip record "+path, c.Size)
+		}
+		tips = append(tips, c)
+	}
+	if m := s.index.size; m > size {
+		return nil, behind("the index", m)
+	}
+	next := tlog.Tile{H: trail.TileHeight, N: size / trail.TileWidth, W: trail.TileWidth}
+	if t := (&tiles{dir: s.dir}); t.exists(next) {
+		return nil, behind("the tile "+trail.TilePath(next), (next.N+1)*trail.TileWidth)
+	}
+	return tips, nil
+}
+
+// derive takes up the derived files where the follower left them, and brings
+// them up to size.
+func (s *Store) derive(o Options, size int64) error {
+	ctx := context.Background()
+	from := s.index.size
+	if from > 0 {
+		last, err := s.Record(ctx, from-1)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrTip, err)
+		}
+		if last.Chain != s.index.chain {
+			return fmt.Errorf("%w: entry %d is not the one that the index knows", ErrTip, from-1)
+		}
+	}
+	var leaves []trail.Hash
+	err := s.Records(ctx, search.Range{First: from - from%trail.TileWidth, End: from}, func(r *trail.Record) error {
+		leaves = append(leaves, trail.LeafHash(r.Entry))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTip, err)
+	}
+	if s.tiles, err = resumeTiles(s.dir, from, leaves); err != nil {
+		return err
+	}
+	s.size, s.followed = size, from
+	for s.followed < size {
+		if err := s.advance(ctx, s.followed, min(size, s.followed+followBatch)); err != nil {
+			return err
+		}
+		if o.Progress != nil {
+			o.Progress(s.followed, size)
+		}
+	}
+	s.head = ledger.Head{Chain: s.index.chain, Tree: s.tiles.tree, Checkpoint: s.head.Checkpoint}
+	return nil
+}

@@ -1,0 +1,324 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/trail"
+)
+
+// Options of a Store.
+type Options struct {
+	// Verifier is the ledger's public key.
+	Verifier note.Verifier
+	// TipFile, if set, is a second tip record, best kept on another machine's
+	// disk: a copy of the directory that is older than it is not opened.
+	TipFile string
+	// SegmentSize is the size of segment files in bytes; 0 means 64 MiB.
+	SegmentSize int64
+	// Reserve is the space kept for the ledger's own events; 0 means 256 KiB.
+	Reserve int64
+	// FS is the file system of the log and the tip; nil means the machine's.
+	FS seglog.FS
+	// Progress, if not nil, is told how far deriving has come while opening.
+	Progress func(done, total int64)
+}
+
+// A Store is a ledger in a directory. It implements [ledger.Store] and
+// [search.Index].
+type Store struct {
+	dir     string
+	fs      seglog.FS
+	tipFile string
+	lock    *os.File
+	log     *seglog.Log
+	tip     seglog.File
+	head    ledger.Head // owned by the appending goroutine
+
+	places *places
+	tiles  *tiles
+	index  *index
+
+	mu       sync.Mutex // guards what follows
+	size     int64      // entries that are durable
+	followed int64      // entries that the follower has done
+	waiters  []waiter
+	unfound  map[event.ID]int64 // ids of entries that the follower has not done
+	tipNote  []byte             // newest checkpoint
+	failed   error              // why the follower cannot go on at present
+
+	wake chan struct{}
+	quit chan struct{}
+	done chan struct{}
+}
+
+var (
+	_ ledger.Store = (*Store)(nil)
+	_ search.Index = (*Store)(nil)
+)
+
+// maxUnfollowed bounds how far the follower may lag behind, in entries, before
+// the store takes no more.
+const maxUnfollowed = 1 << 20
+
+// Open opens the ledger in dir, which must exist, and recovers it.
+func Open(dir string, o Options) (*Store, error) {
+	if o.FS == nil {
+		o.FS = seglog.OS{}
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 256 << 10
+	}
+	s := &Store{dir: dir, fs: o.FS, tipFile: o.TipFile, unfound: map[event.ID]int64{},
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	if err := s.open(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open ledger in %s: %w", dir, err), s.release())
+	}
+	go s.follow()
+	return s, nil
+}
+
+func (s *Store) open(o Options) error {
+	for _, sub := range []string{trail.LogDir, trail.TileDir, offsetsDir} {
+		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.lock, err = acquireLock(filepath.Join(s.dir, trail.LockFile)); err != nil {
+		return err
+	}
+	if s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{SegmentSize: o.SegmentSize, Reserve: o.Reserve, FS: o.FS}); err != nil {
+		return err
+	}
+	if s.tip, err = o.FS.Open(filepath.Join(s.dir, trail.TipFile), os.O_RDWR|os.O_CREATE); err != nil {
+		return err
+	}
+	if s.index, err = openIndex(filepath.Join(s.dir, trail.IndexFile)); err != nil {
+		return err
+	}
+	s.places = newPlaces(s.log, filepath.Join(s.dir, offsetsDir))
+	return s.recover(o)
+}
+
+// Head implements [ledger.Store].
+func (s *Store) Head() ledger.Head { return s.head }
+
+// Append implements [ledger.Store].
+func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
+	first := p.Records[0].Index
+	if first != s.head.Tree.Size() {
+		panic("internal error: a pool does not extend the head")
+	}
+	if err := s.room(); err != nil {
+		return err
+	}
+	if s.log.Full() {
+		if err := s.log.Roll(uint64(first)); err != nil {
+			return ledgerError(err)
+		}
+		s.places.roll(first)
+	}
+	var b seglog.Batch
+	for i := range p.Records {
+		b.Add(p.Records[i].AppendFrame)
+	}
+	b.Add(func(dst []byte) []byte {
+		return append(append(dst, trail.FrameCheckpoint), p.Head.Checkpoint.Note...)
+	})
+	offset, err := s.log.Append(&b, p.Own)
+	if err != nil {
+		return ledgerError(err)
+	}
+	for i := range p.Records {
+		s.places.add(offset + b.Offset(i))
+	}
+	s.head = p.Head
+	if err := writeTip(s.tip, p.Head.Checkpoint.Note); err != nil {
+		// Without a tip record a damaged pool could pass for one that was
+		// never acknowledged.
+		return fmt.Errorf("%w: write tip: %w", ledger.ErrBroken, err)
+	}
+	s.mu.Lock()
+	s.size, s.tipNote = p.Head.Checkpoint.Size, p.Head.Checkpoint.Note
+	for i := range p.Records {
+		s.unfound[p.Events[i].ID] = p.Records[i].Index
+	}
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// room refuses pools while the follower lags too far behind, or has failed.
+func (s *Store) room() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(s.failed, ErrTip) {
+		return fmt.Errorf("%w: %w", ledger.ErrBroken, s.failed)
+	}
+	if s.size-s.followed > maxUnfollowed {
+		return fmt.Errorf("%w: the index lags behind", ledger.ErrBusy)
+	}
+	return nil
+}
+
+func ledgerError(err error) error {
+	switch {
+	case errors.Is(err, seglog.ErrFull):
+		return fmt.Errorf("%w: %w", ledger.ErrFull, err)
+	case errors.Is(err, seglog.ErrBroken):
+		return fmt.Errorf("%w: %w", ledger.ErrBroken, err)
+	}
+	return err
+}
+
+// Find implements [ledger.Store].
+func (s *Store) Find(ctx context.Context, ids []event.ID, indexes []int64) error {
+	// Unfollowed ids are looked up last: one that the follower finishes in
+	// between is then in the index.
+	s.mu.Lock()
+	var ask []int
+	for i, id := range ids {
+		if index, ok := s.unfound[id]; ok {
+			indexes[i] = index
+		} else {
+			ask = append(ask, i)
+		}
+	}
+	s.mu.Unlock()
+	return s.index.find(ctx, ids, indexes, ask)
+}
+
+// Recent implements [ledger.Store].
+func (s *Store) Recent(ctx context.Context, from, to time.Time) (map[event.ID]int64, error) {
+	ids, err := s.index.recent(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, i := range s.unfound {
+		if t, ok := id.Time(); ok && !t.Before(from) && t.Before(to) {
+			ids[id] = i
+		}
+	}
+	return ids, nil
+}
+
+// Record implements [ledger.Store].
+func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
+	base, offset, err := s.places.find(index)
+	if err != nil {
+		return trail.Record{}, fmt.Errorf("record %d: %w", index, err)
+	}
+	body, err := s.log.ReadFrame(base, offset)
+	if err != nil {
+		return trail.Record{}, fmt.Errorf("record %d: %w", index, err)
+	}
+	r, err := trail.ParseFrame(body)
+	if err != nil || r.Index != index {
+		return trail.Record{}, fmt.Errorf("record %d: byte %d of %s holds something else", index, offset, seglog.SegmentName(base))
+	}
+	return r, nil
+}
+
+// Records calls fn for each record within r, in order, until fn gives an
+// error, which it returns. The record is valid during the call only.
+func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	if r.First >= r.End {
+		return nil
+	}
+	base, offset, err := s.places.find(r.First)
+	if err != nil {
+		return fmt.Errorf("read from record %d: %w", r.First, err)
+	}
+	next := r.First
+	buf := make([]byte, 1<<20)
+	for next < r.End {
+		reader, err := s.log.Reader(base, offset)
+		if err != nil {
+			return err
+		}
+		before := next
+		if next, err = readSegment(ctx, reader, buf, next, r.End, fn); err != nil {
+			return err
+		}
+		if next == before {
+			return fmt.Errorf("read record %d: %s ends before it", next, seglog.SegmentName(base))
+		}
+		base, offset = uint64(next), seglog.FirstOffset
+	}
+	return nil
+}
+
+// readSegment calls fn for the records from next on, below end, that stand in
+// one segment, and returns the index behind the last.
+func readSegment(ctx context.Context, reader *seglog.Reader, buf []byte, next, end int64, fn func(*trail.Record) error) (int64, error) {
+	for next < end {
+		if err := ctx.Err(); err != nil {
+			return next, err
+		}
+		frames, err := reader.Next(buf)
+		if isEOF(err) {
+			return next, nil
+		}
+		if err != nil {
+			return next, err
+		}
+		for _, f := range frames {
+			if f.Body[0] != trail.FrameRecord {
+				continue
+			}
+			r, err := trail.ParseFrame(f.Body)
+			if err != nil || r.Index != next {
+				return next, fmt.Errorf("record %d: byte %d holds something else", next, f.Offset)
+			}
+			if err := fn(&r); err != nil {
+				return next, err
+			}
+			if next++; next == end {
+				return next, nil
+			}
+		}
+	}
+	return next, nil
+}
+
+// Close ends the follower after it has caught up, and closes all files. The
+// ledger on top must be closed before.
+func (s *Store) Close() error {
+	close(s.quit)
+	<-s.done
+	return s.release()
+}
+
+func (s *Store) release() error {
+	var errs []error
+	if s.index != nil {
+		errs = append(errs, s.index.close())
+	}
+	if s.tip != nil {
+		errs = append(errs, s.tip.Sync(), s.tip.Close())
+	}
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}

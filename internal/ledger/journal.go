@@ -1,0 +1,189 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+)
+
+// A Journal records what happens to the ledger from outside, such as reading
+// and failed logins, so that frequent acts do not flood it: of each act the
+// first within a minute is recorded before it goes on, and if there were more,
+// a second event counts them when the minute is over.
+type Journal struct {
+	ledger *Ledger
+	now    func() time.Time
+
+	mu   sync.Mutex
+	open map[actKey]*window
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// An Act is something to be recorded.
+type Act struct {
+	Type string // one of the ledger's own event types
+	By   By
+	// Resource is what was acted on.
+	Resource event.Resource
+	Details  map[string]any
+	// Key tells acts of one type and principal apart, such as a route.
+	Key string
+}
+
+type actKey struct{ eventType, principal, key string }
+
+// A window counts an act's repetitions within one minute.
+type window struct {
+	act      Act
+	from, to time.Time
+	again    int
+	recorded chan struct{} // closed when the first was recorded
+	err      error         // set before recorded is closed
+}
+
+// maxWindows bounds the acts that are told apart at a time. Beyond, those of
+// one type are counted together, so that an attacker with many names cannot
+// fill memory or the ledger.
+const maxWindows = 1000
+
+// NewJournal starts a journal. Close it before the ledger.
+func NewJournal(l *Ledger) *Journal {
+	ctx, stop := context.WithCancel(context.Background())
+	j := &Journal{ledger: l, now: l.c.Now, open: map[actKey]*window{}, stop: stop, done: make(chan struct{})}
+	go j.run(ctx)
+	return j
+}
+
+// Record records an act or counts it. An error means that the act must not go
+// on, since there would be no record of it.
+func (j *Journal) Record(ctx context.Context, a Act) error {
+	now := j.now().UTC()
+	k := actKey{a.Type, a.By.Principal, a.Key}
+	j.mu.Lock()
+	if _, ok := j.open[k]; !ok && len(j.open) >= maxWindows {
+		k = actKey{eventType: a.Type}
+		a.By.Principal, a.Details, a.Key = "", map[string]any{"reason": "too many to tell apart"}, ""
+	}
+	w, ok := j.open[k]
+	var over *window
+	if ok && now.Sub(w.from) >= time.Minute {
+		over, ok = w, false
+	}
+	if ok {
+		w.again++
+		w.to = now
+		j.mu.Unlock()
+		select {
+		case <-w.recorded:
+			return w.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	w = &window{act: a, from: now, to: now, recorded: make(chan struct{})}
+	j.open[k] = w
+	j.mu.Unlock()
+
+	w.err = errors.Join(j.write(ctx, over), j.once(ctx, a, 1, now, now))
+	if w.err != nil {
+		j.mu.Lock()
+		if j.open[k] == w {
+			delete(j.open, k)
+		}
+		j.mu.Unlock()
+	}
+	close(w.recorded)
+	return w.err
+}
+
+// Once records an act by itself, without counting.
+func (j *Journal) Once(ctx context.Context, a Act) error {
+	now := j.now().UTC()
+	return j.once(ctx, a, 0, now, now)
+}
+
+func (j *Journal) once(ctx context.Context, a Act, count int, from, to time.Time) error {
+	e := OwnEvent(a.Type, j.ledger.c.Signer.Name(), to)
+	if a.By.Principal != "" {
+		e.Actor = event.Actor{Type: event.ActorUser, Name: a.By.Principal}
+	}
+	if a.Resource.Kind != "" {
+		e.Resource = a.Resource
+	}
+	details := map[string]any{}
+	for k, v := range a.Details {
+		details[k] = v
+	}
+	if count > 0 {
+		details["count"] = count
+	}
+	if from != to {
+		details["from"], details["to"] = event.FormatTime(from), event.FormatTime(to)
+	}
+	if err := e.SetDetails(details); err != nil {
+		return err
+	}
+	return j.ledger.ownBy(ctx, a.By, e)
+}
+
+// write records how often an act was repeated in a window that is over.
+func (j *Journal) write(ctx context.Context, w *window) error {
+	if w == nil || w.again == 0 {
+		return nil
+	}
+	return j.once(ctx, w.act, w.again, w.from, w.to)
+}
+
+// run closes windows that are over, and all of them at the end.
+func (j *Journal) run(ctx context.Context) {
+	defer close(j.done)
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			j.flush(context.Background(), time.Minute)
+		case <-ctx.Done():
+			j.flush(context.Background(), 0)
+			return
+		}
+	}
+}
+
+// flush closes the windows that began at least age ago. What cannot be
+// recorded now is tried again at the next flush.
+func (j *Journal) flush(ctx context.Context, age time.Duration) {
+	now := j.now()
+	j.mu.Lock()
+	var over []*window
+	for k, w := range j.open {
+		if now.Sub(w.from) >= age {
+			over = append(over, w)
+			delete(j.open, k)
+		}
+	}
+	j.mu.Unlock()
+	for _, w := range over {
+		if err := j.write(ctx, w); err != nil && age > 0 {
+			j.mu.Lock()
+			k := actKey{w.act.Type, w.act.By.Principal, w.act.Key}
+			if newer, ok := j.open[k]; ok {
+				newer.again += w.again
+			} else {
+				j.open[k] = w
+			}
+			j.mu.Unlock()
+		}
+	}
+}
+
+// Close records what is still counted and ends the journal.
+func (j *Journal) Close() {
+	j.stop()
+	<-j.done
+}

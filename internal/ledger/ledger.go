@@ -1,0 +1,312 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/trail"
+)
+
+// Config of a Ledger. Store, Signer and VerifierKey are required.
+type Config struct {
+	Store  Store
+	Signer note.Signer
+	// VerifierKey is the public half of Signer in its text form. The ledger's
+	// first entry announces it.
+	VerifierKey string
+	// Version of the software, which the ledger's own events mention.
+	Version string
+	// MaxPool bounds the events of one pool; 0 means 8,192.
+	MaxPool int
+	// MaxPending bounds the bytes of events that await their turn; beyond it
+	// callers get [ErrBusy]. 0 means 64 MiB.
+	MaxPending int64
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Observe, if not nil, is told of every pool that was made durable.
+	Observe func(PoolStats)
+}
+
+// PoolStats tell of one pool.
+type PoolStats struct {
+	Events   int
+	Bytes    int
+	Duration time.Duration // from taking the pool to its being durable
+}
+
+// By says who records: the authenticated principal, and how it was authenticated.
+type By struct {
+	Principal string
+	Via       string
+	// Attribution overrides how events are attributed. If it is empty, it is
+	// "authenticated" where the actor bears the principal's name, and
+	// "asserted" elsewhere.
+	Attribution string
+}
+
+// A Receipt is the answer to a recorded event.
+type Receipt struct {
+	ID    event.ID
+	Index int64
+	Leaf  trail.Hash
+	// Duplicate is set if the event had been recorded before.
+	Duplicate bool
+}
+
+// A Result is what became of one event: a receipt, or an error.
+type Result struct {
+	Receipt
+	Err error
+}
+
+// A State is a ledger's published state. It does not change.
+type State struct {
+	Checkpoint *trail.Checkpoint
+	changed    chan struct{}
+}
+
+// Size returns the number of entries.
+func (s *State) Size() int64 { return s.Checkpoint.Size }
+
+// Changed is closed when a newer state was published.
+func (s *State) Changed() <-chan struct{} { return s.changed }
+
+// A Ledger records events. Its methods may be called concurrently.
+type Ledger struct {
+	c     Config
+	state atomic.Pointer[State]
+
+	pending atomic.Int64 // bytes that await their turn
+	queue   chan *request
+	stop    chan struct{} // closed by Close: take no more requests
+	done    chan struct{} // closed when the sequencer has ended
+	once    sync.Once
+
+	failed  atomic.Pointer[error] // why the ledger has stopped
+	stopped chan struct{}         // closed with failed
+
+	// recent and head are owned by the sequencer.
+	recent *recent
+	head   Head
+}
+
+// A request is one call's events, encoded.
+type request struct {
+	items []*item
+	own   bool
+	size  int64
+	done  chan struct{}
+	cover *trail.Checkpoint // set before done is closed
+}
+
+// An item is an event on its way into the ledger.
+type item struct {
+	event  *event.Event
+	record trail.Record
+	leaf   trail.Hash
+	by     By
+	result *Result
+	// first is the item of the same pool that bears the same id.
+	first *item
+}
+
+// Open starts a ledger on a store. An empty store gets its first entry.
+func Open(ctx context.Context, c Config) (*Ledger, error) {
+	if c.MaxPool == 0 {
+		c.MaxPool = 8192
+	}
+	if c.MaxPending == 0 {
+		c.MaxPending = 64 << 20
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	l := &Ledger{c: c, queue: make(chan *request, 4096), stop: make(chan struct{}),
+		done: make(chan struct{}), stopped: make(chan struct{}), head: c.Store.Head()}
+	if cp := l.head.Checkpoint; cp != nil && cp.Origin != c.Signer.Name() {
+		return nil, fmt.Errorf("open ledger: the store holds the ledger %q, the key is that of %q", cp.Origin, c.Signer.Name())
+	}
+	var err error
+	if l.recent, err = newRecent(ctx, c.Store, c.Now()); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	l.publish(l.head.Checkpoint)
+	go l.sequence()
+	if l.head.Checkpoint == nil {
+		var created *event.Event
+		if created, err = createdEvent(&c); err == nil {
+			err = l.Own(ctx, created)
+		}
+	}
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	return l, nil
+}
+
+// State returns the published state: a checkpoint that is durable. It is nil
+// only until an empty ledger has its first entry.
+func (l *Ledger) State() *State { return l.state.Load() }
+
+// Append records events by a caller and returns what became of each, in
+// order, with a checkpoint that covers all that were recorded. An error means
+// that nothing was recorded, unless it is ctx's: then the outcome is unknown,
+// and calling again with the same ids tells.
+//
+// Append completes the events in place.
+func (l *Ledger) Append(ctx context.Context, by By, events []*event.Event) ([]Result, *trail.Checkpoint, error) {
+	return l.append(ctx, by, events, false)
+}
+
+// Own records events of the ledger's own, of reserved types too.
+func (l *Ledger) Own(ctx context.Context, events ...*event.Event) error {
+	return l.ownBy(ctx, By{Principal: "graven", Via: "internal"}, events...)
+}
+
+func (l *Ledger) ownBy(ctx context.Context, by By, events ...*event.Event) error {
+	results, _, err := l.append(ctx, by, events, true)
+	for _, r := range results {
+		err = errors.Join(err, r.Err)
+	}
+	return err
+}
+
+func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own bool) ([]Result, *trail.Checkpoint, error) {
+	results := make([]Result, len(events))
+	r := &request{own: own, done: make(chan struct{})}
+	salts := make([]event.Salt, len(events))
+	for i := range salts {
+		if _, err := rand.Read(salts[i][:]); err != nil {
+			return nil, nil, fmt.Errorf("salt: %w", err)
+		}
+	}
+	for i, e := range events {
+		it := &item{event: e, by: by, result: &results[i]}
+		if err := l.prepare(it, salts[i], own); err != nil {
+			results[i].Err = err
+			continue
+		}
+		r.items = append(r.items, it)
+		r.size += int64(len(it.record.Entry) + len(it.record.Erasable))
+	}
+	if len(r.items) == 0 {
+		return results, l.checkpoint(), nil
+	}
+	if err := l.submit(r); err != nil {
+		return nil, nil, err
+	}
+	select {
+	case <-r.done:
+		return results, r.cover, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+func (l *Ledger) checkpoint() *trail.Checkpoint {
+	if s := l.State(); s != nil {
+		return s.Checkpoint
+	}
+	return nil
+}
+
+// prepare completes, validates and encodes an event. It needs no lock and
+// runs in the caller's goroutine.
+func (l *Ledger) prepare(it *item, salt event.Salt, own bool) error {
+	now, e := l.c.Now(), it.event
+	if !own {
+		if err := e.CheckReserved(); err != nil {
+			return err
+		}
+	}
+	e.Recorded = event.Recorded{}
+	e.Complete(now)
+	if err := e.Validate(now); err != nil {
+		return err
+	}
+	e.Recorded.At = now.UTC().Truncate(time.Microsecond)
+	e.Recorded.Principal = it.by.Principal
+	e.Recorded.Via = it.by.Via
+	e.Recorded.Attribution = it.by.Attribution
+	if e.Recorded.Attribution == "" {
+		e.Recorded.Attribution = event.AttributionAsserted
+		if e.Actor.Name == it.by.Principal {
+			e.Recorded.Attribution = event.AttributionAuthenticated
+		}
+	}
+	it.record.Salt = salt
+	it.record.Entry = e.AppendEntry(make([]byte, 0, 1024), e.Digests(salt))
+	it.record.Erasable = e.AppendErasable(make([]byte, 0, 64+len(e.Details)))
+	if n := len(it.record.Entry); n > event.MaxEntry {
+		return event.Invalid{{Field: "body", Reason: fmt.Sprintf("entry of %d bytes, the limit is %d", n, event.MaxEntry)}}
+	}
+	it.leaf = trail.LeafHash(it.record.Entry)
+	return nil
+}
+
+func (l *Ledger) submit(r *request) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if pending := l.pending.Add(r.size); pending > l.c.MaxPending && pending > r.size && !r.own {
+		l.pending.Add(-r.size)
+		return ErrBusy
+	}
+	select {
+	case <-l.stop:
+		l.pending.Add(-r.size)
+		return fmt.Errorf("%w: it was closed", ErrStopped)
+	default:
+	}
+	select {
+	case l.queue <- r:
+		return nil
+	default:
+		l.pending.Add(-r.size)
+		return ErrBusy
+	}
+}
+
+// Err returns why the ledger has stopped, or nil.
+func (l *Ledger) Err() error {
+	if err := l.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Stopped is closed when the ledger stops by itself. [Ledger.Err] says why.
+func (l *Ledger) Stopped() <-chan struct{} { return l.stopped }
+
+// Close ends the ledger after what has queued up. It is safe to call twice.
+func (l *Ledger) Close() {
+	l.once.Do(func() { close(l.stop) })
+	<-l.done
+}
+
+// createdEvent is the first entry: it announces the ledger's origin and key.
+func createdEvent(c *Config) (*event.Event, error) {
+	e := OwnEvent("LedgerCreated", c.Signer.Name(), c.Now())
+	err := e.SetDetails(map[string]any{"origin": c.Signer.Name(), "key": c.VerifierKey, "version": c.Version})
+	e.Ledger = []byte(`{"created":` + string(e.Details) + `}`)
+	return e, err
+}
+
+// OwnEvent returns an event of the ledger's own about the ledger itself.
+func OwnEvent(eventType, origin string, now time.Time) *event.Event {
+	return &event.Event{
+		EventType: eventType,
+		Timestamp: now.UTC().Truncate(time.Microsecond),
+		Actor:     event.Actor{Type: event.ActorSystem, Name: "graven"},
+		Resource:  event.Resource{Kind: "Ledger", Name: origin},
+	}
+}

@@ -1,0 +1,240 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/trail"
+)
+
+// sequence is the only goroutine that appends.
+func (l *Ledger) sequence() {
+	defer close(l.done)
+	for {
+		var pool []*request
+		select {
+		case r := <-l.queue:
+			pool = l.take(append(pool, r))
+		case <-l.stop:
+			if pool = l.take(nil); len(pool) == 0 {
+				return
+			}
+		}
+		l.commit(pool)
+	}
+}
+
+// take adds what has queued up, within the bounds of a pool.
+func (l *Ledger) take(pool []*request) []*request {
+	events := 0
+	for _, r := range pool {
+		events += len(r.items)
+	}
+	for events < l.c.MaxPool {
+		select {
+		case r := <-l.queue:
+			pool = append(pool, r)
+			events += len(r.items)
+		default:
+			return pool
+		}
+	}
+	return pool
+}
+
+// commit records the requests of a pool and answers them.
+func (l *Ledger) commit(requests []*request) {
+	defer func() {
+		for _, r := range requests {
+			l.pending.Add(-r.size)
+			close(r.done)
+		}
+	}()
+	cover, err := l.record(requests)
+	for _, r := range requests {
+		r.cover = cover
+		if err == nil {
+			continue
+		}
+		for _, it := range r.items {
+			it.result.Receipt, it.result.Err = Receipt{}, err
+		}
+	}
+}
+
+// record appends the new events of requests and sets the results of all. On
+// an error nothing was recorded, unless it is [ErrStopped].
+func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	ctx := context.Background() // what was begun is finished
+	fresh, err := l.sift(ctx, requests)
+	if err != nil {
+		return nil, err
+	}
+	if len(fresh) == 0 {
+		return l.head.Checkpoint, nil
+	}
+	head := l.head // a copy: a pool that fails changes nothing
+	pool := &Pool{Own: true}
+	size := 0
+	for _, it := range fresh {
+		it.record.Index = head.Tree.Size()
+		head.Chain = trail.Link(head.Chain, it.record.Entry)
+		it.record.Chain = head.Chain
+		head.Tree.Append(it.leaf, nil)
+		pool.Records = append(pool.Records, it.record)
+		pool.Events = append(pool.Events, it.event)
+		size += len(it.record.Entry) + len(it.record.Erasable)
+	}
+	for _, r := range requests {
+		pool.Own = pool.Own && r.own
+	}
+	head.Checkpoint, err = trail.SignCheckpoint(l.c.Signer.Name(), head.Tree.Size(), head.Tree.Root(), l.c.Signer)
+	if err != nil {
+		return nil, err
+	}
+	pool.Head = head
+	if err := l.c.Store.Append(ctx, pool); err != nil {
+		if errors.Is(err, ErrBroken) {
+			return nil, l.fail(err)
+		}
+		return nil, err
+	}
+	l.head = head
+	for _, it := range fresh {
+		l.recent.add(it.event.ID, it.record.Index)
+		it.result.Receipt = Receipt{ID: it.event.ID, Index: it.record.Index, Leaf: it.leaf}
+	}
+	for _, r := range requests {
+		for _, it := range r.items {
+			if it.first != nil {
+				l.repeated(it, &it.first.record)
+			}
+		}
+	}
+	l.publish(head.Checkpoint)
+	if l.c.Observe != nil {
+		l.c.Observe(PoolStats{Events: len(fresh), Bytes: size, Duration: time.Since(began)})
+	}
+	return head.Checkpoint, nil
+}
+
+// sift returns the items whose ids are new, and answers those that were
+// recorded before. Repetitions within the pool wait for their first.
+func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error) {
+	before, err := l.locate(ctx, requests)
+	if err != nil {
+		return nil, fmt.Errorf("look up event ids: %w", err)
+	}
+	var fresh []*item
+	firsts := map[event.ID]*item{}
+	for _, r := range requests {
+		for _, it := range r.items {
+			id := it.event.ID
+			if index, ok := before[id]; ok {
+				if err := l.recorded(ctx, it, index); err != nil {
+					return nil, err
+				}
+			} else if first, ok := firsts[id]; ok {
+				it.first = first
+			} else {
+				firsts[id] = it
+				fresh = append(fresh, it)
+			}
+		}
+	}
+	return fresh, nil
+}
+
+// locate returns the indexes of those ids that were recorded before.
+func (l *Ledger) locate(ctx context.Context, requests []*request) (map[event.ID]int64, error) {
+	if err := l.recent.extend(ctx, l.c.Now()); err != nil {
+		return nil, err
+	}
+	before := map[event.ID]int64{}
+	var ask []event.ID
+	for _, r := range requests {
+		for _, it := range r.items {
+			if index, known := l.recent.find(it.event.ID); index >= 0 {
+				before[it.event.ID] = index
+			} else if !known {
+				ask = append(ask, it.event.ID)
+			}
+		}
+	}
+	if len(ask) == 0 {
+		return before, nil
+	}
+	indexes := make([]int64, len(ask))
+	if err := l.c.Store.Find(ctx, ask, indexes); err != nil {
+		return nil, err
+	}
+	for i, index := range indexes {
+		if index >= 0 {
+			before[ask[i]] = index
+		}
+	}
+	return before, nil
+}
+
+// recorded answers an item whose id stands at index.
+func (l *Ledger) recorded(ctx context.Context, it *item, index int64) error {
+	old, err := l.c.Store.Record(ctx, index)
+	if err != nil {
+		return fmt.Errorf("read the entry with the same id: %w", err)
+	}
+	l.repeated(it, &old)
+	return nil
+}
+
+// repeated answers an item whose id has the given record.
+func (l *Ledger) repeated(it *item, old *trail.Record) {
+	it.result.Receipt = Receipt{ID: it.event.ID, Index: old.Index, Leaf: trail.LeafHash(old.Entry), Duplicate: true}
+	if same, err := sameContent(it, old); err != nil {
+		it.result.Err = err
+	} else if !same {
+		it.result.Err = fmt.Errorf("%w: entry %d", ErrConflict, old.Index)
+	}
+}
+
+// sameContent reports whether an item says what a record says, by whomever and
+// whenever either was told. Of content that was erased nothing is compared.
+func sameContent(it *item, old *trail.Record) (bool, error) {
+	was, err := old.Event()
+	if err != nil {
+		return false, err
+	}
+	was.Recorded, was.Source = event.Recorded{}, event.Source{}
+	is := it.event.Clone()
+	is.Recorded, is.Source = event.Recorded{}, event.Source{}
+	if old.Erasable == nil {
+		is.Details, is.Error.Message, is.Original = nil, "", nil
+	}
+	return bytes.Equal(is.AppendJSON(nil), was.AppendJSON(nil)), nil
+}
+
+func (l *Ledger) publish(c *trail.Checkpoint) {
+	if c == nil {
+		return
+	}
+	old := l.state.Swap(&State{Checkpoint: c, changed: make(chan struct{})})
+	if old != nil {
+		close(old.changed)
+	}
+}
+
+// fail stops the ledger for good.
+func (l *Ledger) fail(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrStopped, cause)
+	if l.failed.CompareAndSwap(nil, &err) {
+		close(l.stopped)
+	}
+	return err
+}

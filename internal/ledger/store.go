@@ -1,0 +1,63 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/trail"
+)
+
+// A Head is the state of a ledger: all that is needed to append to it.
+type Head struct {
+	Chain      trail.Hash
+	Tree       trail.Tree
+	Checkpoint *trail.Checkpoint // nil for an empty ledger
+}
+
+// A Pool is what is appended at once. The store owns it from then on.
+type Pool struct {
+	Records []trail.Record
+	Events  []*event.Event // what the records hold, decoded
+	// Head is the state after the last record. Its checkpoint is to be kept.
+	Head Head
+	// Own is set for pools of nothing but the ledger's own events, which may
+	// use the space that is reserved for them.
+	Own bool
+}
+
+// A Store keeps the ledger.
+type Store interface {
+	// Head returns the state that the next pool must extend.
+	Head() Head
+	// Append makes a pool durable, records and checkpoint alike, before it
+	// returns. On an error that is [ErrBroken] it is unknown whether the pool
+	// is durable; on any other, such as [ErrFull], nothing of it was kept.
+	Append(ctx context.Context, p *Pool) error
+	// Find looks up event ids among all entries and sets indexes[i] to the
+	// index of ids[i], or to -1 where there is none.
+	Find(ctx context.Context, ids []event.ID, indexes []int64) error
+	// Recent returns the ids that carry a time (UUIDv7) within from and to,
+	// with their indexes.
+	Recent(ctx context.Context, from, to time.Time) (map[event.ID]int64, error)
+	// Record returns the record at an index below the size of the head.
+	Record(ctx context.Context, index int64) (trail.Record, error)
+}
+
+var (
+	// ErrBusy means that too many events await their turn. Nothing was
+	// recorded. Doors answer 503 with Retry-After.
+	ErrBusy = errors.New("the ledger is busy, try again")
+	// ErrFull means that the store has no room. Nothing was recorded, and the
+	// ledger recovers by itself once there is room.
+	ErrFull = errors.New("the ledger's disk is full")
+	// ErrBroken is what a store returns when it no longer knows what is
+	// durable.
+	ErrBroken = errors.New("the store is broken")
+	// ErrStopped means that the ledger takes nothing more until the process
+	// is started anew.
+	ErrStopped = errors.New("the ledger has stopped")
+	// ErrConflict means that the id was recorded before with other content.
+	ErrConflict = errors.New("the id was recorded before with other content")
+)
