@@ -36,6 +36,7 @@ type Family struct {
 	Description string `json:"description"`
 }
 
+//go:generate go run ../internal/gen
 //go:embed catalogue.json
 var catalogueJSON []byte
 

@@ -159,6 +159,9 @@ func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil), nil }
 // UnmarshalJSON reads the native form as [ParseServed] does, so that what a
 // server sends can be read back.
 func (e *Event) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
 	p, err := ParseServed(data)
 	if err != nil {
 		return err

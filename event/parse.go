@@ -166,6 +166,9 @@ func (p *parser) id(dst *ID) func() error {
 		if *dst, err = ParseID(text); err != nil {
 			return refuse("%v", err)
 		}
+		if dst.IsZero() {
+			return refuse("the nil UUID names nothing")
+		}
 		return nil
 	}
 }

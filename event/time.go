@@ -8,7 +8,7 @@ import (
 // ParseTime reads an RFC 3339 timestamp with a zone and at most nine digits
 // of a second, and returns it in UTC.
 func ParseTime(s string) (time.Time, error) {
-	if len(s) < len("2006-01-02T15:04:05Z") {
+	if len(s) < len("2006-01-02T15:04:05") {
 		return time.Time{}, errTimeForm
 	}
 	num := func(from, to int) int {
@@ -34,7 +34,7 @@ func ParseTime(s string) (time.Time, error) {
 		return time.Time{}, errors.New("second 60 cannot be kept; give the second before or after")
 	}
 	i, nanos := 19, 0
-	if s[i] == '.' {
+	if i < len(s) && s[i] == '.' {
 		start := i + 1
 		for i = start; i < len(s) && '0' <= s[i] && s[i] <= '9'; i++ {
 			if i-start < 9 {
@@ -73,7 +73,11 @@ func ParseTime(s string) (time.Time, error) {
 	if t.Day() != day {
 		return time.Time{}, errors.New("no such day in that month")
 	}
-	return t.Add(-offset), nil
+	t = t.Add(-offset)
+	if t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}, errors.New("lies outside the years 0000 to 9999 in UTC")
+	}
+	return t, nil
 }
 
 var errTimeForm = errors.New("not an RFC 3339 time such as 2026-03-19T14:30:00.123Z")

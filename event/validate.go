@@ -3,6 +3,8 @@ package event
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -162,9 +164,9 @@ func (v *validator) original(m map[string]string) {
 	if len(m) == 0 {
 		return
 	}
-	for name, s := range m {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
 		v.text("original", name, MaxString)
-		v.text("original."+name, s, MaxOriginal)
+		v.text("original."+name, m[name], MaxOriginal)
 	}
 	if n := len(appendStrings(nil, m)); n > MaxOriginal {
 		v.fail("original", "%d bytes, the limit is %d", n, MaxOriginal)

@@ -331,3 +331,9 @@ func appendStrings(dst []byte, m map[string]string) []byte {
 	}
 	return append(dst, '}')
 }
+
+// Equal reports whether two sets of digests are the same.
+func (d Digests) Equal(o Digests) bool {
+	same := func(a, b *[32]byte) bool { return a == b || a != nil && b != nil && *a == *b }
+	return same(d.Details, o.Details) && same(d.Message, o.Message) && same(d.Original, o.Original)
+}

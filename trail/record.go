@@ -73,6 +73,8 @@ func ParseFrame(body []byte) (Record, error) {
 		return r, errors.New("malformed record")
 	}
 	r.Entry = body[:n:n]
-	r.Erasable = body[n:]
+	if n < len(body) {
+		r.Erasable = body[n:]
+	}
 	return r, nil
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -140,7 +141,7 @@ func (s *Scanner) String() (string, error) {
 	return string(b), err
 }
 
-// Int reads an integer of at most 15 digits, which every JSON reader keeps.
+// Int reads an integer within ±(2⁵³-1), which every JSON reader keeps.
 func (s *Scanner) Int() (int64, error) {
 	if c := s.Kind(); c != '-' && (c < '0' || c > '9') {
 		return 0, s.want("a whole number")
@@ -399,7 +400,7 @@ func Within(name string, err error) error {
 		return err
 	}
 	if len(name) > 64 {
-		name = name[:64] + "…"
+		name = strings.ToValidUTF8(name[:64], "") + "…"
 	}
 	path := name
 	if e.Path != "" {

@@ -3,6 +3,7 @@
 package search
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,6 +28,8 @@ type Filter struct {
 	Resource      string // resource.name
 	Cluster       string
 	Text          string    // stands somewhere in the event, in any case
+	DetailKey     string    // a member of details
+	DetailValue   string    // what that member is, as text
 	From          time.Time // inclusive, by timestamp; zero for no bound
 	To            time.Time // inclusive
 	// Access includes the events that tell of reading the ledger itself.
@@ -59,6 +62,8 @@ const (
 	paramResource    = "resource"
 	paramCluster     = "cluster"
 	paramText        = "q"
+	paramDetailKey   = "detail_key"
+	paramDetailValue = "detail_value"
 	paramFrom        = "from"
 	paramTo          = "to"
 	paramAccess      = "access"
@@ -119,6 +124,10 @@ func (f *Filter) Set(param, value string, now time.Time) (bool, error) {
 		f.Cluster = value
 	case paramText:
 		f.Text = value
+	case paramDetailKey:
+		f.DetailKey = value
+	case paramDetailValue:
+		f.DetailValue = value
 	case paramFrom:
 		if f.From, err = ParseTime(value, now, false); err != nil {
 			return bad("%v", err)
@@ -142,6 +151,9 @@ func (f *Filter) Check() error {
 	if !f.From.IsZero() && !f.To.IsZero() && f.From.After(f.To) {
 		return &ParamError{Param: paramFrom, Reason: event.FormatTime(f.From) + " is after to, " + event.FormatTime(f.To)}
 	}
+	if f.DetailKey == "" && f.DetailValue != "" {
+		return &ParamError{Param: paramDetailKey, Reason: "missing beside " + paramDetailValue}
+	}
 	return nil
 }
 
@@ -153,6 +165,7 @@ func (f *Filter) Params() map[string]string {
 		paramSeverity: strings.Join(f.Severities, ","), paramOutcome: strings.Join(f.Outcomes, ","),
 		paramActor: f.Actor, paramCorrelation: f.CorrelationID, paramNamespace: f.Namespace, paramKind: f.Kind,
 		paramResource: f.Resource, paramCluster: f.Cluster, paramText: f.Text,
+		paramDetailKey: f.DetailKey, paramDetailValue: f.DetailValue,
 	}
 	if !f.From.IsZero() {
 		m[paramFrom] = event.FormatTime(f.From)
@@ -190,7 +203,31 @@ func (f *Filter) Match(e *event.Event) bool {
 		(f.From.IsZero() || !e.Timestamp.Before(f.From)) && (f.To.IsZero() || !e.Timestamp.After(f.To)) &&
 		(f.WithAccess() || !isAccess(e)) &&
 		(f.Scope == nil || slices.Contains(f.Scope, e.Resource.Namespace)) &&
-		(f.Text == "" || strings.Contains(strings.ToLower(string(e.AppendJSON(nil))), strings.ToLower(f.Text)))
+		(f.Text == "" || strings.Contains(strings.ToLower(string(e.AppendJSON(nil))), strings.ToLower(f.Text))) &&
+		f.matchDetail(e)
+}
+
+// scans reports whether the filter asks for what no index knows, so that
+// candidates must be read to be counted.
+func (f *Filter) scans() bool { return f.Text != "" || f.DetailKey != "" }
+
+func (f *Filter) matchDetail(e *event.Event) bool {
+	if f.DetailKey == "" {
+		return true
+	}
+	var details map[string]json.RawMessage
+	if len(e.Details) == 0 || json.Unmarshal(e.Details, &details) != nil {
+		return false
+	}
+	value, ok := details[f.DetailKey]
+	if !ok {
+		return false
+	}
+	text := string(value)
+	if value[0] == '"' && json.Unmarshal(value, &text) != nil {
+		return false
+	}
+	return text == f.DetailValue
 }
 
 func isAccess(e *event.Event) bool {

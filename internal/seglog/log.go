@@ -27,6 +27,8 @@ type Options struct {
 	// Reserve is how many bytes are kept ready beyond every batch, for
 	// batches that are appended with reserve = true when the disk is full.
 	Reserve int64
+	// ReadOnly opens files for reading only, and allows no appending.
+	ReadOnly bool
 	// FS is the file system; nil means [OS].
 	FS FS
 }
@@ -38,6 +40,7 @@ type Log struct {
 	dir     string
 	limit   int64
 	reserve int64
+	flag    int // how segments are opened
 
 	// end and size are owned by the appending goroutine: where the next
 	// frame goes, and up to where the active file holds zeros.
@@ -58,6 +61,10 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	if l.limit == 0 {
 		l.limit = 64 << 20
+	}
+	l.flag = os.O_RDWR
+	if o.ReadOnly {
+		l.flag, l.broken = os.O_RDONLY, fmt.Errorf("%w: it is open for reading", ErrBroken)
 	}
 	names, err := l.fs.List(dir)
 	if err != nil {
@@ -307,7 +314,7 @@ func (l *Log) file(base uint64) (File, error) {
 	if l.files == nil {
 		return nil, fmt.Errorf("%w: closed", ErrBroken)
 	}
-	f, err := l.fs.Open(l.path(base), os.O_RDWR)
+	f, err := l.fs.Open(l.path(base), l.flag)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}

@@ -1,0 +1,79 @@
+// Package access knows who may do what: principals, their roles, and the
+// tokens that prove who calls.
+package access
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A Permission allows one kind of act.
+type Permission string
+
+// The permissions. Each route needs exactly one.
+const (
+	Read        Permission = "read"   // events, incidents, proofs, the stream
+	Record      Permission = "record" // send events
+	Export      Permission = "export" // take events away in bulk
+	Verify      Permission = "verify" // have the ledger checked; fetch its tiles
+	ReadAccess  Permission = "access" // see who read what
+	ManageToken Permission = "tokens" // make and revoke tokens
+)
+
+// A Role is a set of permissions.
+type Role string
+
+// The roles.
+const (
+	Viewer     Role = "viewer"
+	Recorder   Role = "recorder"
+	Operator   Role = "operator"
+	Auditor    Role = "auditor"
+	Admin      Role = "admin"
+	Superadmin Role = "superadmin"
+)
+
+var roles = map[Role][]Permission{
+	Viewer:     {Read, Export, Verify},
+	Recorder:   {Record},
+	Operator:   {Read, Export, Verify, Record},
+	Auditor:    {Read, Export, Verify, ReadAccess},
+	Admin:      {Read, Export, Verify, ReadAccess, Record, ManageToken},
+	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken},
+}
+
+// Roles returns all roles, the weakest first.
+func Roles() []Role { return []Role{Viewer, Recorder, Operator, Auditor, Admin, Superadmin} }
+
+// ParseRole returns the role called s.
+func ParseRole(s string) (Role, error) {
+	if _, ok := roles[Role(s)]; !ok {
+		return "", fmt.Errorf("no role %.40q; there are %v", s, Roles())
+	}
+	return Role(s), nil
+}
+
+// MayGrant reports whether someone of role r may give out role other: nobody
+// gives more than they have, and only a superadmin makes a superadmin.
+func (r Role) MayGrant(other Role) bool {
+	return slices.Contains(roles[r], ManageToken) && (other != Superadmin || r == Superadmin)
+}
+
+// A Principal is who was authenticated.
+type Principal struct {
+	Name string
+	Via  string // how: "token" or "anonymous"
+	Role Role
+	// Namespaces, if not nil, are the only ones that the principal sees.
+	Namespaces []string
+	// Attests is set for those who may vouch for identities that they pass on,
+	// such as an API server's audit webhook.
+	Attests bool
+}
+
+// Can reports whether p may act.
+func (p *Principal) Can(perm Permission) bool { return slices.Contains(roles[p.Role], perm) }
+
+// Anonymous is the principal of calls without credentials, where a role is
+// given to them at all.
+func Anonymous(r Role) *Principal { return &Principal{Name: "anonymous", Via: "anonymous", Role: r} }

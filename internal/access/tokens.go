@@ -1,0 +1,197 @@
+package access
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Token lets its bearer act. Only a hash of it is kept.
+type Token struct {
+	Name       string     `json:"name"`
+	Role       Role       `json:"role"`
+	Namespaces []string   `json:"namespaces,omitempty"`
+	Attests    bool       `json:"attests,omitempty"`
+	CreatedAt  time.Time  `json:"createdAt"`
+	CreatedBy  string     `json:"createdBy"`
+	ExpiresAt  *time.Time `json:"expiresAt,omitempty"`
+	// Hash is SHA-256 of the token, in hexadecimal. Tokens are random, so
+	// that no slow hash is needed.
+	Hash string `json:"hash,omitempty"`
+}
+
+var (
+	// ErrToken means that a token is unknown, revoked or expired. Callers are
+	// not told which.
+	ErrToken = errors.New("the token is not valid")
+	// ErrNoToken means that there is no token of that name.
+	ErrNoToken = errors.New("no token of that name")
+	// ErrExists means that there is a token of that name already.
+	ErrExists = errors.New("there is a token of that name already")
+)
+
+// Tokens are the tokens that are valid, kept in a file.
+type Tokens struct {
+	save func([]byte) error
+
+	mu     sync.RWMutex
+	byHash map[string]*Token
+}
+
+// OpenTokens reads the tokens kept in the file at path, which need not exist;
+// save replaces the file's content, atomically and durably.
+func OpenTokens(path string, save func(data []byte) error) (*Tokens, error) {
+	t := &Tokens{save: save, byHash: map[string]*Token{}}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return t, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []*Token
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("read tokens from %s: %w", path, err)
+	}
+	for _, tok := range list {
+		if _, err := ParseRole(string(tok.Role)); err != nil || len(tok.Hash) != 2*sha256.Size || tok.Name == "" {
+			return nil, fmt.Errorf("read tokens from %s: the token %.40q is malformed", path, tok.Name)
+		}
+		t.byHash[tok.Hash] = tok
+	}
+	return t, nil
+}
+
+// NewSecret makes a token's text: 32 random bytes behind a mark by which
+// secret scanners find it.
+func NewSecret() string {
+	var b [32]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		panic("internal error: no randomness: " + err.Error())
+	}
+	return "gvn_" + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+func hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// Check holds a token that is to be made against the rules.
+func (t *Tokens) Check(tok Token, now time.Time) error {
+	if tok.Name == "" || len(tok.Name) > 128 || strings.ContainsFunc(tok.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return errors.New("name: 1 to 128 characters, none of them a control character")
+	}
+	if tok.Name == "anonymous" || tok.Name == "graven" {
+		return fmt.Errorf("name: %s is taken by the server itself", tok.Name)
+	}
+	if _, err := ParseRole(string(tok.Role)); err != nil {
+		return fmt.Errorf("role: %w", err)
+	}
+	if tok.ExpiresAt != nil && !tok.ExpiresAt.After(now) {
+		return errors.New("expiresAt: lies in the past")
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, other := range t.byHash {
+		if other.Name == tok.Name {
+			return ErrExists
+		}
+	}
+	return nil
+}
+
+// Add makes a token valid for whoever bears secret. Names are unique.
+func (t *Tokens) Add(tok Token, secret string, now time.Time) error {
+	if err := t.Check(tok, now); err != nil {
+		return err
+	}
+	tok.Hash, tok.CreatedAt = hash(secret), now.UTC().Truncate(time.Second)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byHash[tok.Hash] = &tok
+	if err := t.write(); err != nil {
+		delete(t.byHash, tok.Hash)
+		return err
+	}
+	return nil
+}
+
+// Revoke makes the token of that name invalid, at once.
+func (t *Tokens) Revoke(name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for h, tok := range t.byHash {
+		if tok.Name != name {
+			continue
+		}
+		delete(t.byHash, h)
+		if err := t.write(); err != nil {
+			t.byHash[h] = tok
+			return err
+		}
+		return nil
+	}
+	return ErrNoToken
+}
+
+// List returns the tokens by name, without their hashes.
+func (t *Tokens) List() []Token {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.sorted(false)
+}
+
+// Get returns the token of that name, without its hash.
+func (t *Tokens) Get(name string) (Token, bool) {
+	for _, tok := range t.List() {
+		if tok.Name == name {
+			return tok, true
+		}
+	}
+	return Token{}, false
+}
+
+// Authenticate returns the principal who bears secret.
+func (t *Tokens) Authenticate(secret string, now time.Time) (*Principal, error) {
+	t.mu.RLock()
+	tok := t.byHash[hash(secret)]
+	t.mu.RUnlock()
+	if tok == nil || tok.ExpiresAt != nil && !now.Before(*tok.ExpiresAt) {
+		return nil, ErrToken
+	}
+	return &Principal{Name: tok.Name, Via: "token", Role: tok.Role, Namespaces: tok.Namespaces, Attests: tok.Attests}, nil
+}
+
+func (t *Tokens) sorted(hashes bool) []Token {
+	list := make([]Token, 0, len(t.byHash))
+	for _, tok := range t.byHash {
+		c := *tok
+		if !hashes {
+			c.Hash = ""
+		}
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b Token) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+func (t *Tokens) write() error {
+	data, err := json.MarshalIndent(t.sorted(true), "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := t.save(append(data, '\n')); err != nil {
+		return fmt.Errorf("write tokens: %w", err)
+	}
+	return nil
+}

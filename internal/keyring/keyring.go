@@ -1,0 +1,98 @@
+// Package keyring keeps the ledger's signing key in a directory.
+package keyring
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/trail"
+)
+
+// Keys are a ledger's key pair. The name of both is the ledger's origin.
+type Keys struct {
+	Signer   note.Signer
+	Verifier note.Verifier
+	// VerifierKey is the public half in its text form (C2SP signed-note).
+	VerifierKey string
+}
+
+// ErrNone means that there are no keys yet.
+var ErrNone = errors.New("no keys")
+
+// Load reads the keys of the ledger in the data directory dir.
+func Load(dir string) (*Keys, error) {
+	skey, err := read(filepath.Join(dir, trail.KeyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load keys: %w", err)
+	}
+	vkey, err := read(filepath.Join(dir, trail.VKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("load keys: %w", err)
+	}
+	k, err := parse(skey, vkey)
+	if err != nil {
+		return nil, fmt.Errorf("load keys from %s: %w", filepath.Join(dir, filepath.Dir(trail.KeyFile)), err)
+	}
+	return k, nil
+}
+
+// Create makes the keys of a new ledger in dir. An empty origin stands for one
+// made up at random.
+func Create(dir, origin string) (*Keys, error) {
+	if origin == "" {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return nil, fmt.Errorf("create keys: %w", err)
+		}
+		origin = "graven.local/" + hex.EncodeToString(b[:])
+	}
+	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		return nil, fmt.Errorf("create keys: %w", err)
+	}
+	k, err := parse(skey, vkey)
+	if err != nil {
+		return nil, fmt.Errorf("create keys: the origin %q will not do: %w", origin, err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(trail.KeyFile)), 0o700); err != nil {
+		return nil, fmt.Errorf("create keys: %w", err)
+	}
+	for _, f := range []struct{ name, text string }{{trail.VKeyFile, vkey}, {trail.KeyFile, skey}} {
+		// The signing key comes last: with it the pair is there.
+		if err := seglog.WriteFile(seglog.OS{}, filepath.Join(dir, f.name), []byte(f.text+"\n")); err != nil {
+			return nil, fmt.Errorf("create keys: %w", err)
+		}
+	}
+	return k, nil
+}
+
+func parse(skey, vkey string) (*Keys, error) {
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
+	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
+		return nil, errors.New("the public key is not that of the signing key")
+	}
+	return &Keys{Signer: signer, Verifier: verifier, VerifierKey: vkey}, nil
+}
+
+func read(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	return strings.TrimSpace(string(data)), err
+}

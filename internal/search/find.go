@@ -1,0 +1,181 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/trail"
+)
+
+// A Reader reads the ledger.
+type Reader interface {
+	// Record returns the record at an index.
+	Record(ctx context.Context, index int64) (trail.Record, error)
+	// Records calls fn for each record within r, in order, until fn gives an
+	// error, which it returns. A record is valid during its call only.
+	Records(ctx context.Context, r Range, fn func(*trail.Record) error) error
+}
+
+var (
+	// ErrNotReady means that the index has not caught up with what was asked
+	// for. Doors answer 503 with Retry-After.
+	ErrNotReady = errors.New("the index has not caught up, try again")
+	// ErrTooBroad means that a question would have to read too many entries.
+	ErrTooBroad = errors.New("too many events to look through; narrow the question down, by time for example")
+)
+
+const (
+	// maxWait is how long a question waits for the index.
+	maxWait = 2 * time.Second
+	// maxScan is how long a question may look through entries.
+	maxScan = 10 * time.Second
+	// batchSize is how many candidates are selected at a time.
+	batchSize = 512
+)
+
+// A Hit is an event that was found, with its record.
+type Hit struct {
+	Event  *event.Event
+	Record trail.Record
+}
+
+// An Answer is a part of what a question asks for.
+type Answer struct {
+	// Total counts all events that match, not only those of this part.
+	Total int64
+	Hits  []Hit
+	// Next is the cursor of the next part; empty where this was the last.
+	Next string
+}
+
+// A Finder answers questions about the ledger. Indexes select; what it returns
+// was read from the ledger and holds against the filter.
+type Finder struct {
+	Index  Index
+	Reader Reader
+}
+
+// Ready waits until every entry below size can be found, or fails with
+// [ErrNotReady].
+func (x *Finder) Ready(ctx context.Context, size int64) error {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	if err := x.Index.Wait(ctx, size); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	return nil
+}
+
+// Page answers a question as of when the ledger had size entries.
+func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answer, error) {
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
+	if err := x.Ready(ctx, size); err != nil {
+		return nil, err
+	}
+	var a Answer
+	var err error
+	if !f.scans() {
+		if a.Total, err = x.Index.Count(ctx, f, Range{0, size}); err != nil {
+			return nil, err
+		}
+	} else {
+		scan, cancel := context.WithTimeout(ctx, maxScan)
+		defer cancel()
+		err := x.each(scan, f, Range{0, size}, false, batchSize, 0, func(Hit) error { a.Total++; return nil })
+		if scan.Err() != nil && ctx.Err() == nil {
+			return nil, ErrTooBroad
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	r := Range{0, size}
+	switch {
+	case p.Cursor < 0:
+	case p.Oldest:
+		r.First = p.Cursor + 1
+	default:
+		r.End = min(size, p.Cursor)
+	}
+	offset, skip := p.Offset, int64(0)
+	if f.scans() {
+		offset, skip = 0, p.Offset // candidates that do not match must not count
+	}
+	err = x.each(ctx, f, r, p.Oldest, min(p.Limit+1, batchSize), offset, func(h Hit) error {
+		if skip > 0 {
+			skip--
+			return nil
+		}
+		if len(a.Hits) == p.Limit {
+			a.Next = strconv.FormatInt(a.Hits[p.Limit-1].Record.Index, 10)
+			return errDone
+		}
+		a.Hits = append(a.Hits, h)
+		return nil
+	})
+	if err != nil && !errors.Is(err, errDone) {
+		return nil, err
+	}
+	return &a, nil
+}
+
+var errDone = errors.New("done")
+
+// Each calls fn for every event within r that matches, the oldest first, until
+// fn gives an error, which it returns.
+func (x *Finder) Each(ctx context.Context, f *Filter, r Range, fn func(Hit) error) error {
+	if err := f.Check(); err != nil {
+		return err
+	}
+	if err := x.Ready(ctx, r.End); err != nil {
+		return err
+	}
+	return x.each(ctx, f, r, true, batchSize, 0, fn)
+}
+
+// each calls fn for every hit within r after skipping offset candidates.
+func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batch int, offset int64, fn func(Hit) error) error {
+	for {
+		found, err := x.Index.Select(ctx, f, r, oldest, batch, offset)
+		if err != nil {
+			return err
+		}
+		offset = 0
+		for _, index := range found {
+			h, err := x.Get(ctx, index)
+			if err != nil {
+				return err
+			}
+			if !f.Match(h.Event) {
+				continue
+			}
+			if err := fn(h); err != nil {
+				return err
+			}
+		}
+		if len(found) < batch {
+			return nil
+		}
+		if last := found[len(found)-1]; oldest {
+			r.First = last + 1
+		} else {
+			r.End = last
+		}
+	}
+}
+
+// Get returns the event at an index.
+func (x *Finder) Get(ctx context.Context, index int64) (Hit, error) {
+	r, err := x.Reader.Record(ctx, index)
+	if err != nil {
+		return Hit{}, err
+	}
+	e, err := r.Event()
+	return Hit{Event: e, Record: r}, err
+}
