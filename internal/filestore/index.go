@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -102,7 +103,15 @@ func (r *row) appendValues(dst []any) []any {
 }
 
 func openIndex(path string) (*index, error) {
-	dsn := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path) +
+	// SQLite gives its other files the mode of this one.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	dsn := "file:" + dsnPath(path) +
 		"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=wal_autocheckpoint(4000)"
 	write, err := sql.Open("sqlite", dsn+"&_pragma=cache_size(-16000)")
 	if err != nil {
@@ -119,6 +128,11 @@ func openIndex(path string) (*index, error) {
 	x.read.SetMaxOpenConns(4)
 	x.read.SetMaxIdleConns(4)
 	return x, nil
+}
+
+// dsnPath writes a path as it stands in a data source name.
+func dsnPath(path string) string {
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
 }
 
 // load reads how far the index has come, and makes its tables if it is new.

@@ -222,6 +222,7 @@ func (s *Store) derive(o Options, size int64) error {
 	if s.tiles, err = resumeTiles(s.dir, from, leaves); err != nil {
 		return err
 	}
+	s.tiles.replace = o.replaceTiles
 	s.size, s.followed = size, from
 	for s.followed < size {
 		if err := s.advance(ctx, s.followed, min(size, s.followed+followBatch)); err != nil {

@@ -33,6 +33,8 @@ type Options struct {
 	FS seglog.FS
 	// Progress, if not nil, is told how far deriving has come while opening.
 	Progress func(done, total int64)
+
+	replaceTiles bool // overwrite tiles that disagree with the log
 }
 
 // A Store is a ledger in a directory. It implements [ledger.Store] and

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/app"
+)
+
+const defaultURL = "http://127.0.0.1:8090"
+
+// A connection is how a client command reaches its server.
+type connection struct {
+	url, tokenFile string
+}
+
+func (c *connection) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.url, "url", "", "the server's address (default $GRAVEN_URL or "+defaultURL+")")
+	fs.StringVar(&c.tokenFile, "token-file", "", "file that holds the token (default $GRAVEN_TOKEN, else ./graven-data/admin.token)")
+}
+
+// address returns the server's address.
+func (c *connection) address() string {
+	switch {
+	case c.url != "":
+		return c.url
+	case os.Getenv("GRAVEN_URL") != "":
+		return os.Getenv("GRAVEN_URL")
+	}
+	return defaultURL
+}
+
+// token returns the token to show, which may be none.
+func (c *connection) token() (string, error) {
+	path := c.tokenFile
+	if path == "" {
+		if t := os.Getenv("GRAVEN_TOKEN"); t != "" {
+			return t, nil
+		}
+		path = filepath.Join("graven-data", app.AdminTokenFile)
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return "", nil
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+func (c *connection) client() (*client.Client, error) {
+	token, err := c.token()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Config{URL: c.address(), Token: token, UserAgent: "graven/" + version})
+}
+
+// A filter is the flags that say which events are meant.
+type filter struct {
+	values map[string]*string
+	since  string
+	access bool
+	fs     *pflag.FlagSet
+}
+
+// flags adds the filter's flags to a command.
+func (f *filter) flags(cmd *cobra.Command) {
+	f.values, f.fs = map[string]*string{}, cmd.Flags()
+	for _, d := range []struct{ flag, param, help string }{
+		{"type", "type", "event types, separated by commas; either spelling"},
+		{"severity", "severity", "severities, separated by commas: critical, high, medium, low, info"},
+		{"actor", "actor", "who did it"},
+		{"correlation-id", "correlation_id", "the incident"},
+		{"namespace", "namespace", "namespace of the resource"},
+		{"kind", "kind", "kind of the resource"},
+		{"resource", "resource", "name of the resource"},
+		{"outcome", "outcome", "outcomes, separated by commas: success, failure, pending, unknown"},
+		{"cluster", "cluster", "the cluster"},
+		{"from", "from", "not before: a time, a date, or an age such as 24h or 7d"},
+		{"to", "to", "not after: a time, a date, or an age"},
+		{"text", "q", "text that stands anywhere in the event"},
+	} {
+		v := new(string)
+		shorthand := ""
+		if d.flag == "namespace" {
+			shorthand = "n"
+		}
+		cmd.Flags().StringVarP(v, d.flag, shorthand, "", d.help)
+		f.values[d.param] = v
+	}
+	cmd.Flags().StringVar(&f.since, "since", "", "no longer ago than, such as 24h or 7d; the same as --from")
+	cmd.Flags().BoolVar(&f.access, "access", false, "include events that tell who read the ledger")
+	for flag, values := range map[string][]string{
+		"severity": {"critical", "high", "medium", "low", "info"}, "outcome": {"success", "failure", "pending", "unknown"}} {
+		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
+	}
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("type", completeTypes))
+}
+
+// query returns the filter as the server's parameters.
+func (f *filter) query() (url.Values, error) {
+	q := url.Values{}
+	for param, v := range f.values {
+		if *v != "" {
+			q.Set(param, *v)
+		}
+	}
+	if f.since != "" {
+		if q.Has("from") {
+			return nil, usage("--since and --from say the same")
+		}
+		q.Set("from", f.since)
+	}
+	if f.access {
+		q.Set("access", "true")
+	}
+	return q, nil
+}
+
+// wait sleeps before a call is tried again, unless ctx ends.
+func wait(cmd *cobra.Command, attempt int, err error) error {
+	pause := min(time.Duration(1<<min(attempt, 5))*250*time.Millisecond, 5*time.Second)
+	var p *client.Problem
+	if errors.As(err, &p) && p.RetryAfter > 0 {
+		pause = min(time.Duration(p.RetryAfter)*time.Second, time.Minute)
+	}
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-cmd.Context().Done():
+		return cmd.Context().Err()
+	}
+}
+
+func itoa[T int | int64](n T) string { return strconv.FormatInt(int64(n), 10) }

@@ -1,0 +1,123 @@
+// Command graven records events in a tamper-evident ledger, answers questions
+// about them and verifies the ledger.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when the program is built.
+var version = "dev"
+
+// Exit codes.
+const (
+	exitError  = 1
+	exitUsage  = 2
+	exitVerify = 3 // verification failed
+	exitGap    = 4 // something is missing
+)
+
+// An exitError ends the program with a code of its own.
+type exitCodeError struct {
+	code int
+	err  error
+}
+
+func (e *exitCodeError) Error() string { return e.err.Error() }
+func (e *exitCodeError) Unwrap() error { return e.err }
+
+// errSilent means that everything was said already.
+var errSilent = errors.New("")
+
+func usage(format string, args ...any) error {
+	return &exitCodeError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var own *exitCodeError
+	code := exitError
+	if errors.As(err, &own) {
+		code = own.code
+	} else if isUsage(err) {
+		code = exitUsage
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(root.ErrOrStderr(), "graven: "+printable(text))
+	}
+	if code == exitUsage {
+		fmt.Fprintln(root.ErrOrStderr(), "Try 'graven --help', or --help behind a command.")
+	}
+	return code
+}
+
+// isUsage reports whether cobra refused the command line.
+func isUsage(err error) bool {
+	text := err.Error()
+	for _, s := range []string{"unknown command", "unknown flag", "unknown shorthand", "flag needs an argument", "invalid argument",
+		"accepts ", "requires ", "required flag", "arg(s)"} {
+		if strings.Contains(text, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "graven",
+		Short: "The system of record for autonomous operations on Kubernetes",
+		Long: `Graven keeps evidence of what agents, controllers and people do in production:
+every step becomes an event in a signed, tamper-evident ledger that anyone can
+verify without trusting Graven, its disk or its administrators.
+
+Client commands find the server by --url or GRAVEN_URL, and prove who they are
+with the token in GRAVEN_TOKEN, in the file --token-file, or else in
+./graven-data/admin.token.
+
+Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetVersionTemplate("graven {{.Version}}\n")
+	root.AddCommand(
+		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newExport(),
+		newVerify(), newProve(), newCheckpoint(), newToken(), newReindex(), newVersion(),
+	)
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  graven version",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "graven "+version)
+			return err
+		},
+	}
+}

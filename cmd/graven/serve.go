@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/keyring"
+	"github.com/graven-audit/graven/trail"
+)
+
+func newServe() *cobra.Command {
+	var c app.Config
+	var file, data, listen string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Keep a ledger in a directory and serve it",
+		Long: `Keep a ledger in a directory and serve it over HTTP, until interrupted.
+
+The first start makes the directory, the ledger's keys in DIR/keys and a token
+for its administrator in DIR/admin.token. Hand DIR/keys/ledger.vkey to those who
+are to verify the ledger.`,
+		Example: `  graven serve --data ./graven-data --listen 127.0.0.1:8090
+  graven serve --config graven.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file != "" {
+				var err error
+				if c, err = app.ReadConfig(file); err != nil {
+					return err
+				}
+			}
+			if data != "" || c.Data == "" {
+				c.Data = data
+			}
+			if c.Data == "" {
+				c.Data = "graven-data"
+			}
+			if listen != "" {
+				c.Listen = listen
+			}
+			return serve(cmd, c, nil)
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "data directory (default ./graven-data)")
+	cmd.Flags().StringVar(&listen, "listen", "", "address to listen on, HOST:PORT (default 127.0.0.1:8090)")
+	cmd.Flags().StringVar(&file, "config", "", "configuration file in YAML; flags override it")
+	return cmd
+}
+
+// serve runs a server until the command is interrupted or meanwhile, if it is
+// not nil, returns.
+func serve(cmd *cobra.Command, c app.Config, meanwhile func(context.Context, *app.App) error) error {
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	bar := newProgress(cmd.ErrOrStderr(), "recovering: entry")
+	a, err := app.New(cmd.Context(), c, version, log, bar.show)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	if meanwhile == nil {
+		log.Info("serving", "url", a.URL(), "data", c.Data, "token", filepath.Join(c.Data, app.AdminTokenFile))
+		return a.Run(cmd.Context())
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- meanwhile(ctx, a)
+		cancel()
+	}()
+	err = a.Run(ctx)
+	cancel()
+	return errors.Join(err, <-done)
+}
+
+func newReindex() *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use:   "reindex",
+		Short: "Derive the index and the tiles anew from the log",
+		Long: `Derive the index and the hash tiles anew from the log. The server must not run.
+The log itself is only read.`,
+		Example: "  graven reindex --data ./graven-data",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			keys, err := keyring.Load(data)
+			if err != nil {
+				return fmt.Errorf("%s: %w", data, err)
+			}
+			bar := newProgress(cmd.ErrOrStderr(), "indexed")
+			size, err := filestore.Reindex(data, filestore.Options{Verifier: keys.Verifier, Progress: bar.show})
+			bar.end()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d entries indexed in %s\n", size, filepath.Join(data, trail.IndexFile))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "graven-data", "data directory")
+	cobra.CheckErr(cmd.MarkFlagDirname("data"))
+	return cmd
+}

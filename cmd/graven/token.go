@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newToken() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Make, list and revoke the tokens that let people and programs in",
+		Example: `  graven token create agent-payments --role recorder
+  graven token list
+  graven token revoke agent-payments`,
+	}
+	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
+	return cmd
+}
+
+func newTokenCreate() *cobra.Command {
+	var conn connection
+	var role, expires string
+	var namespaces []string
+	var attests bool
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a token and print it, this once",
+		Long: `Make a token and print it, this once; the server keeps only a hash.
+
+Roles: viewer reads, exports and verifies; recorder sends events; operator does
+both; auditor reads everything, also who read what; admin does all of this and
+makes tokens; superadmin makes superadmins too.`,
+		Example: `  graven token create agent-payments --role recorder > agent.token
+  graven token create jane --role viewer --namespaces payments,staging --expires-in 90d
+  graven token create kube-apiserver --role recorder --attest`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := conn.client()
+			if err != nil {
+				return err
+			}
+			body := map[string]any{"name": args[0], "role": role}
+			if namespaces != nil {
+				body["namespaces"] = namespaces
+			}
+			if expires != "" {
+				body["expiresIn"] = expires
+			}
+			if attests {
+				body["attests"] = true
+			}
+			data, err := json.Marshal(body)
+			if err != nil {
+				return err
+			}
+			resp, err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, "application/json", bytes.NewReader(data))
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			var made struct {
+				Token string `json:"token"`
+			}
+			if err := json.NewDecoder(resp.Body).Decode(&made); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Token)
+			return err
+		},
+	}
+	conn.flags(cmd.Flags())
+	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, recorder, operator, auditor, admin or superadmin")
+	cmd.Flags().StringVar(&expires, "expires-in", "", "how long it is valid, such as 12h or 90d (default: until revoked)")
+	cmd.Flags().StringSliceVar(&namespaces, "namespaces", nil, "the only namespaces it sees (default: all)")
+	cmd.Flags().BoolVar(&attests, "attest", false, "may vouch for the identities that it passes on, as an API server does")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "recorder", "operator", "auditor", "admin", "superadmin"}, cobra.ShellCompDirectiveNoFileComp)))
+	return cmd
+}
+
+func newTokenList() *cobra.Command {
+	var conn connection
+	var output string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the tokens",
+		Example: "  graven token list -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := conn.client()
+			if err != nil {
+				return err
+			}
+			var list struct {
+				Tokens []struct {
+					Name       string     `json:"name"`
+					Role       string     `json:"role"`
+					Namespaces []string   `json:"namespaces"`
+					Attests    bool       `json:"attests"`
+					CreatedAt  time.Time  `json:"createdAt"`
+					CreatedBy  string     `json:"createdBy"`
+					ExpiresAt  *time.Time `json:"expiresAt"`
+				} `json:"tokens"`
+			}
+			if output == "json" || output == "yaml" {
+				var raw json.RawMessage
+				if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &raw); err != nil {
+					return err
+				}
+				return printDocument(cmd.OutOrStdout(), output, raw)
+			}
+			if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &list); err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tROLE\tNAMESPACES\tATTESTS\tCREATED\tBY\tEXPIRES")
+			for _, t := range list.Tokens {
+				expires, namespaces := "never", "all"
+				if t.ExpiresAt != nil {
+					expires = clock(*t.ExpiresAt)
+				}
+				if t.Namespaces != nil {
+					namespaces = strings.Join(t.Namespaces, ",")
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\t%s\n", cell(t.Name), t.Role, cell(namespaces), t.Attests, clock(t.CreatedAt), cell(t.CreatedBy), expires)
+			}
+			return w.Flush()
+		},
+	}
+	conn.flags(cmd.Flags())
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")
+	return cmd
+}
+
+func newTokenRevoke() *cobra.Command {
+	var conn connection
+	cmd := &cobra.Command{
+		Use:     "revoke NAME",
+		Short:   "Make a token invalid, at once",
+		Example: "  graven token revoke agent-payments",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := conn.client()
+			if err != nil {
+				return err
+			}
+			resp, err := c.Do(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(args[0]), nil, "", nil)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		},
+	}
+	conn.flags(cmd.Flags())
+	return cmd
+}

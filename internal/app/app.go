@@ -1,0 +1,233 @@
+// Package app puts a server together: it alone knows all the parts.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/keyring"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/rest"
+	"github.com/graven-audit/graven/internal/seglog"
+)
+
+// Names in the data directory beside the ledger's own.
+const (
+	AdminTokenFile = "admin.token"
+	tokensFile     = "tokens.json"
+)
+
+// An App is a server that listens.
+type App struct {
+	config   Config
+	log      *slog.Logger
+	keys     *keyring.Keys
+	ledger   *ledger.Ledger
+	rest     *rest.Server
+	http     *http.Server
+	listener net.Listener
+
+	// stops are run by Stop, the last first.
+	stops []stop
+}
+
+type stop struct {
+	name string
+	fn   func(context.Context) error
+}
+
+// New opens the ledger and starts to listen. Requests are answered once
+// [App.Run] is called. progress, if not nil, is told how far recovering has
+// come.
+func New(ctx context.Context, c Config, version string, log *slog.Logger, progress func(done, total int64)) (*App, error) {
+	if err := c.complete(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	a := &App{config: c, log: log}
+	if err := a.setup(ctx, version, progress); err != nil {
+		return nil, errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
+	}
+	return a, nil
+}
+
+func (a *App) setup(ctx context.Context, version string, progress func(done, total int64)) error {
+	c := a.config
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+
+	var err error
+	if a.keys, err = openKeys(c.Data, c.Origin); err != nil {
+		return err
+	}
+	store, err := filestore.Open(c.Data, filestore.Options{Verifier: a.keys.Verifier, TipFile: c.TipFile,
+		SegmentSize: c.SegmentSize, Progress: progress})
+	if err != nil {
+		return err
+	}
+	a.onStop("store", func(context.Context) error { return store.Close() })
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := newMetrics(registry, a, store)
+	a.ledger, err = ledger.Open(ctx, ledger.Config{Store: store, Signer: a.keys.Signer, VerifierKey: a.keys.VerifierKey,
+		Version: version, Observe: metrics.pool})
+	if err != nil {
+		return err
+	}
+	a.onStop("ledger", func(context.Context) error { a.ledger.Close(); return nil })
+
+	tokens, err := openTokens(c.Data)
+	if err != nil {
+		return err
+	}
+	if err := a.record(ctx, "LedgerStarted", map[string]any{"version": version, "size": a.ledger.State().Size()}); err != nil {
+		return err
+	}
+	a.onStop("farewell", func(ctx context.Context) error {
+		return a.record(ctx, "LedgerStopped", map[string]any{"size": a.ledger.State().Size()})
+	})
+	journal := ledger.NewJournal(a.ledger)
+	a.onStop("journal", func(context.Context) error { journal.Close(); return nil })
+
+	a.rest = rest.New(rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens, VerifierKey: a.keys.VerifierKey,
+		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
+		Version: version, Log: a.log, Metrics: rest.NewMetrics(registry)})
+	a.http = &http.Server{Handler: a.rest, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
+	if c.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return fmt.Errorf("tlsCert and tlsKey: %w", err)
+		}
+		a.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	a.onStop("http", func(ctx context.Context) error {
+		a.rest.Stop()
+		return errors.Join(a.http.Shutdown(ctx), ignoreClosed(a.listener.Close()))
+	})
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// openKeys loads the ledger's keys, or makes them for a new one.
+func openKeys(dir, origin string) (*keyring.Keys, error) {
+	keys, err := keyring.Load(dir)
+	if !errors.Is(err, keyring.ErrNone) {
+		if err == nil && origin != "" && origin != keys.Signer.Name() {
+			return nil, fmt.Errorf("configuration: origin: this ledger is called %s, and a ledger keeps its name", keys.Signer.Name())
+		}
+		return keys, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "log")); err == nil {
+		return nil, fmt.Errorf("%s holds a ledger but not its key: bring back %s/keys", dir, dir)
+	}
+	return keyring.Create(dir, origin)
+}
+
+// openTokens reads the tokens and, if there are none yet, makes the first.
+func openTokens(dir string) (*access.Tokens, error) {
+	path := filepath.Join(dir, tokensFile)
+	_, err := os.Stat(path)
+	fresh := errors.Is(err, os.ErrNotExist)
+	tokens, err := access.OpenTokens(path, func(data []byte) error { return seglog.WriteFile(seglog.OS{}, path, data) })
+	if err != nil || !fresh {
+		return tokens, err
+	}
+	secret := access.NewSecret()
+	if err := seglog.WriteFile(seglog.OS{}, filepath.Join(dir, AdminTokenFile), []byte(secret+"\n")); err != nil {
+		return nil, fmt.Errorf("write the first token: %w", err)
+	}
+	return tokens, tokens.Add(access.Token{Name: "admin", Role: access.Superadmin, CreatedBy: "graven"}, secret, time.Now())
+}
+
+// record records an event of the server's own life.
+func (a *App) record(ctx context.Context, eventType string, details map[string]any) error {
+	e := ledger.OwnEvent(eventType, a.keys.Signer.Name(), time.Now())
+	if err := e.SetDetails(details); err != nil {
+		return err
+	}
+	err := a.ledger.Own(ctx, e)
+	if errors.Is(err, ledger.ErrStopped) || errors.Is(err, ledger.ErrFull) {
+		a.log.Error("could not record", "event", eventType, "error", err)
+		return nil
+	}
+	return err
+}
+
+// Addr returns the address that the server listens on.
+func (a *App) Addr() string { return a.listener.Addr().String() }
+
+// URL returns the server's address for clients on this machine.
+func (a *App) URL() string {
+	scheme := "http"
+	if a.config.TLSCert != "" {
+		scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(a.Addr())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return scheme + "://" + net.JoinHostPort("127.0.0.1", port)
+	}
+	return scheme + "://" + a.Addr()
+}
+
+// Run answers requests until ctx ends or the ledger stops by itself, and then
+// stops the server.
+func (a *App) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() {
+		if a.config.TLSCert != "" {
+			served <- a.http.ServeTLS(a.listener, "", "")
+		} else {
+			served <- a.http.Serve(a.listener)
+		}
+	}()
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-a.ledger.Stopped():
+		err = a.ledger.Err()
+	case err = <-served:
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(a.config.ShutdownTimeout))
+	defer cancel()
+	return errors.Join(err, a.Stop(stopCtx))
+}
+
+func (a *App) onStop(name string, fn func(context.Context) error) {
+	a.stops = append(a.stops, stop{name, fn})
+}
+
+// Stop ends all parts, the last started first. It is safe to call twice.
+func (a *App) Stop(ctx context.Context) error {
+	var errs []error
+	for i := len(a.stops) - 1; i >= 0; i-- {
+		if err := a.stops[i].fn(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", a.stops[i].name, err))
+		}
+	}
+	a.stops = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,293 @@
+package filestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+)
+
+// ReadHashes serves the hashes of the tree over all entries that the follower
+// has done.
+func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) { return s.tiles.ReadHashes(indexes) }
+
+// Tile returns the hashes of a tile, full or partial.
+func (s *Store) Tile(t tlog.Tile) ([]byte, error) { return s.tiles.data(t) }
+
+// Verify checks the ledger as it stands on the disk, and the index with it.
+func (s *Store) Verify(ctx context.Context, o verify.Options) (*verify.Report, error) {
+	return Verify(ctx, s.dir, o)
+}
+
+// Verify checks the ledger in dir, which may be open in a server, and holds
+// every row of its index against the entry that it is derived from.
+func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, error) {
+	r, err := verify.Dir(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	c := checker{report: r, limit: o.MaxFindings}
+	if c.limit == 0 {
+		c.limit = 1000
+	}
+	if err := c.index(ctx, dir); err != nil {
+		return nil, fmt.Errorf("verify index: %w", err)
+	}
+	return r, nil
+}
+
+// A checker adds what is wrong with an index to a report.
+type checker struct {
+	report *verify.Report
+	limit  int
+}
+
+func (c *checker) found(index int64, format string, args ...any) {
+	if len(c.report.Findings) >= c.limit {
+		c.report.Omitted++
+		return
+	}
+	c.report.Findings = append(c.report.Findings, verify.Finding{Kind: verify.IndexMismatch, Index: index,
+		Where: trail.IndexFile, Message: fmt.Sprintf(format, args...)})
+}
+
+// index compares the index with the log, as of one moment.
+func (c *checker) index(ctx context.Context, dir string) error {
+	path := filepath.Join(dir, trail.IndexFile)
+	db, err := sql.Open("sqlite", "file:"+dsnPath(path)+"?mode=ro&_pragma=query_only(true)&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		c.report.Notes = append(c.report.Notes, "the index could not be opened and was not checked: "+err.Error())
+		return nil
+	}
+	defer tx.Rollback()
+	size, chain, err := readMeta(ctx, tx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.found(-1, "the index cannot be read: %v; graven reindex makes it anew", err)
+		return nil
+	}
+	log, err := seglog.Open(filepath.Join(dir, trail.LogDir), seglog.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s := &Store{log: log, places: newPlaces(log, filepath.Join(dir, offsetsDir))}
+	rows, err := newRowReader(ctx, tx)
+	if err != nil {
+		return err
+	}
+	defer rows.close()
+	var blocks []block
+	var last trail.Hash
+	err = s.scan(ctx, size, func(r *trail.Record) error {
+		last = r.Chain
+		e, _, err := event.ParseEntry(r.Entry)
+		if err != nil {
+			return nil // verify.Dir has named it
+		}
+		want := rowOf(r.Index, e)
+		blocks = mergeBlocks(blocks, blocksOf([]row{want}))
+		return c.row(ctx, tx, rows, &want)
+	})
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
+	if errors.Is(err, errDamaged) {
+		c.report.Notes = append(c.report.Notes, "the index was checked up to the first damage of the log only")
+		return nil
+	}
+	if last != chain {
+		c.found(-1, "the index was derived from another history: its chain value at %d entries is %s", size, trail.Hex(chain))
+	}
+	if err := c.rest(ctx, tx, rows, size); err != nil {
+		return err
+	}
+	return c.blocks(ctx, tx, blocks)
+}
+
+// row compares the row of an entry with the one that it should have.
+func (c *checker) row(ctx context.Context, tx *sql.Tx, rows *rowReader, want *row) error {
+	for rows.ok && rows.row.idx < want.idx {
+		c.found(rows.row.idx, "the index has a row for an entry that there is not")
+		if err := rows.next(); err != nil {
+			return err
+		}
+	}
+	if !rows.ok || rows.row.idx != want.idx {
+		c.found(want.idx, "the index has no row for the entry")
+	} else {
+		for _, column := range rows.differ(want) {
+			c.found(want.idx, "the row's column %s is not what the entry says", column)
+		}
+		if err := rows.next(); err != nil {
+			return err
+		}
+	}
+	var idx int64
+	switch err := rows.id.QueryRowContext(ctx, want.id[:]).Scan(&idx); {
+	case errors.Is(err, sql.ErrNoRows):
+		c.found(want.idx, "the index does not know the entry's id %s", want.id)
+	case err != nil:
+		return err
+	case idx != want.idx:
+		c.found(want.idx, "the index says that the id %s is that of entry %d", want.id, idx)
+	}
+	return nil
+}
+
+// rest names rows beyond the last entry, and ids too many.
+func (c *checker) rest(ctx context.Context, tx *sql.Tx, rows *rowReader, size int64) error {
+	for rows.ok {
+		c.found(rows.row.idx, "the index has a row for an entry that there is not")
+		if err := rows.next(); err != nil {
+			return err
+		}
+	}
+	var ids int64
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM ids").Scan(&ids); err != nil {
+		return err
+	}
+	if ids > size {
+		c.found(-1, "the index knows %d ids, there are %d entries", ids, size)
+	}
+	return nil
+}
+
+func (c *checker) blocks(ctx context.Context, tx *sql.Tx, want []block) error {
+	rows, err := tx.QueryContext(ctx, "SELECT n, first, last FROM block ORDER BY n")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	have := map[int64]block{}
+	for rows.Next() {
+		var b block
+		if err := rows.Scan(&b.n, &b.first, &b.last); err != nil {
+			return err
+		}
+		have[b.n] = b
+	}
+	for _, b := range want {
+		if have[b.n] != b {
+			c.found(b.n*blockSize, "the index is wrong about the times of entries %d to %d", b.n*blockSize, (b.n+1)*blockSize-1)
+		}
+		delete(have, b.n)
+	}
+	for n := range have {
+		c.found(n*blockSize, "the index has a block of times for entries that there are not")
+	}
+	return rows.Err()
+}
+
+// mergeBlocks adds the blocks of a later entry.
+func mergeBlocks(blocks, more []block) []block {
+	for _, b := range more {
+		if n := len(blocks); n > 0 && blocks[n-1].n == b.n {
+			blocks[n-1].first, blocks[n-1].last = min(blocks[n-1].first, b.first), max(blocks[n-1].last, b.last)
+		} else {
+			blocks = append(blocks, b)
+		}
+	}
+	return blocks
+}
+
+// A rowReader reads the table entry in order.
+type rowReader struct {
+	rows *sql.Rows
+	id   *sql.Stmt
+	row  row
+	raw  []any // the columns as they came
+	ok   bool
+}
+
+func newRowReader(ctx context.Context, tx *sql.Tx) (*rowReader, error) {
+	id, err := tx.PrepareContext(ctx, "SELECT idx FROM ids WHERE id = ?")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT "+columns+" FROM entry ORDER BY idx")
+	if err != nil {
+		return nil, errors.Join(err, id.Close())
+	}
+	r := &rowReader{rows: rows, id: id, raw: make([]any, 13)}
+	return r, r.next()
+}
+
+func (r *rowReader) next() error {
+	r.ok = r.rows.Next()
+	if !r.ok {
+		return r.rows.Err()
+	}
+	dst := make([]any, len(r.raw))
+	for i := range dst {
+		dst[i] = &r.raw[i]
+	}
+	if err := r.rows.Scan(dst...); err != nil {
+		return err
+	}
+	idx, ok := r.raw[0].(int64)
+	if !ok {
+		return errors.New("an index is not a number")
+	}
+	r.row.idx = idx
+	return nil
+}
+
+// differ returns the columns that are not as want says.
+func (r *rowReader) differ(want *row) []string {
+	var names []string
+	columnNames := strings.Split(columns, ", ")
+	for i, v := range want.appendValues(nil) {
+		if n, ok := v.(int); ok {
+			v = int64(n)
+		}
+		if b, ok := r.raw[i].([]byte); ok {
+			r.raw[i] = string(b) // comparable, and no number
+		}
+		if r.raw[i] != v {
+			names = append(names, columnNames[i])
+		}
+	}
+	return names
+}
+
+func (r *rowReader) close() error { return errors.Join(r.rows.Close(), r.id.Close()) }
+
+var errDamaged = errors.New("the log is damaged")
+
+// scan calls fn for the records below size, from the segments as they are.
+func (s *Store) scan(ctx context.Context, size int64, fn func(*trail.Record) error) error {
+	err := s.Records(ctx, search.Range{End: size}, func(r *trail.Record) error {
+		if err := fn(r); err != nil {
+			return &scanError{err}
+		}
+		return nil
+	})
+	var own *scanError
+	switch {
+	case errors.As(err, &own):
+		return own.error
+	case err != nil && ctx.Err() == nil:
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return err
+}
+
+type scanError struct{ error }

@@ -1,0 +1,215 @@
+package filestore_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/storetest"
+)
+
+// A faultyFS fails on demand.
+type faultyFS struct {
+	seglog.OS
+	mu   sync.Mutex
+	fail func(op, name string) (err error, persisted bool)
+}
+
+func (f *faultyFS) set(fail func(op, name string) (error, bool)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = fail
+}
+
+func (f *faultyFS) check(op, name string) (error, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail == nil {
+		return nil, false
+	}
+	return f.fail(op, name)
+}
+
+func (f *faultyFS) Open(name string, flag int) (seglog.File, error) {
+	if err, _ := f.check("open", name); err != nil {
+		return nil, err
+	}
+	file, err := f.OS.Open(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	return &faultyFile{File: file, fs: f, name: name}, nil
+}
+
+type faultyFile struct {
+	seglog.File
+	fs   *faultyFS
+	name string
+}
+
+func (f *faultyFile) WriteAt(b []byte, off int64) (int, error) {
+	op := "write"
+	if size, err := f.Size(); err == nil && off >= size {
+		op = "grow"
+	}
+	err, persisted := f.fs.check(op, f.name)
+	if err == nil {
+		return f.File.WriteAt(b, off)
+	}
+	n := len(b) / 2
+	if persisted {
+		n = len(b)
+	}
+	f.File.WriteAt(b[:n], off)
+	return n, err
+}
+
+func (f *faultyFile) Sync() error {
+	err, persisted := f.fs.check("sync", f.name)
+	if err == nil || persisted {
+		err = errors.Join(err, f.File.Sync())
+	}
+	return err
+}
+
+func (f *faultyFile) Truncate(size int64) error {
+	if err, _ := f.fs.check("truncate", f.name); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}
+
+// isLog tells the log's files from others.
+func isLog(name string) bool { return strings.HasSuffix(name, ".seg") }
+
+func TestAFullDiskIsRefusedAndRecoversByItself(t *testing.T) {
+	fs := &faultyFS{}
+	b := newBed(t, t.TempDir(), filestore.Options{FS: fs, Reserve: 64 << 10})
+	r := b.Start(t)
+	r.AppendMany(0, 10)
+	fs.set(func(op, name string) (error, bool) {
+		if op == "write" && isLog(name) {
+			return syscall.ENOSPC, false
+		}
+		return nil, false
+	})
+	for i := range 3 {
+		results, _, err := r.Ledger.Append(t.Context(), storetest.By, []*event.Event{storetest.Event(1000 + i)})
+		if err == nil {
+			err = results[0].Err
+		}
+		if !errors.Is(err, ledger.ErrFull) {
+			t.Fatalf("got %v, want %v", err, ledger.ErrFull)
+		}
+	}
+	size := r.Ledger.State().Size()
+	fs.set(nil)
+	r.AppendMany(5000, 10)
+	if got := r.Ledger.State().Size(); got != size+10 {
+		t.Errorf("%d entries after the disk had room again, want %d", got, size+10)
+	}
+	r.Check(b)
+	r.Stop()
+	r = b.Start(t)
+	r.Check(b)
+}
+
+func TestTheLedgersOwnEventsHaveRoomOnAFullDisk(t *testing.T) {
+	fs := &faultyFS{}
+	b := newBed(t, t.TempDir(), filestore.Options{FS: fs, Reserve: 64 << 10, SegmentSize: 8 << 20})
+	r := b.Start(t)
+	fs.set(func(op, name string) (error, bool) {
+		if op == "grow" && isLog(name) {
+			return syscall.ENOSPC, false
+		}
+		return nil, false
+	})
+	for i := 0; ; i++ {
+		results, _, err := r.Ledger.Append(t.Context(), storetest.By, []*event.Event{storetest.Event(i)})
+		if err == nil {
+			err = results[0].Err
+		}
+		if errors.Is(err, ledger.ErrFull) {
+			break
+		}
+		if err != nil || i > 10_000 {
+			t.Fatalf("event %d: %v, want %v in the end", i, err, ledger.ErrFull)
+		}
+	}
+	for range 20 {
+		own := ledger.OwnEvent("LedgerStarted", "x", storetest.Event(1).Timestamp)
+		if err := own.SetDetails(map[string]any{"version": "test", "size": 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Ledger.Own(t.Context(), own); err != nil {
+			t.Fatalf("the ledger's own event: %v", err)
+		}
+	}
+	r.Check(b)
+}
+
+// TestEveryWriteThatFailsLeavesASoundLedger breaks each write and each sync of
+// a run in turn, with and without the data reaching the disk.
+func TestEveryWriteThatFailsLeavesASoundLedger(t *testing.T) {
+	for _, op := range []string{"write", "grow", "sync", "truncate"} {
+		for _, persisted := range []bool{false, true} {
+			for nth := range 12 {
+				t.Run(fmt.Sprintf("%s %d fails, persisted %v", op, nth, persisted), func(t *testing.T) {
+					t.Parallel()
+					breakNth(t, op, nth, persisted)
+				})
+			}
+		}
+	}
+}
+
+func breakNth(t *testing.T, op string, nth int, persisted bool) {
+	fs := &faultyFS{}
+	b := newBed(t, t.TempDir(), filestore.Options{FS: fs})
+	r := b.Start(t)
+	r.AppendMany(0, 5)
+	count := 0
+	fs.set(func(o, name string) (error, bool) {
+		if o != op || !isLog(name) {
+			return nil, false
+		}
+		if count++; count == nth+1 {
+			return syscall.EIO, persisted
+		}
+		return nil, false
+	})
+	acknowledged := map[int]int64{}
+	stopped := false
+	for i := 100; i < 130; i++ {
+		results, _, err := r.Ledger.Append(t.Context(), storetest.By, []*event.Event{storetest.Event(i)})
+		if err == nil {
+			err = results[0].Err
+		}
+		switch {
+		case err == nil && stopped:
+			t.Fatal("a stopped ledger recorded an event")
+		case err == nil:
+			acknowledged[i] = results[0].Index
+		case errors.Is(err, ledger.ErrStopped):
+			stopped = true
+		}
+	}
+	fs.set(nil)
+	r.Stop()
+	r = b.Start(t)
+	for i, index := range acknowledged {
+		again := r.Append(storetest.Event(i))[0]
+		if !again.Duplicate || again.Index != index {
+			t.Errorf("event %d was acknowledged at %d, after the restart: %+v", i, index, again)
+		}
+	}
+	r.AppendMany(200, 5)
+	r.Check(b)
+}

@@ -1,0 +1,390 @@
+package filestore_test
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/verify"
+)
+
+// openStore opens a store whose directory holds the public key, as a real one
+// does.
+func openStore(dir string, o filestore.Options, b *storetest.Bed) (storetest.Store, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "keys", "ledger.vkey"), []byte(b.VerifierKey+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return filestore.Open(dir, o)
+}
+
+// segments returns the paths of the log's files, in order.
+func segments(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no segments", err)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+func last[T any](list []T) T { return list[len(list)-1] }
+
+// change changes a file.
+func change(t *testing.T, path string, fn func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, fn(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyDir copies a directory.
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADamagedOrOlderDirectoryIsNotSignedOn(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		harm func(t *testing.T, dir, older string)
+	}{
+		{"a bit of the last pool is flipped", func(t *testing.T, dir, _ string) {
+			change(t, last(segments(t, dir)), func(b []byte) []byte { b[len(b)-200] ^= 1; return b })
+		}},
+		{"a bit of the last checkpoint's signature is flipped", func(t *testing.T, dir, _ string) {
+			change(t, last(segments(t, dir)), func(b []byte) []byte { b[len(b)-3] ^= 1; return b })
+		}},
+		{"a bit in the middle of the last segment is flipped", func(t *testing.T, dir, _ string) {
+			change(t, last(segments(t, dir)), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}},
+		{"the tail of the last segment is cut", func(t *testing.T, dir, _ string) {
+			change(t, last(segments(t, dir)), func(b []byte) []byte { return b[:len(b)-1500] })
+		}},
+		{"the last segment is gone", func(t *testing.T, dir, _ string) {
+			if err := os.Remove(last(segments(t, dir))); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"all segments are gone", func(t *testing.T, dir, _ string) {
+			if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"the log is from an older copy", func(t *testing.T, dir, older string) {
+			copyDir(t, filepath.Join(older, "log"), filepath.Join(dir, "log"))
+		}},
+		{"log and tip are older, the index is not", func(t *testing.T, dir, older string) {
+			copyDir(t, filepath.Join(older, "log"), filepath.Join(dir, "log"))
+			if err := os.Remove(filepath.Join(dir, "tip")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"log, tip and index are older, the tiles are not", func(t *testing.T, dir, older string) {
+			tiles := filepath.Join(t.TempDir(), "tile")
+			copyDir(t, filepath.Join(dir, "tile"), tiles)
+			copyDir(t, older, dir)
+			copyDir(t, tiles, filepath.Join(dir, "tile"))
+		}},
+		{"everything is older, but for the tip record outside", func(t *testing.T, dir, older string) {
+			copyDir(t, older, dir)
+		}},
+		{"the tip record is damaged", func(t *testing.T, dir, _ string) {
+			change(t, filepath.Join(dir, "tip"), func(b []byte) []byte { b[30] ^= 1; return b })
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir, older, outside := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "tip")
+			b := newBed(t, dir, filestore.Options{TipFile: outside})
+			r := b.Start(t)
+			r.AppendMany(0, 400)
+			r.Stop()
+			copyDir(t, dir, older)
+			r = b.Start(t)
+			r.AppendMany(400, 300)
+			r.Stop()
+			tt.harm(t, dir, older)
+			before := read(t, dir)
+
+			_, err := b.TryStart(t)
+			if !errors.Is(err, filestore.ErrTip) {
+				t.Fatalf("got %v, want a refusal to sign", err)
+			}
+			t.Log(err)
+			if after := read(t, dir); after != before {
+				t.Error("the refusal changed the log")
+			}
+		})
+	}
+}
+
+// read returns the content of the log.
+func read(t *testing.T, dir string) string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, p := range paths {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s %x\n", filepath.Base(p), data)
+	}
+	return b.String()
+}
+
+func TestWhatWasNeverAcknowledgedIsCutOff(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		tail func(whole []byte, size int) []byte // the last segment after the crash; size is that before the lost pool
+	}{
+		{"records without their checkpoint", func(whole []byte, size int) []byte { return whole[:len(whole)-150] }},
+		{"half a frame", func(whole []byte, size int) []byte { return whole[:size+30] }},
+		{"a frame's head", func(whole []byte, size int) []byte { return whole[:size+5] }},
+		{"zeros", func(whole []byte, size int) []byte { return append(whole[:size], make([]byte, 4096)...) }},
+		{"torn pages", func(whole []byte, size int) []byte {
+			clear(whole[size : size+300])
+			return whole
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b := newBed(t, dir, filestore.Options{})
+			r := b.Start(t)
+			r.AppendMany(0, 20)
+			before := r.Ledger.State().Checkpoint
+			r.Stop()
+			older := t.TempDir()
+			copyDir(t, dir, older)
+			path := last(segments(t, dir))
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r = b.Start(t)
+			r.AppendMany(20, 5)
+			r.Stop()
+			whole, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The directory as it was, but for the pool that was being written.
+			copyDir(t, older, dir)
+			change(t, path, func([]byte) []byte { return tt.tail(whole, int(info.Size())) })
+
+			r = b.Start(t)
+			if after := r.Ledger.State().Checkpoint; after.Size != before.Size || after.Root != before.Root {
+				t.Errorf("recovered %d entries, want %d", after.Size, before.Size)
+			}
+			r.AppendMany(20, 5)
+			r.Check(b)
+			r.Stop()
+			r = b.Start(t)
+			r.Check(b)
+		})
+	}
+}
+
+func TestAWholePoolThatWasNotAcknowledgedIsAdopted(t *testing.T) {
+	dir, older := t.TempDir(), t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	r := b.Start(t)
+	r.AppendMany(0, 20)
+	r.Stop()
+	copyDir(t, dir, older)
+	r = b.Start(t)
+	r.AppendMany(20, 5)
+	after := r.Ledger.State().Checkpoint
+	r.Stop()
+	log := filepath.Join(t.TempDir(), "log")
+	copyDir(t, filepath.Join(dir, "log"), log)
+	copyDir(t, older, dir) // the crash came before the tip and the index
+	copyDir(t, log, filepath.Join(dir, "log"))
+	r = b.Start(t)
+	if got := r.Ledger.State().Checkpoint; got.Size != after.Size || got.Root != after.Root {
+		t.Errorf("recovered %d entries, want %d", got.Size, after.Size)
+	}
+	for _, again := range r.Append(storetest.Event(22)) {
+		if !again.Duplicate {
+			t.Error("an adopted event was recorded again")
+		}
+	}
+	r.Check(b)
+}
+
+func TestDerivedFilesAreMadeAnew(t *testing.T) {
+	for name, paths := range map[string][]string{
+		"index":             {"index.db", "index.db-wal", "index.db-shm"},
+		"offsets":           {"offsets"},
+		"index, tiles, all": {"index.db", "index.db-wal", "index.db-shm", "offsets", "tile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b := newBed(t, dir, filestore.Options{})
+			r := b.Start(t)
+			r.AppendMany(0, 700)
+			r.Stop()
+			for _, p := range paths {
+				if err := os.RemoveAll(filepath.Join(dir, p)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r = b.Start(t)
+			r.AppendMany(700, 10)
+			r.Check(b)
+			for _, index := range []int64{0, 1, 300, 710} {
+				if _, err := r.Finder.Get(t.Context(), index); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestReindexMakesADamagedIndexAnew(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	r := b.Start(t)
+	r.AppendMany(0, 600)
+	if _, err := filestore.Reindex(dir, filestore.Options{Verifier: b.Verifier}); !errors.Is(err, filestore.ErrLocked) {
+		t.Errorf("while the server runs: %v", err)
+	}
+	r.Stop()
+	change(t, filepath.Join(dir, "index.db"), func(data []byte) []byte { copy(data, "rubbish"); return data })
+	if _, err := b.TryStart(t); err == nil || !strings.Contains(err.Error(), "reindex") {
+		t.Errorf("with a damaged index: %v", err)
+	}
+	size, err := filestore.Reindex(dir, filestore.Options{Verifier: b.Verifier})
+	if err != nil || size != 601 {
+		t.Fatalf("reindex: %d entries, %v", size, err)
+	}
+	r = b.Start(t)
+	r.Check(b)
+}
+
+func TestOneDirectoryHasOneWriter(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	r := b.Start(t)
+	if _, err := b.TryStart(t); !errors.Is(err, filestore.ErrLocked) {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	r.AppendMany(0, 3)
+	r.Check(b)
+}
+
+func TestATamperedIndexChangesNoAnswerAndIsNamed(t *testing.T) {
+	for _, tt := range []struct {
+		name, sql string
+		index     int64
+	}{
+		{"a row says another type", "UPDATE entry SET type = (SELECT type FROM entry WHERE idx = 0) WHERE idx = 17", 17},
+		{"a row says another actor", "UPDATE entry SET actor = 12345 WHERE idx = 17", 17},
+		{"a row is gone", "DELETE FROM entry WHERE idx = 17", 17},
+		{"a row is made up", "INSERT INTO entry (idx, ts, type) SELECT 5000, ts, type FROM entry WHERE idx = 3", 5000},
+		{"an id is gone", "DELETE FROM ids WHERE idx = 17", 17},
+		{"an id leads elsewhere", "UPDATE ids SET idx = 3 WHERE idx = 17", 17},
+		{"a time is wrong", "UPDATE entry SET ts = ts + 1 WHERE idx = 17", 17},
+		{"a block of times is wrong", "UPDATE block SET last = last - 1", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b := newBed(t, dir, filestore.Options{})
+			r := b.Start(t)
+			r.AppendMany(0, 50)
+			size := r.Size()
+			db, err := sql.Open("sqlite", filepath.Join(dir, "index.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.Exec(tt.sql); err != nil {
+				t.Fatal(err)
+			}
+			report, err := r.Store.Verify(t.Context(), verify.Options{Keys: []note.Verifier{b.Verifier}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			named := false
+			for _, f := range report.Findings {
+				named = named || f.Kind == verify.IndexMismatch && f.Index == tt.index
+			}
+			if !named {
+				t.Errorf("verify does not name entry %d: %+v", tt.index, report.Findings)
+			}
+			// Whatever the index says, an answer holds what the entries say.
+			for _, f := range []search.Filter{{Types: []string{"RemediationExecuted"}}, {Actor: "controller-1"}} {
+				a, err := r.Finder.Page(t.Context(), &f, search.Page{Limit: 100, Cursor: -1}, size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, h := range a.Hits {
+					if !f.Match(h.Event) || h.Record.Index >= size {
+						t.Errorf("entry %d answers a question it does not meet", h.Record.Index)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestVerifyOfADirectoryInUseRaisesNoAlarm(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	r := b.Start(t)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				r.Append(storetest.Event(i))
+			}
+		}
+	}()
+	deadline := time.Now().Add(3 * time.Second)
+	for n := 0; n < 3 || time.Now().Before(deadline) && n < 20; n++ {
+		report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range report.Findings {
+			t.Errorf("run %d: %+v", n, f)
+		}
+	}
+	close(stop)
+	<-done
+	r.Check(b)
+}

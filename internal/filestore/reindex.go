@@ -1,0 +1,35 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/graven-audit/graven/trail"
+)
+
+// Reindex derives the index and the tiles of the ledger in dir anew, and
+// returns the number of entries. Nothing else may have the directory open.
+func Reindex(dir string, o Options) (size int64, err error) {
+	lock, err := acquireLock(filepath.Join(dir, trail.LockFile))
+	if err != nil {
+		return 0, fmt.Errorf("reindex: %w", err)
+	}
+	// Old tiles stay until the log has proven them wrong: they are evidence.
+	for _, name := range []string{trail.IndexFile, trail.IndexFile + "-wal", trail.IndexFile + "-shm", offsetsDir} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	if err = errors.Join(err, lock.Close()); err != nil {
+		return 0, fmt.Errorf("reindex: %w", err)
+	}
+	o.replaceTiles = true
+	s, err := Open(dir, o)
+	if err != nil {
+		return 0, err
+	}
+	if c := s.Head().Checkpoint; c != nil {
+		size = c.Size
+	}
+	return size, s.Close()
+}

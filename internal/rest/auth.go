@@ -1,0 +1,100 @@
+package rest
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/ledger"
+)
+
+// authorize finds out who calls and holds it against what the route needs.
+// What is refused is recorded.
+func (s *Server) authorize(c *call, rt route) error {
+	by, reason := s.authenticate(c.r)
+	if by == nil {
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="graven"`)
+		from := source(c.r)
+		err := s.c.Journal.Record(c.ctx(), ledger.Act{Type: "AuthenticationFailed", By: ledger.By{Principal: "graven", Via: "internal"},
+			Key: from, Details: map[string]any{"source": from, "reason": reason}})
+		if err != nil {
+			return err
+		}
+		return newProblem(http.StatusUnauthorized, "unauthenticated", "A valid token is needed",
+			reason+"; send it as 'Authorization: Bearer TOKEN' or 'X-API-Key: TOKEN'")
+	}
+	c.by = by
+	if by.Can(rt.perm) {
+		return nil
+	}
+	err := s.c.Journal.Record(c.ctx(), ledger.Act{Type: "PermissionDenied", By: c.recorder(), Key: rt.pattern,
+		Details: map[string]any{"principal": by.Name, "permission": string(rt.perm), "route": rt.pattern}})
+	if err != nil {
+		return err
+	}
+	return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
+		"the role "+string(by.Role)+" lacks the permission "+string(rt.perm))
+}
+
+// authenticate returns the principal of a request, or why there is none.
+func (s *Server) authenticate(r *http.Request) (*access.Principal, string) {
+	secret := r.Header.Get("X-API-Key")
+	if auth := r.Header.Get("Authorization"); auth != "" {
+		scheme, rest, _ := strings.Cut(auth, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return nil, "the Authorization header is not a bearer token"
+		}
+		secret = strings.TrimSpace(rest)
+	}
+	if secret == "" {
+		if s.c.AnonymousRole != "" {
+			return access.Anonymous(s.c.AnonymousRole), ""
+		}
+		return nil, "there was no token"
+	}
+	p, err := s.c.Tokens.Authenticate(secret, s.c.Now())
+	if err != nil {
+		return nil, err.Error()
+	}
+	return p, ""
+}
+
+// logPerm returns what a route below /log/ needs, if public says what it
+// takes to open it.
+func (s *Server) logPerm(level string) access.Permission {
+	switch s.c.PublicLog {
+	case "entries":
+		return ""
+	case "hashes":
+		if level == "hashes" {
+			return ""
+		}
+	}
+	return access.Verify
+}
+
+// unscoped refuses principals who see some namespaces only.
+func (c *call) unscoped() error {
+	if c.by != nil && c.by.Namespaces != nil {
+		return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
+			"it is limited to some namespaces, and this would show or judge others")
+	}
+	return nil
+}
+
+// sees reports whether the caller may see an event.
+func (c *call) sees(e *event.Event) bool {
+	if t, ok := event.Lookup(e.EventType); ok && t.Access && !c.by.Can(access.ReadAccess) {
+		return false
+	}
+	if c.by.Namespaces == nil {
+		return true
+	}
+	for _, ns := range c.by.Namespaces {
+		if ns == e.Resource.Namespace {
+			return true
+		}
+	}
+	return false
+}

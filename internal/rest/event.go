@@ -1,0 +1,97 @@
+package rest
+
+import (
+	"net/http"
+	"strconv"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+)
+
+// hit finds the event that a request's path names, by its id or its index.
+func (s *Server) hit(c *call) (search.Hit, *trail.Checkpoint, error) {
+	none := func() (search.Hit, *trail.Checkpoint, error) {
+		return search.Hit{}, nil, notFound("no event has this id, or you may not see it")
+	}
+	cp, err := s.state()
+	if err != nil {
+		return search.Hit{}, nil, err
+	}
+	name := c.r.PathValue("id")
+	index, err := strconv.ParseInt(name, 10, 64)
+	if err != nil {
+		id, err := event.ParseID(name)
+		if err != nil {
+			return search.Hit{}, nil, badParam("id", err.Error())
+		}
+		if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+			return search.Hit{}, nil, err
+		}
+		indexes := []int64{-1}
+		if err := s.c.Store.Find(c.ctx(), []event.ID{id}, indexes); err != nil {
+			return search.Hit{}, nil, err
+		}
+		index = indexes[0]
+	}
+	if index < 0 || index >= cp.Size {
+		return none()
+	}
+	h, err := s.find.Get(c.ctx(), index)
+	if err != nil {
+		return search.Hit{}, nil, err
+	}
+	if !c.sees(h.Event) {
+		return none()
+	}
+	return h, cp, nil
+}
+
+// get answers GET /api/v1/audit/events/{id}.
+func (s *Server) get(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
+	h, _, err := s.hit(c)
+	if err != nil {
+		return err
+	}
+	line := trail.Line{Event: h.Event, Record: h.Record}
+	if line.Previous, err = s.previous(c, h.Record.Index); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, line.Append(nil))
+}
+
+// proof answers GET /api/v1/audit/events/{id}/proof with a C2SP tlog-proof.
+func (s *Server) proof(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
+	h, cp, err := s.hit(c)
+	if err != nil {
+		return err
+	}
+	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+		return err
+	}
+	hashes, err := tlog.ProveRecord(cp.Size, h.Record.Index, s.c.Store)
+	if err != nil {
+		return err
+	}
+	p := trail.Proof{Index: h.Record.Index, Hashes: hashes, Checkpoint: cp.Note}
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	c.w.Header().Set("Content-Disposition", `attachment; filename="`+h.Event.ID.String()+`.tlog-proof"`)
+	_, err = c.w.Write(p.Marshal())
+	return err
+}
+
+// noParams refuses a query string where there is nothing to ask.
+func (c *call) noParams() error {
+	for name := range c.r.URL.Query() {
+		return badParam(name, "no such parameter")
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package rest
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/jcs"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+)
+
+// A format writes exported events.
+type format struct {
+	contentType string
+	extension   string
+	// begin returns what stands before the first event.
+	begin func() []byte
+	// line appends one event.
+	line func(dst []byte, l *trail.Line) []byte
+}
+
+func (s *Server) formats() map[string]format {
+	return map[string]format{
+		"ndjson":      {"application/x-ndjson", "ndjson", nil, func(dst []byte, l *trail.Line) []byte { return l.Append(dst) }},
+		"csv":         {"text/csv; charset=utf-8", "csv", func() []byte { return csvLine(nil, csvHeader) }, appendCSV},
+		"cloudevents": {"application/x-ndjson", "cloudevents.ndjson", nil, s.appendCloudEvent},
+	}
+}
+
+// export answers GET /api/v1/audit/export. Without any filter it is the whole
+// ledger, access events included, so that its lines form one chain.
+func (s *Server) export(c *call) error {
+	name, withCheckpoint := "ndjson", false
+	f, p, err := s.question(c, func(param, value string) (bool, error) {
+		switch param {
+		case "format":
+			name = value
+			return true, nil
+		case "checkpoint":
+			var err error
+			if withCheckpoint, err = strconv.ParseBool(value); err != nil {
+				return true, badParam(param, "neither true nor false")
+			}
+			return true, nil
+		case "limit", "offset", "cursor", "order":
+			return true, badParam(param, "an export has no parts; narrow it down by from and to")
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	_ = p
+	fm, ok := s.formats()[name]
+	if !ok {
+		return badParam("format", "one of ndjson, csv, cloudevents")
+	}
+	if withCheckpoint && name != "ndjson" {
+		return badParam("checkpoint", "only NDJSON can carry it")
+	}
+	if err := f.Check(); err != nil {
+		return err
+	}
+	if !s.exports.TryAcquire(1) {
+		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports at a time", "try again")
+	}
+	defer s.exports.Release(1)
+	cp, err := s.state()
+	if err != nil {
+		return err
+	}
+	whole := f.All() && f.Scope == nil
+	if err := s.c.Journal.Once(c.ctx(), ledger.Act{Type: "AuditExported", By: c.recorder(),
+		Details: map[string]any{"format": name, "filter": f.Params(), "size": cp.Size}}); err != nil {
+		return err
+	}
+	if !whole || withCheckpoint {
+		if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+			return err
+		}
+	}
+	x := &exporter{s: s, c: c, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp, prove: withCheckpoint && !whole}
+	c.w.Header().Set("Content-Type", fm.contentType)
+	c.w.Header().Set("Content-Disposition", `attachment; filename="audit-export-`+s.c.Now().UTC().Format("20060102-150405")+"."+fm.extension+`"`)
+	if fm.begin != nil {
+		x.w.Write(fm.begin())
+	}
+	if whole {
+		err = s.c.Store.Records(c.ctx(), search.Range{End: cp.Size}, func(r *trail.Record) error {
+			e, err := r.Event()
+			if err != nil {
+				return err
+			}
+			return x.write(search.Hit{Event: e, Record: *r})
+		})
+	} else {
+		err = s.find.Each(c.ctx(), &f, search.Range{End: cp.Size}, x.write)
+	}
+	if err != nil {
+		return err
+	}
+	if withCheckpoint {
+		t := trail.Trailer{Checkpoint: string(cp.Note), Filter: f.Params(), Count: x.count}
+		if whole {
+			t.Filter = map[string]string{}
+		}
+		if err := json.NewEncoder(x.w).Encode(t); err != nil {
+			return err
+		}
+	}
+	if x.count == 0 && !withCheckpoint {
+		c.w.WriteHeader(http.StatusOK)
+	}
+	return x.w.Flush()
+}
+
+// An exporter writes the lines of one export.
+type exporter struct {
+	s          *Server
+	c          *call
+	format     format
+	w          *bufio.Writer
+	checkpoint *trail.Checkpoint
+	prove      bool
+	count      int64
+
+	line  trail.Line
+	buf   []byte
+	last  int64 // index of the line before
+	chain trail.Hash
+}
+
+func (x *exporter) write(h search.Hit) error {
+	previous := x.chain
+	if h.Record.Index != x.last+1 || x.count == 0 {
+		var err error
+		if previous, err = x.s.previous(x.c, h.Record.Index); err != nil {
+			return err
+		}
+	}
+	x.last, x.chain = h.Record.Index, h.Record.Chain
+	x.line = trail.Line{Event: h.Event, Record: h.Record, Previous: previous}
+	if x.prove {
+		proof, err := tlog.ProveRecord(x.checkpoint.Size, h.Record.Index, x.s.c.Store)
+		if err != nil {
+			return err
+		}
+		x.line.Proof = proof
+		if proof == nil {
+			x.line.Proof = tlog.RecordProof{}
+		}
+	}
+	x.buf = x.format.line(x.buf[:0], &x.line)
+	if x.count++; x.count%1024 == 1 {
+		// A reader that has gone away must not hold an export for ever.
+		if err := x.c.rc.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+			return err
+		}
+	}
+	_, err := x.w.Write(x.buf)
+	return err
+}
+
+var csvHeader = []string{"index", "id", "name", "timestamp", "eventType", "category", "action", "outcome", "severity",
+	"actorType", "actorName", "kind", "namespace", "resource", "correlationID", "cluster", "durationMs", "errorCode", "errorMessage",
+	"details", "recordedAt", "principal", "attribution", "previousHash", "hash"}
+
+func appendCSV(dst []byte, l *trail.Line) []byte {
+	e := l.Event
+	details := "{}"
+	if len(e.Details) > 0 {
+		details = string(e.Details)
+	}
+	return csvLine(dst, []string{itoa(l.Record.Index), e.ID.String(), e.Name, event.FormatTime(e.Timestamp), e.EventType, e.Category,
+		e.Action, e.Outcome, e.Severity, e.Actor.Type, e.Actor.Name, e.Resource.Kind, e.Resource.Namespace, e.Resource.Name,
+		e.CorrelationID, e.Cluster, itoa(e.DurationMs), e.Error.Code, e.Error.Message, details,
+		event.FormatTime(e.Recorded.At), e.Recorded.Principal, e.Recorded.Attribution, trail.Hex(l.Previous), trail.Hex(l.Record.Chain)})
+}
+
+// csvLine appends a line of RFC 4180. A field that a spreadsheet would take
+// for a formula gets an apostrophe before it.
+func csvLine(dst []byte, fields []string) []byte {
+	var b strings.Builder
+	safe := make([]string, len(fields))
+	for i, f := range fields {
+		if f != "" && strings.ContainsRune("=+-@\t\r", rune(f[0])) {
+			f = "'" + f
+		}
+		safe[i] = f
+	}
+	w := csv.NewWriter(&b)
+	w.Write(safe)
+	w.Flush()
+	return append(dst, b.String()...)
+}
+
+// appendCloudEvent appends an event as a CloudEvent 1.0 in JSON, on a line.
+func (s *Server) appendCloudEvent(dst []byte, l *trail.Line) []byte {
+	e := l.Event
+	attribute := func(name, value string) {
+		dst = append(append(append(dst, `,"`...), name...), `":`...)
+		dst = jcs.AppendString(dst, value)
+	}
+	dst = append(dst, `{"specversion":"1.0"`...)
+	attribute("id", e.ID.String())
+	attribute("source", "urn:graven:"+s.c.Ledger.State().Checkpoint.Origin)
+	attribute("type", "dev.graven.event."+e.EventType)
+	if subject := strings.Trim(e.Resource.Namespace+"/"+e.Resource.Kind+"/"+e.Resource.Name, "/"); subject != "" {
+		attribute("subject", subject)
+	}
+	attribute("time", event.FormatTime(e.Timestamp))
+	attribute("datacontenttype", "application/json")
+	if e.CorrelationID != "" {
+		attribute("partitionkey", e.CorrelationID)
+	}
+	attribute("sequence", itoa(l.Record.Index))
+	attribute("eventhash", trail.Hex(l.Record.Chain))
+	attribute("severity", e.Severity)
+	dst = append(dst, `,"data":`...)
+	return append(e.AppendJSON(dst), "}\n"...)
+}

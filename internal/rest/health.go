@@ -1,0 +1,75 @@
+package rest
+
+import (
+	"context"
+	_ "embed"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// healthz answers GET /healthz: the process lives.
+func (s *Server) healthz(c *call) error {
+	return c.json(http.StatusOK, []byte(`{"status":"ok"}`+"\n"))
+}
+
+// readyz answers GET /readyz: events can be recorded and found.
+func (s *Server) readyz(c *call) error {
+	if err := s.c.Ledger.Err(); err != nil {
+		return err
+	}
+	cp, err := s.state()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx(), time.Second)
+	defer cancel()
+	if err := s.find.Ready(ctx, cp.Size); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, []byte(`{"status":"ready","size":`+itoa(cp.Size)+"}\n"))
+}
+
+//go:embed openapi.json
+var openAPI []byte
+
+// openAPI answers GET /openapi.json.
+func (s *Server) openAPI(c *call) error { return c.json(http.StatusOK, openAPI) }
+
+// Metrics of the HTTP door.
+type Metrics struct {
+	gatherer prometheus.Gatherer
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+// NewMetrics makes the door's metrics in a registry, whose metrics, all of
+// them, GET /metrics serves.
+func NewMetrics(reg *prometheus.Registry) *Metrics {
+	m := &Metrics{
+		gatherer: reg,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "graven_http_requests_total",
+			Help: "HTTP requests by route and status."}, []string{"route", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "graven_http_request_duration_seconds",
+			Help: "Time to answer HTTP requests, by route.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 9)}, []string{"route"}),
+	}
+	reg.MustRegister(m.requests, m.duration)
+	return m
+}
+
+func (m *Metrics) request(route string, status int, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// metrics answers GET /metrics.
+func (s *Server) metrics(c *call) error {
+	promhttp.HandlerFor(s.c.Metrics.gatherer, promhttp.HandlerOpts{}).ServeHTTP(c.w, c.r)
+	return nil
+}

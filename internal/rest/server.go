@@ -1,0 +1,294 @@
+// Package rest is the HTTP door: the API of the seed documents and what was
+// added to it, for programs and people who hold a token.
+package rest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+)
+
+// A Store is what the door reads from.
+type Store interface {
+	search.Index
+	search.Reader
+	tlog.HashReader // over all entries that can be found
+	// Find sets indexes[i] to the index of the entry with ids[i], or to -1.
+	Find(ctx context.Context, ids []event.ID, indexes []int64) error
+	// Tile returns the hashes of a tile, as many as its width says.
+	Tile(t tlog.Tile) ([]byte, error)
+	// Verify checks the whole ledger as it stands on the disk.
+	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
+}
+
+// Config of a Server. All fields without a default are required.
+type Config struct {
+	Ledger  *ledger.Ledger
+	Journal *ledger.Journal
+	Store   Store
+	Tokens  *access.Tokens
+	// VerifierKey is the ledger's public key in its text form.
+	VerifierKey string
+	// AnonymousRole is the role of calls without a token; empty refuses them.
+	AnonymousRole access.Role
+	// PublicLog says what /log/ serves without a token: "none" (the default),
+	// "hashes" (checkpoint and hash tiles) or "entries" (everything).
+	PublicLog string
+	// StrictTypes refuses events of types outside the catalogue.
+	StrictTypes bool
+	// MaxBody bounds a body, after decompression, in bytes; 0 means 16 MiB.
+	MaxBody int64
+	// MaxBodies bounds all bodies held in memory at a time; 0 means 256 MiB.
+	MaxBodies int64
+	// MaxExports bounds the exports and streams that run at a time; 0 means 64.
+	MaxExports int64
+	// BodyTimeout bounds how long a body may take; 0 means 30 s.
+	BodyTimeout time.Duration
+	Version     string
+	Log         *slog.Logger
+	Metrics     *Metrics
+	Now         func() time.Time
+}
+
+// A Server answers HTTP requests. It implements http.Handler.
+type Server struct {
+	c       Config
+	find    search.Finder
+	mux     *http.ServeMux
+	bodies  *semaphore.Weighted
+	exports *semaphore.Weighted
+	verify  *semaphore.Weighted
+	// stopping is closed when streams must end.
+	stopping chan struct{}
+}
+
+// New returns a server.
+func New(c Config) *Server {
+	if c.MaxBody == 0 {
+		c.MaxBody = 16 << 20
+	}
+	if c.MaxBodies == 0 {
+		c.MaxBodies = 256 << 20
+	}
+	if c.MaxExports == 0 {
+		c.MaxExports = 64
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = 30 * time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
+		bodies: semaphore.NewWeighted(c.MaxBodies), exports: semaphore.NewWeighted(c.MaxExports), verify: semaphore.NewWeighted(1),
+		stopping: make(chan struct{})}
+	for _, r := range s.routes() {
+		s.mux.Handle(r.pattern, s.route(r))
+	}
+	s.mux.Handle("/", s.route(route{pattern: "/", handle: s.nowhere}))
+	return s
+}
+
+// nowhere answers what no route takes.
+func (s *Server) nowhere(c *call) error {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		other := c.r.Clone(c.ctx())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		return notFound("no such route; /openapi.json lists them")
+	}
+	c.w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return newProblem(http.StatusMethodNotAllowed, "method", "The method is not allowed here", "there is "+strings.Join(allowed, ", "))
+}
+
+// Stop ends streams, so that the HTTP server can shut down.
+func (s *Server) Stop() { close(s.stopping) }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// A route is one method and path.
+type route struct {
+	pattern string
+	// perm is what the caller needs; "" is for routes open to all.
+	perm access.Permission
+	// reads is set for routes whose use, by a principal, is recorded as
+	// reading the ledger. Others record what they do themselves.
+	reads  bool
+	handle func(*call) error
+}
+
+// routes lists every route. openapi.json describes the same.
+func (s *Server) routes() []route {
+	return []route{
+		{"GET /api/v1/audit", access.Read, true, s.list},
+		{"GET /api/v1/audit/export", access.Export, false, s.export},
+		{"POST /api/v1/audit/events", access.Record, false, s.record},
+		{"POST /api/v1/audit/events/batch", access.Record, false, s.recordBatch},
+		{"GET /api/v1/audit/events", access.Read, true, s.listFlat},
+		{"GET /api/v1/audit/events/{id}", access.Read, true, s.get},
+		{"GET /api/v1/audit/events/{id}/proof", access.Read, true, s.proof},
+		{"POST /api/v1/audit/verify-chain", access.Verify, false, s.verifyChain},
+		{"GET /api/v1/audit/verify", access.Verify, false, s.verifyLedger},
+		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
+		{"GET /api/v1/audit/stream", access.Read, true, s.stream},
+		{"POST /api/v1/ingest/kube-audit", access.Record, false, s.ingestKubeAudit},
+		{"GET /api/v1/tokens", access.ManageToken, true, s.listTokens},
+		{"POST /api/v1/tokens", access.ManageToken, false, s.createToken},
+		{"DELETE /api/v1/tokens/{name}", access.ManageToken, false, s.revokeToken},
+		{"GET /log/checkpoint", s.logPerm("hashes"), true, s.checkpoint},
+		{"GET /log/tile/entries/{path...}", s.logPerm("entries"), true, s.logTile},
+		{"GET /log/tile/{path...}", s.logPerm("hashes"), true, s.logTile},
+		{"GET /metrics", access.Read, false, s.metrics},
+		{"GET /openapi.json", access.Read, false, s.openAPI},
+		{"GET /healthz", "", false, s.healthz},
+		{"GET /readyz", "", false, s.readyz},
+	}
+}
+
+// A call is one request on its way through a route.
+type call struct {
+	w    http.ResponseWriter
+	raw  http.ResponseWriter // as net/http made it
+	r    *http.Request
+	by   *access.Principal // nil on open routes
+	rc   *http.ResponseController
+	name string // the route's pattern
+}
+
+func (c *call) ctx() context.Context { return c.r.Context() }
+
+// recorder returns how the ledger names the caller.
+func (c *call) recorder() ledger.By { return ledger.By{Principal: c.by.Name, Via: c.by.Via} }
+
+// witness returns how the ledger names a caller who passes on what others did,
+// as far as they may vouch for it. That an actor bears the caller's name is
+// chance then.
+func (c *call) witness() ledger.By {
+	by := c.recorder()
+	by.Attribution = event.AttributionAsserted
+	if c.by.Attests {
+		by.Attribution = event.AttributionAdmission
+	}
+	return by
+}
+
+// route wraps a handler in what all routes share.
+func (s *Server) route(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		sw := &statusWriter{ResponseWriter: w}
+		c := &call{w: sw, raw: w, r: r, rc: http.NewResponseController(w), name: rt.pattern}
+		h := sw.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		defer func() {
+			if v := recover(); v != nil {
+				if v == http.ErrAbortHandler {
+					panic(v)
+				}
+				s.c.Log.Error("request panicked", "route", rt.pattern, "panic", v, "stack", string(debug.Stack()))
+				s.fail(c, sw, errors.New("panic"))
+			}
+			s.c.Metrics.request(rt.pattern, sw.status, time.Since(began))
+		}()
+		if err := s.serve(c, rt); err != nil {
+			s.fail(c, sw, err)
+		}
+	})
+}
+
+func (s *Server) serve(c *call, rt route) error {
+	if rt.perm != "" {
+		if err := s.authorize(c, rt); err != nil {
+			return err
+		}
+	}
+	if rt.reads && c.by != nil {
+		if err := s.c.Journal.Record(c.ctx(), ledger.Act{Type: "AuditRead", By: c.recorder(), Key: rt.pattern,
+			Details: map[string]any{"route": rt.pattern}}); err != nil {
+			return err
+		}
+	}
+	return rt.handle(c)
+}
+
+// fail answers with a problem or, where the answer has begun, breaks it off,
+// so that nobody takes a part for the whole.
+func (s *Server) fail(c *call, sw *statusWriter, err error) {
+	if c.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		sw.status = 499
+		return
+	}
+	p := problemOf(err, false)
+	if p.Status == http.StatusInternalServerError {
+		s.c.Log.Error("request failed", "route", c.name, "error", err)
+	}
+	if sw.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	writeProblem(sw, p)
+}
+
+// statusWriter remembers the status that was sent.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController find the writer below.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// source returns the address that a request came from, without the port.
+func source(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// state returns the ledger's state as of now.
+func (s *Server) state() (*trail.Checkpoint, error) {
+	if st := s.c.Ledger.State(); st != nil {
+		return st.Checkpoint, nil
+	}
+	return nil, search.ErrNotReady
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -1,0 +1,117 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+)
+
+// heartbeat is how often a stream without events shows that it lives.
+const heartbeat = 15 * time.Second
+
+// stream answers GET /api/v1/audit/stream with server-sent events: from the
+// event behind Last-Event-ID on or, without, from now on. An event's id is its
+// index.
+func (s *Server) stream(c *call) error {
+	last := c.r.Header.Get("Last-Event-ID")
+	f, _, err := s.question(c, func(param, value string) (bool, error) {
+		switch param {
+		case "last_event_id":
+			last = value
+			return true, nil
+		case "limit", "offset", "cursor", "order":
+			return true, badParam(param, "a stream has no parts")
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	st := s.c.Ledger.State()
+	if st == nil {
+		return search.ErrNotReady
+	}
+	next := st.Size()
+	if last != "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < -1 || n >= next {
+			return badParam("Last-Event-ID", "not the index of an event, or -1 for all")
+		}
+		next = n + 1
+	}
+	if !s.exports.TryAcquire(1) {
+		return newProblem(http.StatusServiceUnavailable, "busy", "Too many streams at a time", "try again")
+	}
+	defer s.exports.Release(1)
+	ctx, cancel := context.WithCancel(c.ctx())
+	defer cancel()
+	c.w.Header().Set("Content-Type", "text/event-stream")
+	c.w.WriteHeader(http.StatusOK)
+	if err := s.send(c, []byte(": graven\n\n")); err != nil {
+		return err
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		st := s.c.Ledger.State()
+		if err := s.sendFrom(ctx, c, &f, &next, st.Size()); err != nil {
+			return err
+		}
+		select {
+		case <-st.Changed():
+		case <-beat.C:
+			if err := s.send(c, []byte(": "+itoa(next)+"\n\n")); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopping:
+			return nil
+		}
+	}
+}
+
+// sendFrom sends the events from *next on, below size, that match.
+func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *int64, size int64) error {
+	err := s.c.Store.Records(ctx, search.Range{First: *next, End: size}, func(r *trail.Record) error {
+		e, err := r.Event()
+		if err != nil {
+			return err
+		}
+		if f.Match(e) {
+			b := []byte("id: " + itoa(r.Index) + "\nevent: audit\ndata: ")
+			b = appendHit(b, search.Hit{Event: e, Record: *r})
+			if err := s.send(c, append(b, '\n', '\n')); err != nil {
+				return err
+			}
+		}
+		*next = r.Index + 1
+		select {
+		case <-s.stopping:
+			return errStopping
+		default:
+			return nil
+		}
+	})
+	if errors.Is(err, errStopping) {
+		return nil
+	}
+	return err
+}
+
+var errStopping = errors.New("stopping")
+
+func (s *Server) send(c *call, data []byte) error {
+	if err := c.rc.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	if _, err := c.w.Write(data); err != nil {
+		return err
+	}
+	return c.rc.Flush()
+}

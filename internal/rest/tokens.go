@@ -1,0 +1,165 @@
+package rest
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/jcs"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
+)
+
+// listTokens answers GET /api/v1/tokens.
+func (s *Server) listTokens(c *call) error {
+	body, err := json.Marshal(map[string]any{"tokens": s.c.Tokens.List()})
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, append(body, '\n'))
+}
+
+// A newToken is the body of POST /api/v1/tokens.
+type newToken struct {
+	Name       string   `json:"name"`
+	Role       string   `json:"role"`
+	Namespaces []string `json:"namespaces"`
+	Attests    bool     `json:"attests"`
+	// ExpiresAt is an RFC 3339 time; ExpiresIn, as in 90d, is an alternative.
+	ExpiresAt string `json:"expiresAt"`
+	ExpiresIn string `json:"expiresIn"`
+}
+
+// createToken answers POST /api/v1/tokens. The grant is recorded before it
+// takes effect; the secret is shown this once.
+func (s *Server) createToken(c *call) error {
+	data, release, err := s.body(c)
+	if err != nil {
+		return err
+	}
+	defer release()
+	tok, err := s.parseToken(data)
+	if err != nil {
+		return err
+	}
+	tok.CreatedBy = c.by.Name
+	if err := c.unscoped(); err != nil {
+		return err
+	}
+	if !c.by.Role.MayGrant(tok.Role) {
+		return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
+			"a "+string(c.by.Role)+" cannot give out the role "+string(tok.Role))
+	}
+	now := s.c.Now()
+	if err := s.c.Tokens.Check(tok, now); err != nil {
+		if p := problemOf(err, false); p.Status != http.StatusInternalServerError {
+			return p
+		}
+		return newProblem(http.StatusBadRequest, "invalid-token", "The token cannot be made", err.Error())
+	}
+	details := map[string]any{"name": tok.Name, "role": string(tok.Role), "namespaces": tok.Namespaces, "attests": tok.Attests}
+	if tok.ExpiresAt != nil {
+		details["expiresAt"] = event.FormatTime(*tok.ExpiresAt)
+	}
+	if err := s.c.Journal.Once(c.ctx(), ledger.Act{Type: "TokenCreated", By: c.recorder(),
+		Resource: event.Resource{Kind: "Token", Name: tok.Name}, Details: details}); err != nil {
+		return err
+	}
+	secret := access.NewSecret()
+	if err := s.c.Tokens.Add(tok, secret, now); err != nil {
+		return err
+	}
+	made, _ := s.c.Tokens.Get(tok.Name)
+	body, err := json.Marshal(struct {
+		access.Token
+		Secret string `json:"token"`
+	}{made, secret})
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusCreated, append(body, '\n'))
+}
+
+func (s *Server) parseToken(data []byte) (access.Token, error) {
+	var n newToken
+	sc := jcs.NewScanner(data)
+	str := func(dst *string) (err error) { *dst, err = sc.String(); return err }
+	err := sc.Object(func(name []byte) (err error) {
+		switch string(name) {
+		case "name":
+			return str(&n.Name)
+		case "role":
+			return str(&n.Role)
+		case "expiresAt":
+			return str(&n.ExpiresAt)
+		case "expiresIn":
+			return str(&n.ExpiresIn)
+		case "attests":
+			n.Attests, err = sc.Bool()
+			return err
+		case "namespaces":
+			n.Namespaces = []string{}
+			return sc.Array(func(int) error {
+				ns, err := sc.String()
+				n.Namespaces = append(n.Namespaces, ns)
+				return err
+			})
+		}
+		return &jcs.Error{Reason: "no such member of a token"}
+	})
+	if err == nil {
+		err = sc.End()
+	}
+	if err != nil {
+		return access.Token{}, err
+	}
+	tok := access.Token{Name: n.Name, Namespaces: n.Namespaces, Attests: n.Attests}
+	if tok.Role, err = access.ParseRole(n.Role); err != nil {
+		return tok, &event.FieldError{Field: "role", Reason: err.Error()}
+	}
+	var at time.Time
+	switch {
+	case n.ExpiresAt != "":
+		if at, err = event.ParseTime(n.ExpiresAt); err != nil {
+			return tok, &event.FieldError{Field: "expiresAt", Reason: err.Error()}
+		}
+	case n.ExpiresIn != "":
+		now := s.c.Now()
+		ago, err := search.ParseTime(n.ExpiresIn, now, false)
+		if err != nil || ago.After(now) {
+			return tok, &event.FieldError{Field: "expiresIn", Reason: "not a duration such as 12h or 90d"}
+		}
+		at = now.Add(now.Sub(ago)).UTC().Truncate(time.Second)
+	default:
+		return tok, nil
+	}
+	tok.ExpiresAt = &at
+	return tok, nil
+}
+
+// revokeToken answers DELETE /api/v1/tokens/{name}.
+func (s *Server) revokeToken(c *call) error {
+	name := c.r.PathValue("name")
+	tok, ok := s.c.Tokens.Get(name)
+	if !ok {
+		return access.ErrNoToken
+	}
+	if err := c.unscoped(); err != nil {
+		return err
+	}
+	if !c.by.Role.MayGrant(tok.Role) {
+		return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
+			"a "+string(c.by.Role)+" cannot revoke the role "+string(tok.Role))
+	}
+	if err := s.c.Journal.Once(c.ctx(), ledger.Act{Type: "TokenRevoked", By: c.recorder(),
+		Resource: event.Resource{Kind: "Token", Name: name}, Details: map[string]any{"name": name}}); err != nil {
+		return err
+	}
+	if err := s.c.Tokens.Revoke(name); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,239 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/jcs"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+)
+
+// chainVerdict is Kubernaut's answer to a verification of one incident.
+type chainVerdict struct {
+	CorrelationID    string     `json:"correlation_id"`
+	IsValid          bool       `json:"is_valid"`
+	TotalEvents      int        `json:"total_events"`
+	VerifiedEvents   int        `json:"verified_events"`
+	TamperedEvents   []tampered `json:"tampered_events,omitempty"`
+	VerificationTime string     `json:"verification_time"`
+	Message          string     `json:"message"`
+	// Checkpoint is the signed statement that the events were held against.
+	Checkpoint string `json:"checkpoint"`
+}
+
+type tampered struct {
+	EventID        string `json:"event_id"`
+	EventTimestamp string `json:"event_timestamp"`
+	ExpectedHash   string `json:"expected_hash"`
+	ActualHash     string `json:"actual_hash"`
+	PreviousHash   string `json:"previous_hash"`
+	Message        string `json:"message"`
+	Index          int64  `json:"index"`
+}
+
+// verifyChain answers POST /api/v1/audit/verify-chain: each event of an
+// incident is held against its neighbour in the chain, against the signed
+// checkpoint, and its details against their digest.
+func (s *Server) verifyChain(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
+	data, release, err := s.body(c)
+	if err != nil {
+		return err
+	}
+	defer release()
+	id, err := parseCorrelation(data)
+	if err != nil {
+		return err
+	}
+	hits, size, err := s.events(c, id)
+	if err != nil {
+		return err
+	}
+	cp, err := s.state()
+	if err != nil {
+		return err
+	}
+	v := chainVerdict{CorrelationID: id, TotalEvents: len(hits), VerificationTime: event.FormatTime(s.c.Now()), Checkpoint: string(cp.Note)}
+	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+		return err
+	}
+	for _, h := range hits {
+		t, err := s.check(c, cp, &h.Record)
+		if err != nil {
+			return err
+		}
+		if t == nil {
+			v.VerifiedEvents++
+			continue
+		}
+		t.EventID, t.EventTimestamp = h.Event.ID.String(), event.FormatTime(h.Event.Timestamp)
+		v.TamperedEvents = append(v.TamperedEvents, *t)
+	}
+	v.IsValid = len(v.TamperedEvents) == 0
+	v.Message = fmt.Sprintf("all %d events verified under a signed checkpoint of %d entries", v.TotalEvents, cp.Size)
+	if !v.IsValid {
+		v.Message = fmt.Sprintf("%d of %d events do not verify", len(v.TamperedEvents), v.TotalEvents)
+	}
+	if err := s.verified(c, map[string]any{"scope": "incident " + id, "valid": v.IsValid, "findings": len(v.TamperedEvents), "size": size}); err != nil {
+		return err
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, append(body, '\n'))
+}
+
+func parseCorrelation(data []byte) (id string, err error) {
+	sc := jcs.NewScanner(data)
+	err = sc.Object(func(name []byte) error {
+		if string(name) != "correlation_id" {
+			return &jcs.Error{Reason: "no such member; there is correlation_id"}
+		}
+		id, err = sc.String()
+		return err
+	})
+	if err == nil {
+		err = sc.End()
+	}
+	if err == nil && id == "" {
+		err = &event.FieldError{Field: "correlation_id", Reason: "required"}
+	}
+	return id, err
+}
+
+func (s *Server) verified(c *call, details map[string]any) error {
+	return s.c.Journal.Once(c.ctx(), ledger.Act{Type: "AuditVerified", By: c.recorder(), Details: details})
+}
+
+// check holds a record against its neighbour, the checkpoint and its digests.
+// It returns what is wrong, or nil.
+func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampered, error) {
+	previous, err := s.previous(c, r.Index)
+	if err != nil {
+		return nil, err
+	}
+	t := &tampered{Index: r.Index, PreviousHash: trail.Hex(previous), ActualHash: trail.Hex(r.Chain), ExpectedHash: trail.Hex(trail.Link(previous, r.Entry))}
+	if t.ActualHash != t.ExpectedHash {
+		t.Message = "the entry does not follow from the one before it"
+		return t, nil
+	}
+	proof, err := tlog.ProveRecord(cp.Size, r.Index, s.c.Store)
+	if err != nil {
+		return nil, err
+	}
+	if tlog.CheckRecord(proof, cp.Size, cp.Root, r.Index, trail.LeafHash(r.Entry)) != nil {
+		t.Message = "the entry is not under the signed checkpoint"
+		return t, nil
+	}
+	if r.Erasable == nil {
+		return nil, nil
+	}
+	e, want, err := event.ParseEntry(r.Entry)
+	if err == nil {
+		err = e.SetErasable(r.Erasable)
+	}
+	if err != nil {
+		t.Message = "the event cannot be read: " + err.Error()
+		return t, nil
+	}
+	if !want.Equal(e.Digests(r.Salt)) {
+		t.Message = "the details do not match their digest"
+		return t, nil
+	}
+	return nil, nil
+}
+
+// verifyLedger answers GET /api/v1/audit/verify: the whole ledger or, with
+// first and last, a range of it.
+func (s *Server) verifyLedger(c *call) error {
+	first, last := int64(0), int64(-1)
+	for name, values := range c.r.URL.Query() {
+		n, err := strconv.ParseInt(values[0], 10, 64)
+		if name != "first" && name != "last" {
+			return badParam(name, "no such parameter")
+		}
+		if err != nil || n < 0 {
+			return badParam(name, "not an index")
+		}
+		if name == "first" {
+			first = n
+		} else {
+			last = n
+		}
+	}
+	if err := c.unscoped(); err != nil {
+		return err
+	}
+	if !s.verify.TryAcquire(1) {
+		return newProblem(http.StatusServiceUnavailable, "busy", "Another verification is running", "try again")
+	}
+	defer s.verify.Release(1)
+	var v *verify.Report
+	var err error
+	scope := "ledger"
+	if first == 0 && last < 0 {
+		v, err = s.c.Store.Verify(c.ctx(), verify.Options{})
+	} else {
+		v, err = s.verifyRange(c, first, last)
+		scope = "range"
+	}
+	if err != nil {
+		return err
+	}
+	v.Target = v.Origin // a client has no use for a path of this machine
+	if err := s.verified(c, map[string]any{"scope": scope, "first": first, "entries": v.Entries, "valid": v.OK(),
+		"findings": int64(len(v.Findings)) + v.Omitted, "size": v.Size}); err != nil {
+		return err
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, append(body, '\n'))
+}
+
+// maxVerifyRange bounds a range, so that its answer does not take for ever;
+// the whole ledger is verified in another, faster way.
+const maxVerifyRange = 100_000
+
+func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error) {
+	cp, err := s.state()
+	if err != nil {
+		return nil, err
+	}
+	if last < 0 {
+		last = cp.Size - 1
+	}
+	switch {
+	case first > last:
+		return nil, badParam("first", "lies behind last")
+	case last >= cp.Size:
+		return nil, badParam("last", "the ledger has "+itoa(cp.Size)+" entries")
+	case last-first >= maxVerifyRange:
+		return nil, badParam("last", "more than "+itoa(maxVerifyRange)+" entries; verify the whole ledger instead")
+	}
+	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+		return nil, err
+	}
+	v := &verify.Report{Origin: cp.Origin, Size: cp.Size, Root: cp.Root, Checkpoint: cp.Note}
+	err = s.c.Store.Records(c.ctx(), search.Range{First: first, End: last + 1}, func(r *trail.Record) error {
+		v.Entries++
+		t, err := s.check(c, cp, r)
+		if t != nil {
+			v.Findings = append(v.Findings, verify.Finding{Kind: verify.Changed, Index: r.Index, Message: t.Message})
+		}
+		return err
+	})
+	return v, err
+}
