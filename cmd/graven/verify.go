@@ -1,18 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -44,17 +47,12 @@ below $XDG_STATE_HOME/graven, and demands that the ledger extends it.`,
 			if err != nil {
 				return err
 			}
+			if !noMemory {
+				o.Since = append(o.Since, seenBefore(cmd.Context(), &conn, args[0])...)
+			}
 			bar := newProgress(cmd.ErrOrStderr(), "verified")
 			o.Progress = bar.show
-			check := func() (*verify.Report, error) { return verifyTarget(cmd.Context(), &conn, args[0], o) }
-			r, err := check()
-			if err == nil && !noMemory {
-				// Which ledger it is was not known before.
-				if known := remembered(r.Origin); known != nil {
-					o.Since = append(o.Since, known)
-					r, err = verifyAgain(args[0], r, check, &o, known)
-				}
-			}
+			r, err := verifyTarget(cmd.Context(), &conn, args[0], o)
 			bar.end()
 			if err != nil {
 				return err
@@ -92,15 +90,19 @@ func verifyOptions(keys, since []string) (verify.Options, error) {
 	return o, nil
 }
 
+// isURL reports whether a target is a server.
+func isURL(target string) bool {
+	return strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://")
+}
+
 // verifyTarget checks a directory, a file, standard input, or a server.
 func verifyTarget(ctx context.Context, conn *connection, target string, o verify.Options) (*verify.Report, error) {
-	if strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://") {
-		token, err := conn.token()
+	if isURL(target) {
+		log, err := remoteLog(conn, target)
 		if err != nil {
 			return nil, err
 		}
-		base := strings.TrimSuffix(strings.TrimRight(target, "/"), "/log") + "/log"
-		return verify.Log(ctx, base, &verify.HTTP{URL: base, Token: token}, o)
+		return verify.Log(ctx, target, log.Fetch, o)
 	}
 	if target == "-" {
 		return verify.Export(ctx, os.Stdin, o)
@@ -124,13 +126,77 @@ func verifyTarget(ctx context.Context, conn *connection, target string, o verify
 	return r, err
 }
 
-// verifyAgain checks once more, with the remembered checkpoint, unless that
-// can teach nothing new or the target can be read only once.
-func verifyAgain(target string, r *verify.Report, check func() (*verify.Report, error), o *verify.Options, known []byte) (*verify.Report, error) {
-	if target == "-" || string(r.Checkpoint) == string(known) {
-		return r, nil
+// remoteLog reaches the ledger of a server.
+func remoteLog(conn *connection, target string) (*verify.HTTP, error) {
+	token, err := conn.token()
+	if err != nil {
+		return nil, err
 	}
-	return check()
+	return &verify.HTTP{URL: strings.TrimSuffix(strings.TrimRight(target, "/"), "/log") + "/log", Token: token}, nil
+}
+
+// seenBefore returns the remembered checkpoint that a target must extend. An
+// export is as old as it is: it need not hold what came later.
+func seenBefore(ctx context.Context, conn *connection, target string) [][]byte {
+	var own []byte
+	isExport := false
+	if isURL(target) {
+		log, err := remoteLog(conn, target)
+		if err != nil {
+			return nil
+		}
+		if own, err = log.Fetch(ctx, "checkpoint"); err != nil {
+			return nil // verifying will say why
+		}
+	} else if text, err := os.ReadFile(filepath.Join(target, trail.VKeyFile)); err == nil {
+		if v, err := note.NewVerifier(strings.TrimSpace(string(text))); err == nil {
+			return list(remembered(v.Name()))
+		}
+	} else {
+		isExport = true
+		if own, err = lastCheckpoint(target); err != nil {
+			return nil
+		}
+	}
+	c, err := trail.ReadCheckpoint(own)
+	if err != nil {
+		return nil
+	}
+	known := remembered(c.Origin)
+	if k, err := trail.ReadCheckpoint(known); err != nil || isExport && k.Size > c.Size {
+		return nil
+	}
+	return list(known)
+}
+
+func list(checkpoint []byte) [][]byte {
+	if checkpoint == nil {
+		return nil
+	}
+	return [][]byte{checkpoint}
+}
+
+// lastCheckpoint returns the checkpoint in the last line of an export.
+func lastCheckpoint(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, errors.New("not a file")
+	}
+	tail := make([]byte, min(info.Size(), 64<<10))
+	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+		return nil, err
+	}
+	tail = bytes.TrimSpace(tail)
+	_, t, err := trail.ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	if err != nil || t == nil {
+		return nil, errors.New("no checkpoint at the end")
+	}
+	return []byte(t.Checkpoint), nil
 }
 
 func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool) error {

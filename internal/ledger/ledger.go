@@ -209,6 +209,14 @@ func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own b
 		return results, r.cover, nil
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
+	case <-l.done:
+		// The sequencer has ended: it took the request before, or never will.
+		select {
+		case <-r.done:
+			return results, r.cover, nil
+		default:
+			return nil, nil, fmt.Errorf("%w: it was closed", ErrStopped)
+		}
 	}
 }
 

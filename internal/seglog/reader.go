@@ -134,29 +134,25 @@ func (r *Reader) damage(reason string) error {
 }
 
 // Resync moves behind damage to the next byte at which a frame stands that
-// plausible accepts, and reports whether there is one before limit.
+// plausible accepts, and reports whether there is one before limit. plausible
+// is asked before the checksum is computed.
 func (r *Reader) Resync(limit int64, plausible func(body []byte) bool) (bool, error) {
-	const window = 1 << 20
-	buf := make([]byte, window+frameHead)
-	for from := r.offset + 1; from < limit; from += window {
+	// A frame that begins in the first half of buf ends within it.
+	const half = MaxBody + frameHead
+	buf := make([]byte, max(min(2*half, limit-r.offset-1), 0))
+	for from := r.offset + 1; from < limit; from += half {
 		n, err := r.r.ReadAt(buf[:min(int64(len(buf)), limit-from)], from)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return false, err
+			return false, fmt.Errorf("read %s: %w", SegmentName(r.base), err)
 		}
-		for i := 0; i+frameHead < n && i < window; i++ {
-			length := int64(binary.LittleEndian.Uint32(buf[i:]))
-			at := from + int64(i)
-			if length == 0 || length > MaxBody || at+frameHead+length > limit {
+		for i := 0; i+frameHead < n && i < half; i++ {
+			length := binary.LittleEndian.Uint32(buf[i:])
+			if length == 0 || length > MaxBody || int(length) > n-i-frameHead {
 				continue
 			}
-			body := make([]byte, length)
-			if inside := i + frameHead + int(length); inside <= n {
-				copy(body, buf[i+frameHead:inside])
-			} else if _, err := r.r.ReadAt(body, at+frameHead); err != nil {
-				return false, err
-			}
-			if crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(buf[i+4:]) && plausible(body) {
-				r.offset = at
+			body := buf[i+frameHead : i+frameHead+int(length)]
+			if plausible(body) && crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(buf[i+4:]) {
+				r.offset = from + int64(i)
 				return true, nil
 			}
 		}

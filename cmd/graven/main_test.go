@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"graven": func() { os.Exit(run(context.Background(), os.Args[1:])) },
+	})
+}
+
+// TestScripts runs the scripts in testdata/script, which a user could type.
+// Beside testscript's own commands there are
+//
+//	serve DIR       start a server on DIR and tell client commands of it
+//	stop [KILL]     stop the server, with SIGTERM or SIGKILL
+//	flip FILE BYTE  flip a bit of a byte of a file; negative counts from the end
+//	lines FILE N    demand that a file has N lines
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("HOME", env.WorkDir)
+			audit, err := filepath.Abs(filepath.Join("..", "..", "examples", "kube-apiserver-audit.jsonl"))
+			env.Setenv("AUDIT", audit)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": cmdServe, "stop": cmdStop, "flip": cmdFlip, "lines": cmdLines,
+		},
+	})
+}
+
+// A daemon is a server in a process of its own.
+type daemon struct {
+	cmd *exec.Cmd
+	url string
+}
+
+// startDaemon starts a server on dir and waits until it serves.
+func startDaemon(dir string, env []string, args ...string) (*daemon, error) {
+	d := &daemon{cmd: exec.Command("graven", append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}, args...)...)}
+	d.cmd.Env = env
+	stderr, err := d.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	found, ended := make(chan string, 1), make(chan string, 1)
+	go func() {
+		var all strings.Builder
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			fmt.Fprintln(&all, lines.Text())
+			if _, rest, ok := strings.Cut(lines.Text(), "url="); ok && strings.Contains(lines.Text(), "msg=serving") {
+				found <- strings.Fields(rest)[0]
+			}
+		}
+		ended <- all.String()
+	}()
+	select {
+	case d.url = <-found:
+		return d, nil
+	case text := <-ended:
+		return nil, fmt.Errorf("the server ended: %v\n%s", d.cmd.Wait(), text)
+	case <-time.After(time.Minute):
+		d.cmd.Process.Kill()
+		return nil, fmt.Errorf("the server does not serve")
+	}
+}
+
+func (d *daemon) stop(sig syscall.Signal) error {
+	if err := d.cmd.Process.Signal(sig); err != nil {
+		return err
+	}
+	err := d.cmd.Wait()
+	if sig == syscall.SIGKILL {
+		return nil
+	}
+	return err
+}
+
+// scriptMu guards daemons: scripts run at the same time.
+var scriptMu sync.Mutex
+
+// daemons are the servers of the scripts that run, by their work directory.
+var daemons = map[string]*daemon{}
+
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 1 {
+		ts.Fatalf("usage: serve DIR [flags]")
+	}
+	dir := ts.MkAbs(args[0])
+	d, err := startDaemon(dir, append(os.Environ(), "HOME="+ts.Getenv("HOME")), args[1:]...)
+	if neg {
+		if err == nil {
+			d.stop(syscall.SIGKILL)
+			ts.Fatalf("the server started")
+		}
+		ts.Logf("%v", err)
+		return
+	}
+	ts.Check(err)
+	key := ts.MkAbs(".")
+	scriptMu.Lock()
+	daemons[key] = d
+	scriptMu.Unlock()
+	ts.Defer(func() {
+		scriptMu.Lock()
+		defer scriptMu.Unlock()
+		if daemons[key] == d {
+			d.stop(syscall.SIGKILL)
+			delete(daemons, key)
+		}
+	})
+	token, err := os.ReadFile(filepath.Join(dir, "admin.token"))
+	ts.Check(err)
+	ts.Setenv("GRAVEN_URL", d.url)
+	ts.Setenv("GRAVEN_TOKEN", strings.TrimSpace(string(token)))
+}
+
+func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
+	key := ts.MkAbs(".")
+	scriptMu.Lock()
+	d := daemons[key]
+	delete(daemons, key)
+	scriptMu.Unlock()
+	if d == nil {
+		ts.Fatalf("no server runs")
+	}
+	sig := syscall.SIGTERM
+	if len(args) == 1 && args[0] == "KILL" {
+		sig = syscall.SIGKILL
+	}
+	ts.Check(d.stop(sig))
+}
+
+func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
+	var at int
+	if _, err := fmt.Sscan(args[1], &at); err != nil {
+		ts.Fatalf("flip: %v", err)
+	}
+	paths, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(paths) == 0 {
+		ts.Fatalf("flip: no file %s", args[0])
+	}
+	path := paths[len(paths)-1]
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	if at < 0 {
+		at += len(data)
+	}
+	data[at] ^= 1
+	ts.Check(os.WriteFile(path, data, 0o600))
+}
+
+func cmdLines(ts *testscript.TestScript, _ bool, args []string) {
+	if got := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(got) != args[1] {
+		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
+	}
+}
