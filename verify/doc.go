@@ -1,0 +1,2 @@
+// Package verify checks a ledger without trusting its keeper.
+package verify

@@ -1,0 +1,257 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/trail"
+)
+
+// A Fetch gets a file of a log by its path below the log's prefix, such as
+// "checkpoint" or "tile/0/000". Where there is none the error is
+// fs.ErrNotExist.
+type Fetch func(ctx context.Context, path string) ([]byte, error)
+
+// Log checks a log that a server offers as C2SP tlog-tiles describes it: every
+// entry, every tile and the checkpoint. [HTTP.Fetch] gets the files of one.
+// The target is for the report only.
+//
+// Such a log has neither chain values nor details; the report says so.
+// Whatever is wrong with the log is in the report; an error means that it
+// could not be checked.
+func Log(ctx context.Context, target string, fetch Fetch, o Options) (*Report, error) {
+	l := &log{ctx: ctx, o: o, rep: newReporter(target, o), keys: &keyring{}, fetch: fetch}
+	if err := l.check(ctx); err != nil {
+		return nil, fmt.Errorf("verify log: %w", err)
+	}
+	return l.rep.report(), nil
+}
+
+// A log is one that is being checked.
+type log struct {
+	ctx   context.Context
+	o     Options
+	rep   *reporter
+	keys  *keyring
+	fetch Fetch
+	seal  seal
+	tree  *assembly
+
+	current *bundle // that the collector is at
+	absent  int64   // bundles in a row that were not there
+}
+
+// A bundle is up to 256 entries and their tile.
+type bundle struct {
+	n      int64
+	width  int
+	leaves []trail.Hash
+	tile   []trail.Hash
+	first  []byte // entry 0
+	// fault says what is wrong with the bundle; missing, that it is not there.
+	fault         string
+	missing, bare bool // bare: there is no tile
+	err           error
+}
+
+const (
+	// fetchers is the least number of requests at a time.
+	fetchers = 4
+	// maxAbsent is how many bundles in a row may be missing before the rest is
+	// taken to be missing, too.
+	maxAbsent = 64
+)
+
+var errGivenUp = errors.New("too many bundles are missing")
+
+func (l *log) check(ctx context.Context) error {
+	text, err := l.fetch(ctx, "checkpoint")
+	if err != nil {
+		return err
+	}
+	for _, v := range l.o.Keys {
+		l.keys.add(v)
+	}
+	l.keys.given = len(l.keys.keys) > 0
+	l.seal = l.keys.open(text, false)
+	if l.seal.Note == nil {
+		l.rep.add(l.seal.fault, -1, "checkpoint", "%s", l.seal.reason)
+		return nil
+	}
+	if !l.keys.given && l.seal.Size > 0 {
+		if err := l.firstKey(ctx); err != nil {
+			return err
+		}
+	}
+	if l.keys.check(&l.seal); l.seal.fault != "" {
+		l.rep.add(l.seal.fault, l.seal.Size-1, "checkpoint", "%s", l.seal.reason)
+	}
+	l.tree = newAssembly(l.rep, openSince(l.rep, l.keys, l.o.Since), l.tile)
+	workers := l.o.Workers
+	if workers <= 0 {
+		workers = max(runtime.GOMAXPROCS(0), fetchers)
+	}
+	err = inOrder(ctx, workers, l.bundles, l.get, l.collect)
+	if err != nil && !errors.Is(err, errGivenUp) {
+		return err
+	}
+	return l.finish()
+}
+
+func (l *log) finish() error {
+	if right := l.tree.way(l.seal.Root); l.tree.next == l.seal.Size && (right != nil || l.seal.fault == "") {
+		l.tree.closeTiles()
+		if err := l.tree.settle(right, 0, place{"checkpoint", -1}); err != nil {
+			return err
+		}
+	}
+	l.tree.finish(new(chain))
+	l.keys.conclude(l.rep, &l.seal)
+	l.rep.unproven("the details and the chain were not checked: a log serves entries only")
+	return nil
+}
+
+// firstKey takes the key from the first entry, for want of another.
+func (l *log) firstKey(ctx context.Context) error {
+	b := l.bundle(0)
+	if l.get(b); b.err != nil {
+		return b.err
+	}
+	if _, text, err := created(b.first); err == nil {
+		if v, err := parseKey(text); err == nil {
+			l.keys.add(v)
+		}
+	}
+	return ctx.Err()
+}
+
+func (l *log) bundle(n int64) *bundle {
+	return &bundle{n: n, width: int(min(l.seal.Size-n*trail.TileWidth, trail.TileWidth))}
+}
+
+func (l *log) bundles(emit func(*bundle) error) error {
+	for n := int64(0); n*trail.TileWidth < l.seal.Size; n++ {
+		if err := emit(l.bundle(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// get fetches a bundle and its tile.
+func (l *log) get(b *bundle) {
+	data, err := l.part(tlog.Tile{H: trail.TileHeight, L: -1, N: b.n, W: b.width})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		b.missing = true
+	case err != nil:
+		b.err = err
+		return
+	default:
+		l.hash(b, data)
+	}
+	data, err = l.part(tlog.Tile{H: trail.TileHeight, L: 0, N: b.n, W: b.width})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		b.bare = true
+	case err != nil:
+		b.err = err
+	case len(data) == b.width*tlog.HashSize || len(data) == trail.TileWidth*tlog.HashSize:
+		b.tile = splitHashes(data)[:b.width]
+	default:
+		b.bare = true
+	}
+}
+
+// part fetches a partial tile or, where it is gone, the full one that has
+// taken its place.
+func (l *log) part(t tlog.Tile) ([]byte, error) {
+	data, err := l.fetch(l.ctx, trail.TilePath(t))
+	if errors.Is(err, fs.ErrNotExist) && t.W < trail.TileWidth {
+		t.W = trail.TileWidth
+		data, err = l.fetch(l.ctx, trail.TilePath(t))
+	}
+	return data, err
+}
+
+func (l *log) hash(b *bundle, data []byte) {
+	list, err := trail.ParseBundle(data)
+	if err != nil {
+		b.fault = err.Error()
+		return
+	}
+	if len(list) < b.width {
+		b.fault = fmt.Sprintf("the bundle has %d entries instead of %d", len(list), b.width)
+	}
+	for _, entry := range list[:min(len(list), b.width)] {
+		b.leaves = append(b.leaves, trail.LeafHash(entry))
+	}
+	if b.n == 0 && len(list) > 0 {
+		b.first = list[0]
+	}
+}
+
+// collect takes the next bundle.
+func (l *log) collect(b *bundle) error {
+	if b.err != nil {
+		return b.err
+	}
+	l.current = b
+	name := trail.TilePath(tlog.Tile{H: trail.TileHeight, L: -1, N: b.n, W: b.width})
+	first, end := b.n*trail.TileWidth, b.n*trail.TileWidth+int64(b.width)
+	if b.n == 0 && b.first != nil {
+		l.keys.checkCreated(l.rep, b.first, name)
+	}
+	if b.bare {
+		t := tileOf(0, b.n)
+		t.W = b.width
+		l.rep.add(TileMismatch, first, trail.TilePath(t), "the tile is missing, or not %d hashes long", b.width)
+	}
+	for i, leaf := range b.leaves {
+		if err := l.tree.add(slot{index: first + int64(i), where: place{name, -1}, leaf: leaf}); err != nil {
+			return err
+		}
+	}
+	l.rep.Entries += int64(len(b.leaves))
+	if rest := first + int64(len(b.leaves)); rest < end {
+		switch {
+		case b.missing && l.absent == maxAbsent:
+			l.rep.add(Missing, rest, name, "%s are missing, as far as was asked", entries(rest, l.seal.Size))
+			return errGivenUp
+		case b.missing:
+			l.rep.add(Missing, rest, name, "%s %s missing", entries(rest, end), plural(end-rest, "is", "are"))
+		default:
+			l.rep.add(Changed, rest, name, "%s cannot be read: %s", entries(rest, end), b.fault)
+		}
+		if err := l.tree.skip(end); err != nil {
+			return err
+		}
+	}
+	if l.absent++; !b.missing {
+		l.absent = 0
+	}
+	if l.o.Progress != nil {
+		l.o.Progress(end, l.seal.Size)
+	}
+	return nil
+}
+
+// tile returns the hashes of a tile for the tree.
+func (l *log) tile(level int, n int64) ([]trail.Hash, error) {
+	if level == 0 {
+		return l.current.tile, nil
+	}
+	t := tileOf(level, n)
+	t.W = int(min(l.seal.Size>>(trail.TileHeight*level)-n*trail.TileWidth, trail.TileWidth))
+	data, err := l.part(t)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.rep.add(TileMismatch, n<<(trail.TileHeight*(level+1)), trail.TilePath(t), "the tile is missing")
+		return nil, nil
+	}
+	return splitHashes(data), err
+}
