@@ -42,8 +42,12 @@ func (c *Checkpoint) Text() string {
 
 // OpenCheckpoint reads a signed checkpoint and demands a signature by one of
 // keys; without, the error is [ErrUnsigned]. A key whose note bears a false
-// signature gives an error, whatever others say.
+// signature gives an error, whatever others say, and so does a signature that
+// is not in the base64 that encoders write.
 func OpenCheckpoint(signed []byte, keys ...note.Verifier) (*Checkpoint, error) {
+	if _, err := Signers(signed); err != nil {
+		return nil, fmt.Errorf("open checkpoint: %w", err)
+	}
 	n, err := note.Open(signed, note.VerifierList(keys...))
 	var unverified *note.UnverifiedNoteError
 	switch {

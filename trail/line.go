@@ -1,10 +1,14 @@
 package trail
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -63,6 +67,63 @@ func (l *Line) Append(dst []byte) []byte {
 	return append(dst, '}', '\n')
 }
 
+// Check holds what the line, read from text, shows to a reader against its
+// entry, in every byte; whether the entry is in the ledger, it does not check.
+// The error is an [ErasableError] where only the erasable content is at fault.
+func (l *Line) Check(text []byte) error {
+	_, want, err := event.ParseEntry(l.Record.Entry)
+	if err != nil {
+		return fmt.Errorf("the entry cannot be read: %w", err)
+	}
+	digests := want
+	if l.Record.Erasable != nil {
+		digests = l.Event.Digests(l.Record.Salt)
+		if err := compareDigests(digests, want); err != nil {
+			return err
+		}
+	} else if len(l.Event.Details) > 0 || l.Event.Error.Message != "" || len(l.Event.Original) > 0 {
+		return &ErasableError{"the line has details, and no salt to check them with"}
+	}
+	if rebuilt := l.Event.AppendEntry(nil, digests); !bytes.Equal(rebuilt, l.Record.Entry) {
+		return fmt.Errorf("the line's member %q is not that of the entry", difference(rebuilt, l.Record.Entry))
+	}
+	newline := []byte("\n")
+	if !bytes.Equal(bytes.TrimSuffix(l.Append(nil), newline), bytes.TrimSuffix(text, newline)) {
+		return errors.New("the line is not in the form in which it was exported")
+	}
+	return nil
+}
+
+// difference returns the path of the first member that differs between two
+// objects.
+func difference(a, b []byte) string {
+	x, y := members(a), members(b)
+	for name := range x {
+		y[name] = y[name] // every name is in y
+	}
+	for _, name := range slices.Sorted(maps.Keys(y)) {
+		if v, w := x[name], y[name]; !bytes.Equal(v, w) {
+			if len(v) > 0 && v[0] == '{' && len(w) > 0 && w[0] == '{' {
+				return name + "." + difference(v, w)
+			}
+			return name
+		}
+	}
+	return ""
+}
+
+// members returns an object's members, or those before its first fault.
+func members(object []byte) map[string][]byte {
+	found := map[string][]byte{}
+	s := jcs.NewScanner(object)
+	_ = s.Object(func(name []byte) error {
+		value, err := s.Skip()
+		found[string(name)] = value
+		return err
+	})
+	return found
+}
+
 // A Trailer is the last line of an export that was made with a checkpoint.
 type Trailer struct {
 	// Checkpoint is the signed note under which the export was made.
@@ -77,48 +138,98 @@ type Trailer struct {
 func (t *Trailer) Whole() bool { return len(t.Filter) == 0 }
 
 // ParseLine reads one line of an export: an event's, or the trailer, which is
-// the line that has a member "checkpoint".
+// the line that has a member "checkpoint". Names of members count in their
+// exact spelling, and none may stand twice.
 func ParseLine(text []byte) (*Line, *Trailer, error) {
-	var extra struct {
-		Checkpoint   *string          `json:"checkpoint"`
-		Index        *int64           `json:"index"`
-		Entry        *string          `json:"entry"`
-		Salt         *string          `json:"salt"`
-		PreviousHash *string          `json:"previousHash"`
-		Hash         *string          `json:"hash"`
-		Proof        tlog.RecordProof `json:"proof"`
+	p := lineParser{s: jcs.NewScanner(text)}
+	err := p.s.Object(p.member)
+	if err == nil {
+		err = p.s.End()
 	}
-	if _, err := jcs.Transform(text, 100); err != nil {
-		return nil, nil, err // encoding/json would let repeated members pass
-	}
-	if err := json.Unmarshal(text, &extra); err != nil {
+	if err != nil {
 		return nil, nil, err
 	}
-	if extra.Checkpoint != nil {
+	if p.seen["checkpoint"] {
 		t := new(Trailer)
 		return nil, t, json.Unmarshal(text, t)
 	}
-	if extra.Index == nil || extra.Entry == nil || extra.PreviousHash == nil || extra.Hash == nil {
-		return nil, nil, fmt.Errorf("not a line of an export: one of index, entry, previousHash and hash is missing")
+	for _, name := range []string{"index", "entry", "previousHash", "hash"} {
+		if !p.seen[name] {
+			return nil, nil, fmt.Errorf("not a line of an export: it has no member %s", name)
+		}
 	}
-	l := &Line{Proof: extra.Proof}
-	l.Record.Index = *extra.Index
-	l.Record.Entry = []byte(*extra.Entry)
-	var err error
-	if l.Previous, err = ParseHex(*extra.PreviousHash); err != nil {
-		return nil, nil, fmt.Errorf("previousHash: %w", err)
-	}
-	if l.Record.Chain, err = ParseHex(*extra.Hash); err != nil {
-		return nil, nil, fmt.Errorf("hash: %w", err)
-	}
+	l := &p.line
 	if l.Event, err = event.ParseServed(text); err != nil {
 		return nil, nil, err
 	}
-	if extra.Salt != nil {
-		if n, err := hex.Decode(l.Record.Salt[:], []byte(*extra.Salt)); err != nil || n != len(l.Record.Salt) {
-			return nil, nil, fmt.Errorf("salt: not %d hexadecimal digits", 2*len(l.Record.Salt))
-		}
+	if p.seen["salt"] {
 		l.Record.Erasable = l.Event.AppendErasable(nil)
 	}
 	return l, nil, nil
+}
+
+// A lineParser reads what stands beside an event's own members.
+type lineParser struct {
+	s    *jcs.Scanner
+	line Line
+	seen map[string]bool
+}
+
+func (p *lineParser) member(name []byte) (err error) {
+	l := &p.line
+	if p.seen == nil {
+		p.seen = make(map[string]bool, 32)
+	}
+	if p.seen[string(name)] {
+		return &jcs.Error{Reason: "stands twice"}
+	}
+	p.seen[string(name)] = true
+	switch string(name) {
+	case "index":
+		l.Record.Index, err = p.s.Int()
+		if err == nil && l.Record.Index < 0 {
+			err = &jcs.Error{Reason: "is negative"}
+		}
+	case "entry":
+		var entry string
+		entry, err = p.s.String()
+		l.Record.Entry = []byte(entry)
+	case "salt":
+		err = p.hex(l.Record.Salt[:])
+	case "previousHash":
+		err = p.hex(l.Previous[:])
+	case "hash":
+		err = p.hex(l.Record.Chain[:])
+	case "proof":
+		l.Proof = tlog.RecordProof{}
+		err = p.s.Array(func(int) error {
+			text, err := p.s.String()
+			if err != nil {
+				return err
+			}
+			h, err := tlog.ParseHash(text)
+			if err != nil {
+				return &jcs.Error{Reason: err.Error()}
+			}
+			l.Proof = append(l.Proof, h)
+			return nil
+		})
+	default:
+		_, err = p.s.Skip()
+	}
+	return err
+}
+
+func (p *lineParser) hex(dst []byte) error {
+	text, err := p.s.String()
+	if err != nil {
+		return err
+	}
+	if len(text) == 2*len(dst) {
+		_, err = hex.Decode(dst, []byte(text))
+	}
+	if err != nil || len(text) != 2*len(dst) {
+		return &jcs.Error{Reason: fmt.Sprintf("not %d hexadecimal digits", 2*len(dst))}
+	}
+	return nil
 }

@@ -3,16 +3,12 @@ package verify
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
@@ -25,8 +21,8 @@ import (
 // could not be checked.
 func Dir(ctx context.Context, dir string, o Options) (*Report, error) {
 	rep := newReporter(dir, o)
-	d := &directory{path: dir, o: o, rep: rep, keys: &keyring{}}
-	if err := d.open(); err != nil {
+	d := &directory{path: dir, o: o, rep: rep, keys: newKeyring(o.Keys)}
+	if err := d.open(ctx); err != nil {
 		return nil, fmt.Errorf("verify %s: %w", dir, err)
 	}
 	if err := d.check(ctx); err != nil {
@@ -37,36 +33,41 @@ func Dir(ctx context.Context, dir string, o Options) (*Report, error) {
 
 // A directory is a data directory that is being checked.
 type directory struct {
-	path  string
-	o     Options
-	rep   *reporter
-	keys  *keyring
-	tiles *tileDir
-	since []earlier
-	tip   *earlier // nil where there is none that counts
-	segs  []segment
-	total int64 // bytes of all segments
-	noTip bool
+	path   string
+	o      Options
+	rep    *reporter
+	keys   *keyring
+	survey *seglog.Survey
+	tiles  map[int]int64 // by level: the last tile that there is
+	since  []earlier
+	tip    *earlier // nil where there is none that counts
+	noTip  bool
+}
+
+func (d *directory) at(segment int, offset int64) string {
+	return place{trail.LogDir + "/" + d.survey.Segments[segment].Name, offset}.String()
 }
 
 // open reads everything but the log's records. The tip and the tiles are
 // looked at before the log, which therefore has all that they tell of.
-func (d *directory) open() error {
-	info, err := os.Stat(filepath.Join(d.path, trail.LogDir))
-	if err != nil || !info.IsDir() {
-		return errors.Join(errors.New("not the data directory of a ledger: it has no directory log"), err)
+func (d *directory) open(ctx context.Context) error {
+	if info, err := os.Stat(filepath.Join(d.path, trail.LogDir)); err != nil {
+		return fmt.Errorf("not the data directory of a ledger: %w", err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("not the data directory of a ledger: %s is no directory", trail.LogDir)
 	}
-	tip, err := readTip(filepath.Join(d.path, trail.TipFile))
+	tip, err := d.readTip()
 	if err != nil {
 		return err
 	}
-	if d.tiles, err = listTiles(d.path, d.rep); err != nil {
+	if err := d.listTiles(); err != nil {
 		return err
 	}
-	if err := d.listSegments(); err != nil {
+	if d.survey, err = seglog.NewSurvey(filepath.Join(d.path, trail.LogDir), look); err != nil {
 		return err
 	}
-	if err := d.readKeys(); err != nil {
+	d.reportHeaders()
+	if err := d.readKeys(ctx); err != nil {
 		return err
 	}
 	d.since = openSince(d.rep, d.keys, d.o.Since)
@@ -76,27 +77,29 @@ func (d *directory) open() error {
 
 // readTip reads the tip record, nil where there is none. A server may be
 // writing to it: only what is read twice counts.
-func readTip(path string) ([]byte, error) {
-	var last []byte
+func (d *directory) readTip() (last []byte, err error) {
 	for range 10 {
-		f, err := os.Open(path)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		data, err := io.ReadAll(io.LimitReader(f, trail.TipSize+1))
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
-		if last != nil && bytes.Equal(data, last) {
-			break
+		data, err := d.readFile(trail.TipFile, trail.TipSize)
+		if err != nil || data == nil || bytes.Equal(data, last) {
+			return data, err
 		}
 		last = data
 	}
 	return last, nil
+}
+
+// readFile reads a file of up to limit bytes, and one byte more of a longer
+// one. It returns nil where there is none.
+func (d *directory) readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(filepath.Join(d.path, filepath.FromSlash(name)))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 // checkTip checks the tip record on its own.
@@ -120,191 +123,125 @@ func (d *directory) checkTip(data []byte) {
 	d.tip = &earlier{s, fmt.Sprintf("the tip, the checkpoint of %d entries that was given out last,", s.Size), trail.TipFile}
 }
 
-// listSegments finds the segment files and reads their headers.
-func (d *directory) listSegments() error {
-	found, err := os.ReadDir(filepath.Join(d.path, trail.LogDir))
-	if err != nil {
-		return err
-	}
-	for _, entry := range found {
-		file := trail.LogDir + "/" + entry.Name()
-		base, ok := seglog.SegmentBase(entry.Name())
-		if !ok || !entry.Type().IsRegular() {
-			d.rep.note("%s is not a segment of the log", file)
-			continue
-		}
-		seg := segment{file: file, path: filepath.Join(d.path, trail.LogDir, entry.Name()), base: base}
-		if err := d.readHeader(&seg); err != nil {
-			return err
-		}
-		d.segs = append(d.segs, seg)
-		d.total += seg.size
-	}
-	slices.SortStableFunc(d.segs, func(x, y segment) int {
-		switch {
-		case x.base < y.base:
-			return -1
-		case x.base > y.base:
-			return 1
-		}
-		return strings.Compare(x.file, y.file)
-	})
-	return nil
-}
-
-// readHeader holds a segment's header against its name. Where the header is
-// sound and another segment's, the file was renamed.
-func (d *directory) readHeader(seg *segment) error {
-	f, err := os.Open(seg.path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	seg.size = info.Size()
-	var damage *seglog.Damage
-	err = seglog.NewReader(f, seg.base, 0).CheckHeader()
-	if err == nil || !errors.As(err, &damage) {
-		return err
-	}
-	head := make([]byte, seglog.FirstOffset)
-	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	at := place{seg.file, 0}.String()
-	base := binary.LittleEndian.Uint64(head[8:])
-	switch {
-	case seglog.NewReader(f, base, 0).CheckHeader() == nil:
-		d.rep.add(Reordered, int64(base), at, "the segment that begins with entry %d has the name of another", base)
-		seg.base = base
-	case len(bytes.Trim(head, "\x00")) == 0 && seg.size <= seglog.FirstOffset:
-		d.rep.note("%s was begun and not used", seg.file)
-	default:
-		d.rep.add(Changed, -1, at, "the header of the segment is damaged")
-	}
-	return nil
-}
-
 // readKeys reads the public key file and the key in the first entry. Keys from
 // outside come first; without, the ledger is taken at its word.
-func (d *directory) readKeys() error {
-	for _, v := range d.o.Keys {
-		d.keys.add(v)
-	}
-	d.keys.given = len(d.keys.keys) > 0
-	data, err := os.ReadFile(filepath.Join(d.path, filepath.FromSlash(trail.VKeyFile)))
-	if errors.Is(err, os.ErrNotExist) {
-		d.rep.note("there is no file %s", trail.VKeyFile)
-	} else if err != nil {
+func (d *directory) readKeys(ctx context.Context) error {
+	data, err := d.readFile(trail.VKeyFile, 1<<20)
+	if err != nil {
 		return err
+	}
+	if data == nil {
+		d.rep.note("there is no file %s", trail.VKeyFile)
 	}
 	own := &keyring{}
 	n := 0
 	for line := range strings.Lines(string(data)) {
 		n++
 		at := fmt.Sprintf("%s: line %d", trail.VKeyFile, n)
-		v, err := parseKey(strings.TrimSuffix(line, "\n"))
+		v, err := trail.ParseKey(strings.TrimSuffix(line, "\n"))
 		switch {
 		case err != nil:
 			d.rep.add(WrongKey, -1, at, "%v", err)
 		case d.keys.given && !d.keys.has(v):
-			d.rep.add(WrongKey, -1, at, "the key file names %s, not only %s", keyID(v), d.keys.ids())
+			d.rep.add(WrongKey, -1, at, "the key file names %s, not only %s", trail.KeyID(v), d.keys)
 		default:
 			own.add(v)
 		}
 	}
-	if d.keys.given {
-		return nil
+	if !d.keys.given {
+		d.keys.keys = own.keys
 	}
-	d.keys.keys = own.keys
-	if len(d.keys.keys) == 0 && len(d.segs) > 0 {
-		if v := d.firstKey(); v != nil {
-			d.keys.add(v)
-		}
+	if len(d.keys.keys) == 0 && len(d.survey.Segments) > 0 {
+		d.firstKey(ctx)
 	}
 	return nil
 }
 
-// firstKey returns the key that the first entry names, if it can be read.
-func (d *directory) firstKey() (v note.Verifier) {
-	f, err := os.Open(d.segs[0].path)
-	if err != nil {
+// firstKey takes the key from the first entry, if it can be read.
+func (d *directory) firstKey(ctx context.Context) {
+	first := seglog.Run{From: seglog.FirstOffset, To: seglog.FirstOffset + 64}
+	_ = d.survey.ReadRun(ctx, first, func(_ int, frames []seglog.Frame, _ []byte) error {
+		if r, err := trail.ParseFrame(frames[0].Body); err == nil {
+			d.keys.addCreated(r.Entry)
+		}
 		return nil
-	}
-	defer f.Close()
-	frames, err := seglog.NewReader(f, d.segs[0].base, seglog.FirstOffset).Next(make([]byte, 64<<10))
-	if err != nil {
-		return nil
-	}
-	r, err := trail.ParseFrame(frames[0].Body)
-	if err != nil {
-		return nil
-	}
-	_, text, err := created(r.Entry)
-	if err != nil {
-		return nil
-	}
-	if v, err = parseKey(text); err != nil {
-		return nil
-	}
-	return v
+	})
 }
 
 // check reads the log: as it lies on disk and, where that is not in order, a
 // second time in order of index.
 func (d *directory) check(ctx context.Context) error {
-	least := claim{d.tiles.size(), "a hash tile tells of more entries"}
-	if d.tip != nil && d.tip.Size >= least.size {
-		least = claim{d.tip.Size, fmt.Sprintf("the tip tells of %d entries", d.tip.Size)}
-	}
-	s := &survey{segs: d.segs, known: least.size, free: make(chan []byte, 64)}
-	s.block.seals.every = d.o.EverySignature
+	least := d.least()
+	known := least.size
 	for _, e := range d.since {
-		s.known = max(s.known, e.Size)
+		known = max(known, e.Size)
 	}
-	c := d.collector(s)
-	read := func(ctx context.Context, from func(context.Context, func(*block) error) error) error {
-		return inOrder(ctx, d.o.Workers, func(emit func(*block) error) error { return from(ctx, emit) },
-			func(b *block) { b.work(d.keys) }, c.collect)
-	}
-	if err := read(ctx, s.read); err != nil {
+	c, err := d.read(ctx, func(ctx context.Context, f *feeder) error { return d.survey.Read(ctx, known, f.feed) })
+	if err != nil {
 		return err
 	}
-	steps := s.conclude(d.rep, d.keys, least)
-	if s.disorder {
-		c = d.collector(s)
-		if err := read(ctx, (&replay{s, steps}).read); err != nil {
+	steps := d.reportLayout(ctx, least)
+	if !d.survey.InOrder {
+		c, err = d.read(ctx, func(ctx context.Context, f *feeder) error {
+			for _, st := range steps {
+				if err := f.step(st, func(r seglog.Run) error { return d.survey.ReadRun(ctx, r, f.feed) }); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
-	if err := c.finish(s, d.tip); err != nil {
+	if err := c.finish(known, d.tip); err != nil {
 		return err
 	}
 	d.rep.merge(c.rep)
-	d.conclude(c, s)
+	d.conclude(c)
 	return nil
 }
 
+// least returns how many entries the ledger has at least, by its own word.
+func (d *directory) least() claim {
+	least := claim{0, "a hash tile tells of more entries"}
+	for level, n := range d.tiles {
+		least.size = max(least.size, (n+1)<<(trail.TileHeight*(level+1)))
+	}
+	if d.tip != nil && d.tip.Size >= least.size {
+		least = claim{d.tip.Size, fmt.Sprintf("the tip tells of %d entries", d.tip.Size)}
+	}
+	return least
+}
+
+// read hashes the frames that source feeds, and collects the outcome.
+func (d *directory) read(ctx context.Context, source func(context.Context, *feeder) error) (*collector, error) {
+	c := d.collector()
+	produce := func(ctx context.Context, emit func(*block) error) error {
+		f := &feeder{survey: d.survey, emit: emit}
+		f.next.seals.every = d.o.EverySignature
+		return source(ctx, f)
+	}
+	return c, inOrder(ctx, d.o.Workers, produce, func(b *block) { b.work(d.keys) }, c.collect)
+}
+
 // conclude sums up what the verdict rests on, and what it does not say.
-func (d *directory) conclude(c *collector, s *survey) {
+func (d *directory) conclude(c *collector) {
 	d.keys.conclude(d.rep, c.newest)
 	switch {
 	case !d.noTip:
-	case s.seals > 1:
+	case d.survey.Commits > 1:
 		d.rep.add(Missing, -1, trail.TipFile, "there is no tip; without it, nothing shows that the end was not cut off")
 	default:
 		d.rep.note("there is no tip yet")
 	}
-	if full := d.rep.Size / trail.TileWidth; full > d.tiles.last[0]+1 {
-		d.rep.note("%d of %d hash tiles are not written yet", full-d.tiles.last[0]-1, full)
+	if full, last := d.rep.Size/trail.TileWidth, d.tiles[0]; full > last+1 {
+		d.rep.note("%d of %d hash tiles are not written yet", full-last-1, full)
 	}
 	if d.rep.Erased > 0 {
 		d.rep.unproven("the details of %d %s were erased; whether that was due was not checked", d.rep.Erased, plural(d.rep.Erased, "entry", "entries"))
 	}
-	if c.seals > c.signatures {
+	if c.seals > c.signatures && len(d.keys.keys) > 0 {
 		d.rep.note("the signatures of %d of %d checkpoints were checked, the newest among them; the roots of all were compared", c.signatures, c.seals)
 	}
 }

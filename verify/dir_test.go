@@ -86,7 +86,7 @@ func TestWhatWasNotShownIsSaid(t *testing.T) {
 		{"without a key file", func(i image) { delete(i, "keys/ledger.vkey") }, verify.Options{Since: [][]byte{l.pools[1].Note}},
 			[]string{"the key was not authenticated", "were erased"}, []string{"there is no file keys/ledger.vkey"}},
 		{"with strays", func(i image) { i["log/x"], i["tile/0/001.p/3"], i["tile/y"] = nil, nil, nil }, verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{l.pools[1].Note}},
-			[]string{"were erased"}, []string{"is not a full hash tile", "1 more", "log/x is not"}},
+			[]string{"were erased"}, []string{"2 files in tile are each not a full hash tile", "files that are not segments of the log: 1, such as x"}},
 		{"with a segment just begun", func(i image) { i["log/"+seglog.SegmentName(304)] = nil }, verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{l.pools[1].Note}},
 			[]string{"were erased"}, []string{"was begun and not used"}},
 	}
@@ -401,23 +401,23 @@ func TestTheReportIsWrittenAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(`{
- "target": "ledger",
  "ok": true,
- "authenticated": false,
+ "target": "ledger",
  "origin": "ledger.example/prod",
  "size": 4,
  "root": %q,
- "checkpoint": %q,
  "entries": 4,
  "details": 4,
  "erased": 0,
+ "authenticated": false,
  "findings": [],
  "omitted": 0,
  "notes": [],
  "unproven": [
   "no earlier checkpoint was given, so a rollback to an older state, or a ledger made anew with the real key, cannot be excluded",
   "the key was not authenticated: it came from the ledger itself"
- ]
+ ],
+ "checkpoint": %q
 }`, l.tree.Root(), l.newest().Note)
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

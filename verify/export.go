@@ -4,14 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
-	"golang.org/x/mod/sumdb/tlog"
-
+	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -35,7 +33,7 @@ func Export(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		return nil, fmt.Errorf("verify export: %w", err)
 	}
 	defer done()
-	x := &export{ctx: ctx, o: o, rep: newReporter(target, o), keys: &keyring{}, file: file}
+	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), file: file}
 	if err := x.check(ctx); err != nil {
 		return nil, fmt.Errorf("verify export: %w", err)
 	}
@@ -67,102 +65,67 @@ func twice(r io.Reader) (io.ReadSeeker, func(), error) {
 	return f, done, nil
 }
 
-// maxLine bounds the lines that are read, in bytes. The longest event makes a
-// line of less than a quarter of it.
-const maxLine = 8 << 20
-
 // An export is one that is being checked.
 type export struct {
-	ctx  context.Context
 	o    Options
 	rep  *reporter
 	keys *keyring
 	file io.ReadSeeker
 	size int64
 
-	trailer *trail.Trailer // nil for none
+	trailer *trail.Trailer // the last line, or nil
 	seal    seal           // its checkpoint
-	tree    *assembly
+	tree    *assembly      // of a whole export
 
-	lines   int64 // events and what should have been events
-	runs    []run // of indexes; from and to are lines
-	excess  int64
-	broken  []brokenLine
-	ended   int64 // line of the checkpoint
-	next    int64
-	before  checkedLine // the line before, if it was read
-	chained bool
+	lines  int64 // but for the trailer's
+	ended  int64 // number of the trailer's line
+	before *checkedLine
+	next   int64          // index that the next line should have
+	absent int64          // entries before it that are not there
+	broken []seglog.Fault // lines that cannot be read, as the entries expected there
+	runs   []seglog.Run   // of the indexes of a whole export; From and To are lines
 }
 
-// A brokenLine is a line that cannot be read.
-type brokenLine struct {
-	finding int   // in Findings, or -1
-	index   int64 // the one that was expected there
-}
+// maxRuns bounds the runs that are remembered.
+const maxRuns = 1 << 16
 
-// A checkedLine is what a worker found out about a line.
-type checkedLine struct {
-	number  int64
-	index   int64
-	hash    trail.Hash // the chain after the entry, and before it:
-	before  trail.Hash
-	linked  bool // hash follows from before and the entry
-	leaf    trail.Hash
-	entry   []byte // of the first entry only
-	erased  bool
-	trailer *trail.Trailer
-	// kind and fault say what is wrong with the line in itself.
-	kind  Kind
-	fault string
-	read  bool // the line could be read
-}
-
-// A lineBlock is a run of lines on their way through the stages.
-type lineBlock struct {
-	text    []byte
-	ends    []int64 // of lines in text; -1 for one that was too long
-	number  int64   // of the first line
-	done    int64
-	checked []checkedLine
-}
+// whole reports whether the export says that it has every entry, and filtered
+// whether it says that a filter left some out.
+func (x *export) whole() bool    { return x.trailer != nil && x.trailer.Whole() }
+func (x *export) filtered() bool { return x.trailer != nil && !x.trailer.Whole() }
 
 func (x *export) check(ctx context.Context) error {
 	if err := x.peek(); err != nil {
 		return err
 	}
 	since := openSince(x.rep, x.keys, x.o.Since)
-	whole := x.trailer == nil || x.trailer.Whole()
-	if !whole {
-		x.sinceFiltered(since)
+	if x.filtered() {
+		x.compareFiltered(since)
 		since = nil
 	}
 	x.tree = newAssembly(x.rep, since, func(int, int64) ([]trail.Hash, error) { return nil, nil })
 	if err := inOrder(ctx, x.o.Workers, x.read, x.work, x.collect); err != nil {
 		return err
 	}
-	if whole {
+	switch {
+	case x.whole():
 		return x.finishWhole()
+	case x.filtered():
+		x.finishFiltered()
+	default:
+		x.finishUnsigned()
 	}
-	x.finishFiltered()
 	return nil
 }
 
-// peek reads the first line, for the key, and the last, for the checkpoint.
+// peek reads the first line, for a key, and the last, for the checkpoint.
 func (x *export) peek() error {
-	for _, v := range x.o.Keys {
-		x.keys.add(v)
-	}
-	x.keys.given = len(x.keys.keys) > 0
 	first, err := bufio.NewReaderSize(io.LimitReader(x.file, maxLine), 64<<10).ReadBytes('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if l, _, err := trail.ParseLine(bytes.TrimSuffix(first, []byte("\n"))); err == nil && l != nil && l.Record.Index == 0 && !x.keys.given {
-		if _, text, err := created(l.Record.Entry); err == nil {
-			if v, err := parseKey(text); err == nil {
-				x.keys.add(v)
-			}
-		}
+	if l, _, err := trail.ParseLine(bytes.TrimSuffix(first, newline)); err == nil && l != nil && l.Record.Index == 0 && !x.keys.given {
+		x.keys.addCreated(l.Record.Entry)
 	}
 	if x.size, err = x.file.Seek(0, io.SeekEnd); err != nil {
 		return err
@@ -179,147 +142,25 @@ func (x *export) peek() error {
 	return err
 }
 
-// lastLine returns the last line without its newline, or nil where it is
-// longer than a line may be.
-func lastLine(r io.ReadSeeker, size int64) ([]byte, error) {
-	for n := int64(4 << 10); ; n *= 8 {
-		n = min(n, size, maxLine)
-		if _, err := r.Seek(size-n, io.SeekStart); err != nil {
-			return nil, err
-		}
-		tail := make([]byte, n)
-		if _, err := io.ReadFull(r, tail); err != nil {
-			return nil, err
-		}
-		tail = bytes.TrimSuffix(tail, []byte("\n"))
-		if i := bytes.LastIndexByte(tail, '\n'); i >= 0 {
-			return tail[i+1:], nil
-		}
-		if n == size {
-			return tail, nil
-		}
-		if n == maxLine {
-			return nil, nil
-		}
-	}
-}
-
-// read makes blocks of lines.
-func (x *export) read(emit func(*lineBlock) error) error {
-	r := bufio.NewReaderSize(x.file, 64<<10)
-	b := &lineBlock{number: 1}
-	start := 0 // of the line in b.text; -1 while one that is too long is passed over
-	for {
-		part, err := r.ReadSlice('\n')
-		b.done += int64(len(part))
-		if start >= 0 {
-			b.text = append(b.text, part...)
-			if len(b.text)-start > maxLine {
-				b.text, start = b.text[:start], -1
-			}
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case err != nil && !errors.Is(err, io.EOF):
-			return err
-		}
-		switch {
-		case start < 0:
-			b.ends = append(b.ends, -1)
-		case len(b.text) > start:
-			b.ends = append(b.ends, int64(len(b.text)))
-		}
-		start = len(b.text)
-		if err == nil && len(b.text) < bufferSize {
-			continue
-		}
-		if len(b.ends) > 0 {
-			if err := emit(b); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return nil
-		}
-		b, start = &lineBlock{number: b.number + int64(len(b.ends)), done: b.done}, 0
-	}
-}
-
-// work checks what can be checked of lines on their own.
-func (x *export) work(b *lineBlock) {
-	b.checked = make([]checkedLine, len(b.ends))
-	start := int64(0)
-	for i, end := range b.ends {
-		c := &b.checked[i]
-		c.number = b.number + int64(i)
-		if end < 0 {
-			c.kind, c.fault = Changed, fmt.Sprintf("the line is longer than %d bytes", maxLine)
-			continue
-		}
-		x.line(c, b.text[start:end])
-		start = end
-	}
-}
-
-// line checks one line.
-func (x *export) line(c *checkedLine, text []byte) {
-	l, t, err := trail.ParseLine(bytes.TrimSuffix(text, []byte("\n")))
-	switch {
-	case err != nil:
-		c.kind, c.fault = Changed, fmt.Sprintf("the line cannot be read: %v", err)
-		return
-	case t != nil:
-		c.trailer = t
-		if again, err := json.Marshal(t); err != nil || !bytes.Equal(again, bytes.TrimSuffix(text, []byte("\n"))) {
-			c.kind, c.fault = Changed, "the checkpoint's line is not in the form in which it was exported"
-		}
-		return
-	}
-	c.read, c.index, c.hash, c.before = true, l.Record.Index, l.Record.Chain, l.Previous
-	c.linked = trail.Link(l.Previous, l.Record.Entry) == l.Record.Chain
-	c.leaf = trail.LeafHash(l.Record.Entry)
-	c.erased = l.Record.Erasable == nil
-	if c.index == 0 {
-		c.entry = l.Record.Entry
-	}
-	if !c.linked {
-		c.kind, c.fault = Changed, "the entry does not have the hash that stands beside it"
-		return
-	}
-	if c.kind, c.fault = lineFault(l, text); c.fault != "" || x.trailer == nil || x.seal.Note == nil || x.trailer.Whole() {
-		return
-	}
-	switch {
-	case l.Proof == nil:
-		c.kind, c.fault = Changed, "the line has no proof"
-	case c.index >= x.seal.Size:
-		c.kind, c.fault = Changed, fmt.Sprintf("the entry is not under the checkpoint of %d entries", x.seal.Size)
-	case tlog.CheckRecord(l.Proof, x.seal.Size, x.seal.Root, c.index, c.leaf) != nil:
-		c.kind, c.fault = Changed, "the entry, its index or the proof was changed: the proof does not lead to the checkpoint"
-	}
-}
-
 // collect takes the next lines.
 func (x *export) collect(b *lineBlock) error {
 	for i := range b.checked {
 		c := &b.checked[i]
 		if x.ended > 0 {
 			x.rep.add(Changed, -1, c.where(), "a line stands behind the checkpoint's")
-			x.ended = c.number
 		}
 		switch {
-		case c.trailer != nil:
+		case c.trailer:
 			x.ended = c.number
 			if c.fault != "" {
 				x.rep.add(c.kind, -1, c.where(), "%s", c.fault)
 			}
-		case !c.read:
-			x.unreadable(c)
-		default:
+		case c.read:
 			if err := x.event(c); err != nil {
 				return err
 			}
+		default:
+			x.unreadable(c)
 		}
 	}
 	if x.o.Progress != nil {
@@ -328,18 +169,19 @@ func (x *export) collect(b *lineBlock) error {
 	return nil
 }
 
-func (c *checkedLine) where() string { return place{at: c.number}.String() }
-
-// unreadable takes a line that cannot be read for the entry that should stand
-// there.
+// unreadable takes a line for the entry that should stand there.
 func (x *export) unreadable(c *checkedLine) {
-	x.lines++
-	x.chained = false
-	f := x.rep.add(c.kind, -1, c.where(), "%s", c.fault)
-	if len(x.broken) < maxRuns {
-		x.broken = append(x.broken, brokenLine{f, x.next})
+	index := int64(-1)
+	if !x.filtered() {
+		index = x.next
+		if len(x.broken) < maxRuns {
+			x.broken = append(x.broken, seglog.Fault{First: index, End: index + 1})
+		}
 	}
+	x.rep.add(c.kind, index, c.where(), "%s", c.fault)
+	x.lines++
 	x.next++
+	x.before = nil
 }
 
 // event takes an event's line.
@@ -351,44 +193,128 @@ func (x *export) event(c *checkedLine) error {
 	} else {
 		x.rep.Details++
 	}
-	follows := x.chained && x.before.index+1 == c.index
-	switch {
+	if c.index == 0 && c.previous != (trail.Hash{}) && c.fault == "" {
+		c.kind, c.fault = Changed, "the chain does not begin with zeros"
+	}
+	switch b := x.before; {
 	case c.fault != "":
 		x.rep.add(c.kind, c.index, c.where(), "%s", c.fault)
-	case follows && x.before.hash != c.before && x.before.fault == "":
+	case b != nil && b.index+1 == c.index && b.hash != c.previous && b.fault == "":
 		x.tree.doubt = true
-		x.rep.add(Changed, x.before.index, x.before.where(), "the hash of entry %d is not the one that entry %d was recorded behind", x.before.index, c.index)
-	case c.index == 0 && c.before != trail.Hash{}:
-		c.fault = "the chain does not begin with zeros"
-		x.rep.add(Changed, 0, c.where(), "%s", c.fault)
-	}
-	if c.index == 0 && c.fault == "" {
+		x.rep.add(Changed, b.index, b.where(), "the hash of entry %d is not the one that entry %d was recorded behind", b.index, c.index)
+	case c.index == 0:
 		x.keys.checkCreated(x.rep, c.entry, c.where())
 	}
-	x.before, x.chained = *c, true
+	x.before = c
 	x.place(c)
-	if x.trailer != nil && !x.trailer.Whole() || c.index < x.tree.next {
+	if x.filtered() || c.index < x.tree.next {
 		return nil // there is no tree, or a finding about the order will say so
 	}
-	if c.index > x.tree.next {
-		if err := x.tree.skip(c.index); err != nil {
-			return err
-		}
+	if err := x.tree.skip(c.index); err != nil {
+		return err
 	}
 	return x.tree.add(slot{index: c.index, where: place{at: c.number}, leaf: c.leaf, reported: c.fault != ""})
 }
 
-// place notes where an index stands.
+// place takes note of where an index stands.
 func (x *export) place(c *checkedLine) {
+	n := len(x.runs)
+	switch {
+	case !x.whole() && c.index < x.next:
+		x.rep.add(Reordered, c.index, c.where(), "entry %d stands behind entry %d", c.index, x.next-1)
+		return
+	case !x.whole():
+		x.absent += c.index - x.next
+	case n > 0 && x.runs[n-1].To == c.number && x.runs[n-1].End() == c.index:
+		x.runs[n-1].To++
+		x.runs[n-1].Count++
+	case n < maxRuns:
+		x.runs = append(x.runs, seglog.Run{From: c.number, To: c.number + 1, First: c.index, Count: 1})
+	default:
+		x.rep.Omitted++ // the order beyond this is not looked at
+	}
 	x.next = c.index + 1
-	if n := len(x.runs); n > 0 && x.runs[n-1].to == c.number && x.runs[n-1].end() == c.index {
-		x.runs[n-1].to++
-		x.runs[n-1].count++
-		return
+}
+
+// finishUnsigned judges an export without a checkpoint, of which it is not
+// known whether it should be whole.
+func (x *export) finishUnsigned() {
+	x.tree.compare(x.tree.next)
+	for _, e := range x.tree.since {
+		x.rep.unproven("%s could not be compared: the export does not reach so far", e.what)
 	}
-	if len(x.runs) == maxRuns {
-		x.excess++
-		return
+	x.tree.since = nil
+	x.tree.finish()
+	x.rep.unproven("the export has no checkpoint: it cannot show that nothing was cut off, and nothing in it is signed")
+	if x.absent > 0 {
+		x.rep.unproven("%d entries before its last are not in it; whether a filter or someone else left them out cannot be told", x.absent)
 	}
-	x.runs = append(x.runs, run{from: c.number, to: c.number + 1, first: c.index, count: 1})
+	x.keys.conclude(x.rep, nil)
+}
+
+// finishWhole holds a whole export against its checkpoint.
+func (x *export) finishWhole() error {
+	a := seglog.Arrange(x.runs)
+	reportOrder(x.rep, a, atLine)
+	gaps, _ := gapsIn(a, x.broken, seglog.Run{To: 1})
+	for _, g := range gaps {
+		x.rep.add(Missing, g.First, atLine(0, g.From), "%s %s missing", entries(g.First, g.End()), plural(g.Count, "is", "are"))
+	}
+	end, size, at := a.End, x.seal.Size, place{at: x.ended}
+	if n := len(x.broken); n > 0 {
+		end = max(end, min(x.broken[n-1].End, size))
+	}
+	switch disorder := len(a.Moved)+len(a.Repeated) > 0; {
+	case x.seal.Note == nil:
+	case end < size:
+		x.rep.add(CutTail, end, at.String(), "the checkpoint covers %d entries, the last here is %d", size, end-1)
+	case end > size:
+		x.rep.add(Changed, size, at.String(), "%s %s not under the checkpoint of %d", entries(size, end), plural(end-size, "is", "are"), size)
+	case x.trailer.Count != size:
+		x.rep.add(Changed, -1, at.String(), "the checkpoint's line counts %d events, the checkpoint %d", x.trailer.Count, size)
+	case disorder:
+		x.tree.lost = true
+	}
+	if x.reportSeal(at); x.seal.Note != nil && x.seal.fault == "" && x.tree.next == size {
+		if err := x.tree.settle(x.tree.way(x.seal.Root), 0, at); err != nil {
+			return err
+		}
+	}
+	x.tree.finish()
+	return nil
+}
+
+// finishFiltered judges an export of which a filter left out entries.
+func (x *export) finishFiltered() {
+	at := place{at: x.ended}
+	if x.trailer.Count != x.lines {
+		x.rep.add(Missing, -1, at.String(), "the checkpoint's line counts %d events, there are %d", x.trailer.Count, x.lines)
+	}
+	x.reportSeal(at)
+	x.rep.unproven("the export is filtered: it cannot show that it has everything that matches %.200q", x.trailer.Filter)
+}
+
+// reportSeal reports what is wrong with the checkpoint itself.
+func (x *export) reportSeal(at place) {
+	if x.seal.fault != "" {
+		x.rep.add(x.seal.fault, x.seal.Size-1, at.String(), "%s", x.seal.reason)
+	}
+	if x.seal.Note != nil {
+		x.keys.conclude(x.rep, &x.seal)
+	}
+}
+
+// compareFiltered compares what can be compared with a filtered export.
+func (x *export) compareFiltered(since []earlier) {
+	for _, e := range since {
+		switch {
+		case x.seal.Note == nil:
+		case e.Size > x.seal.Size:
+			x.rep.add(RolledBack, x.seal.Size, e.where, "%s was signed before; the export's checkpoint covers %d", e.what, x.seal.Size)
+		case e.Size < x.seal.Size:
+			x.rep.unproven("%s could not be compared with a filtered export", e.what)
+		case e.Root != x.seal.Root:
+			x.rep.add(Forked, 0, e.where, "%s has another root than the export's checkpoint of the same size", e.what)
+		}
+	}
 }

@@ -1,10 +1,6 @@
 package verify
 
 import (
-	"bytes"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +8,6 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -20,6 +15,14 @@ import (
 type keyring struct {
 	keys  []note.Verifier
 	given bool // from outside
+}
+
+func newKeyring(given []note.Verifier) *keyring {
+	k := &keyring{given: len(given) > 0}
+	for _, v := range given {
+		k.add(v)
+	}
+	return k
 }
 
 // add adds a key that is not there yet: note.Open fails where one stands twice.
@@ -30,25 +33,15 @@ func (k *keyring) add(v note.Verifier) {
 }
 
 func (k *keyring) has(v note.Verifier) bool {
-	return slices.ContainsFunc(k.keys, func(o note.Verifier) bool { return keyID(o) == keyID(v) })
+	return slices.ContainsFunc(k.keys, func(o note.Verifier) bool { return trail.KeyID(o) == trail.KeyID(v) })
 }
 
-// keyID returns the name and hash that a key's signatures bear.
-func keyID(v note.Verifier) string { return fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash()) }
-
-// parseKey reads a verifier key in exactly the form in which it is written,
-// so that two spellings of a key cannot pass for one.
-func parseKey(text string) (note.Verifier, error) {
-	v, err := note.NewVerifier(text)
-	if err != nil {
-		return nil, fmt.Errorf("not a verifier key: %w", err)
+func (k *keyring) String() string {
+	var ids []string
+	for _, v := range k.keys {
+		ids = append(ids, trail.KeyID(v))
 	}
-	encoded, ok := strings.CutPrefix(text, keyID(v)+"+")
-	raw, err := base64.StdEncoding.DecodeString(encoded)
-	if !ok || err != nil || base64.StdEncoding.EncodeToString(raw) != encoded {
-		return nil, errors.New("not a verifier key in its usual spelling")
-	}
-	return v, nil
+	return strings.Join(ids, " or ")
 }
 
 // A seal is a checkpoint and what its signature is worth.
@@ -57,13 +50,6 @@ type seal struct {
 	checked bool   // a signature by a key of the keyring is good
 	fault   Kind   // BadSignature, WrongKey or "" for none found
 	reason  string // of the fault
-}
-
-// keep returns a copy that shares no memory with the block it came from.
-func (s *seal) keep() *seal {
-	c := *s
-	c.Note = bytes.Clone(s.Note)
-	return &c
 }
 
 // open reads a checkpoint and, if check is set and there are keys, checks its
@@ -85,35 +71,15 @@ func (k *keyring) check(s *seal) {
 	if s.checked || s.fault != "" || len(k.keys) == 0 {
 		return
 	}
-	by, err := signers(s.Note)
-	if err == nil {
-		_, err = trail.OpenCheckpoint(s.Note, k.keys...)
-	}
-	switch {
+	switch _, err := trail.OpenCheckpoint(s.Note, k.keys...); {
 	case errors.Is(err, trail.ErrUnsigned):
-		s.fault, s.reason = WrongKey, fmt.Sprintf("the checkpoint of %d entries is signed by %s, which is not a key of the ledger", s.Size, by)
+		by, _ := trail.Signers(s.Note)
+		s.fault, s.reason = WrongKey, fmt.Sprintf("the checkpoint of %d entries is signed by %.200s, which is not a key of the ledger", s.Size, strings.Join(by, " and "))
 	case err != nil:
 		s.fault, s.reason = BadSignature, fmt.Sprintf("the checkpoint of %d entries: %v", s.Size, err)
 	default:
 		s.checked = true
 	}
-}
-
-// signers names the keys that a note's signature lines claim. Signatures must
-// be in the base64 that encoders write: others decode alike, and a changed bit
-// must not pass.
-func signers(text []byte) (string, error) {
-	_, lines, _ := strings.Cut(string(text), "\n\n")
-	var names []string
-	for line := range strings.Lines(lines) {
-		name, encoded, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, "— "), "\n"), " ")
-		sig, err := base64.StdEncoding.DecodeString(encoded)
-		if err != nil || len(sig) < 5 || base64.StdEncoding.EncodeToString(sig) != encoded {
-			return "", errors.New("malformed signature")
-		}
-		names = append(names, name+"+"+hex.EncodeToString(sig[:4]))
-	}
-	return fmt.Sprintf("%.200s", strings.Join(names, " and ")), nil
 }
 
 // An earlier is a checkpoint that the ledger must extend.
@@ -128,12 +94,11 @@ func openSince(rep *reporter, keys *keyring, since [][]byte) []earlier {
 	var out []earlier
 	for i, text := range since {
 		where := fmt.Sprintf("earlier checkpoint %d", i+1)
-		s := keys.open(text, true)
-		if s.fault != "" {
+		if s := keys.open(text, true); s.fault != "" {
 			rep.add(s.fault, -1, where, "%s", s.reason)
-			continue
+		} else {
+			out = append(out, earlier{s, fmt.Sprintf("the earlier checkpoint of %d entries", s.Size), where})
 		}
-		out = append(out, earlier{s, fmt.Sprintf("the earlier checkpoint of %d entries", s.Size), where})
 	}
 	if len(since) == 0 {
 		rep.unproven("no earlier checkpoint was given, so a rollback to an older state, or a ledger made anew with the real key, cannot be excluded")
@@ -141,55 +106,34 @@ func openSince(rep *reporter, keys *keyring, since [][]byte) []earlier {
 	return out
 }
 
-// created reads what the first entry says about the ledger: the origin, and
-// its first key. Other members are passed over.
-func created(entry []byte) (origin, key string, err error) {
-	e, _, err := event.ParseEntry(entry)
-	if err != nil {
-		return "", "", err
-	}
-	var facts struct {
-		Created *struct{ Origin, Key string }
-	}
-	if len(e.Ledger) > 0 {
-		if err := json.Unmarshal(e.Ledger, &facts); err != nil {
-			return "", "", err
+// addCreated takes the key that the first entry names, if it names one.
+func (k *keyring) addCreated(entry []byte) {
+	if _, text, err := trail.Created(entry); err == nil {
+		if v, err := trail.ParseKey(text); err == nil {
+			k.add(v)
 		}
 	}
-	if e.EventType != "LedgerCreated" || facts.Created == nil {
-		return "", "", errors.New("it does not tell of the ledger's creation")
-	}
-	return facts.Created.Origin, facts.Created.Key, nil
 }
 
 // checkCreated holds the first entry against the keys.
 func (k *keyring) checkCreated(rep *reporter, entry []byte, where string) {
-	origin, text, err := created(entry)
-	if err != nil {
-		rep.add(WrongKey, 0, where, "the first entry names no key: %v", err)
-		return
+	origin, text, err := trail.Created(entry)
+	var v note.Verifier
+	if err == nil {
+		v, err = trail.ParseKey(text)
 	}
-	v, err := parseKey(text)
 	switch {
 	case err != nil:
 		rep.add(WrongKey, 0, where, "the first entry names no key: %v", err)
 	case v.Name() != origin:
 		rep.add(WrongKey, 0, where, "the first entry names the ledger %q and a key of %q", origin, v.Name())
 	case len(k.keys) > 0 && !k.has(v):
-		rep.add(WrongKey, 0, where, "the ledger was created with the key %s, which is not %s", keyID(v), k.ids())
+		rep.add(WrongKey, 0, where, "the ledger was created with the key %s, which is not %s", trail.KeyID(v), k)
 	}
 }
 
-func (k *keyring) ids() string {
-	var ids []string
-	for _, v := range k.keys {
-		ids = append(ids, keyID(v))
-	}
-	return strings.Join(ids, " or ")
-}
-
-// conclude writes the newest checkpoint into the report and says what the
-// verdict rests on.
+// conclude writes the newest checkpoint, if any, into the report and says what
+// the verdict rests on.
 func (k *keyring) conclude(rep *reporter, newest *seal) {
 	if newest != nil {
 		rep.Origin, rep.Size, rep.Root, rep.Checkpoint = newest.Origin, newest.Size, newest.Root, newest.Note

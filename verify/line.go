@@ -1,70 +1,168 @@
 package verify
 
 import (
+	"bufio"
 	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"io"
 
-	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/jcs"
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/graven-audit/graven/trail"
 )
 
-// lineFault says what is wrong with an export's line whose entry has the hash
-// that stands beside it. What the line shows to a reader must be what the
-// entry says, in every byte.
-func lineFault(l *trail.Line, text []byte) (Kind, string) {
-	_, want, err := event.ParseEntry(l.Record.Entry)
-	if err != nil {
-		return Changed, fmt.Sprintf("the entry cannot be read: %v", err)
-	}
-	digests := want
-	if l.Record.Erasable != nil {
-		digests = l.Event.Digests(l.Record.Salt)
-		if fault := digestFault(digests, want); fault != "" {
-			return DetailsMismatch, fault
-		}
-	} else if len(l.Event.Details) > 0 || l.Event.Error.Message != "" || len(l.Event.Original) > 0 {
-		return DetailsMismatch, "the line has details, and no salt to check them with"
-	}
-	if rebuilt := l.Event.AppendEntry(nil, digests); !bytes.Equal(rebuilt, l.Record.Entry) {
-		return Changed, fmt.Sprintf("the line's member %q is not that of the entry", difference(rebuilt, l.Record.Entry))
-	}
-	if !bytes.Equal(bytes.TrimSuffix(l.Append(nil), []byte("\n")), bytes.TrimSuffix(text, []byte("\n"))) {
-		return Changed, "the line is not in the form in which it was exported"
-	}
-	return "", ""
+const (
+	// maxLine bounds the lines that are read, in bytes. The longest event
+	// makes a line of less than a quarter of it.
+	maxLine   = 8 << 20
+	blockSize = 256 << 10
+)
+
+var newline = []byte("\n")
+
+// A lineBlock is a run of lines on their way through the stages.
+type lineBlock struct {
+	text    []byte
+	ends    []int // of lines in text; -1 for one that was too long
+	number  int64 // of the first line
+	done    int64 // bytes read so far
+	checked []checkedLine
 }
 
-// difference returns the path of the first member that differs between two
-// objects in canonical form.
-func difference(a, b []byte) string {
-	x, y := members(a), members(b)
-	for _, name := range slices.Sorted(maps.Keys(x)) {
-		if _, ok := y[name]; !ok {
-			y[name] = nil
-		}
+// A checkedLine is what a worker found out about a line.
+type checkedLine struct {
+	number  int64
+	trailer bool
+	read    bool // it is an event's, which has:
+	index   int64
+	// previous and hash are the chain before and after the entry.
+	previous, hash trail.Hash
+	leaf           trail.Hash
+	entry          []byte // of the first entry only
+	erased         bool
+	// kind and fault say what is wrong with the line in itself.
+	kind  Kind
+	fault string
+}
+
+func (c *checkedLine) where() string { return atLine(0, c.number) }
+
+func atLine(_ int, line int64) string { return place{at: line}.String() }
+
+// lastLine returns the last line without its newline, or nil where it is
+// longer than a line may be.
+func lastLine(r io.ReadSeeker, size int64) ([]byte, error) {
+	tail := make([]byte, min(size, maxLine))
+	if _, err := r.Seek(size-int64(len(tail)), io.SeekStart); err != nil {
+		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(y)) {
-		if v, w := x[name], y[name]; !bytes.Equal(v, w) {
-			if len(v) > 0 && v[0] == '{' && len(w) > 0 && w[0] == '{' {
-				return name + "." + difference(v, w)
+	if _, err := io.ReadFull(r, tail); err != nil {
+		return nil, err
+	}
+	tail = bytes.TrimSuffix(tail, newline)
+	i := bytes.LastIndexByte(tail, '\n')
+	if i < 0 && size > maxLine {
+		return nil, nil
+	}
+	return tail[i+1:], nil
+}
+
+// read makes blocks of lines.
+func (x *export) read(_ context.Context, emit func(*lineBlock) error) error {
+	r := bufio.NewReaderSize(x.file, 64<<10)
+	b := &lineBlock{number: 1}
+	start := 0 // of the line in b.text; -1 while one that is too long is passed over
+	for {
+		part, err := r.ReadSlice('\n')
+		b.done += int64(len(part))
+		if start >= 0 {
+			if b.text = append(b.text, part...); len(b.text)-start > maxLine {
+				b.text, start = b.text[:start], -1
 			}
-			return name
 		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
+		case start < 0:
+			b.ends = append(b.ends, -1)
+		case len(b.text) > start:
+			b.ends = append(b.ends, len(b.text))
+		}
+		if start = len(b.text); err == nil && start < blockSize {
+			continue
+		}
+		if len(b.ends) > 0 {
+			if err := emit(b); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		b, start = &lineBlock{number: b.number + int64(len(b.ends)), done: b.done}, 0
 	}
-	return ""
 }
 
-// members returns the members of an object, or those before its first fault.
-func members(object []byte) map[string][]byte {
-	found := map[string][]byte{}
-	s := jcs.NewScanner(object)
-	_ = s.Object(func(name []byte) error {
-		value, err := s.Skip()
-		found[string(name)] = value
+// work checks what can be checked of lines on their own.
+func (x *export) work(b *lineBlock) {
+	b.checked = make([]checkedLine, len(b.ends))
+	start := 0
+	for i, end := range b.ends {
+		c := &b.checked[i]
+		c.number = b.number + int64(i)
+		if end < 0 {
+			c.kind, c.fault = Changed, fmt.Sprintf("the line is longer than %d bytes", maxLine)
+			continue
+		}
+		if err := x.line(c, bytes.TrimSuffix(b.text[start:end], newline)); err != nil {
+			c.kind, c.fault = Changed, err.Error()
+			var erasable *trail.ErasableError
+			if errors.As(err, &erasable) {
+				c.kind = DetailsMismatch
+			}
+		}
+		start = end
+	}
+}
+
+// line checks one line.
+func (x *export) line(c *checkedLine, text []byte) error {
+	l, t, err := trail.ParseLine(text)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the line cannot be read: %w", err)
+	case t != nil:
+		c.trailer = true
+		if again, err := json.Marshal(t); err != nil || !bytes.Equal(again, text) {
+			return errors.New("the checkpoint's line is not in the form in which it was exported")
+		}
+		return nil
+	}
+	r := &l.Record
+	c.read, c.index, c.previous, c.hash, c.erased = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
+	c.leaf = trail.LeafHash(r.Entry)
+	if c.index == 0 {
+		c.entry = r.Entry
+	}
+	if trail.Link(l.Previous, r.Entry) != r.Chain {
+		return errors.New("the entry does not have the hash that stands beside it")
+	}
+	if err := l.Check(text); err != nil {
 		return err
-	})
-	return found
+	}
+	switch {
+	case !x.filtered() || x.seal.Note == nil:
+	case l.Proof == nil:
+		return errors.New("the line has no proof")
+	case c.index >= x.seal.Size:
+		return fmt.Errorf("the entry is not under the checkpoint of %d entries", x.seal.Size)
+	case tlog.CheckRecord(l.Proof, x.seal.Size, x.seal.Root, c.index, c.leaf) != nil:
+		return errors.New("the entry, its index or the proof was changed: the proof does not lead to the checkpoint")
+	}
+	return nil
 }

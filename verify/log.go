@@ -25,7 +25,7 @@ type Fetch func(ctx context.Context, path string) ([]byte, error)
 // Whatever is wrong with the log is in the report; an error means that it
 // could not be checked.
 func Log(ctx context.Context, target string, fetch Fetch, o Options) (*Report, error) {
-	l := &log{ctx: ctx, o: o, rep: newReporter(target, o), keys: &keyring{}, fetch: fetch}
+	l := &log{ctx: ctx, o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), fetch: fetch}
 	if err := l.check(ctx); err != nil {
 		return nil, fmt.Errorf("verify log: %w", err)
 	}
@@ -48,15 +48,14 @@ type log struct {
 
 // A bundle is up to 256 entries and their tile.
 type bundle struct {
-	n      int64
-	width  int
-	leaves []trail.Hash
-	tile   []trail.Hash
-	first  []byte // entry 0
-	// fault says what is wrong with the bundle; missing, that it is not there.
-	fault         string
-	missing, bare bool // bare: there is no tile
-	err           error
+	n       int64
+	width   int
+	leaves  []trail.Hash
+	tile    []trail.Hash // nil where there is none
+	first   []byte       // entry 0
+	missing bool
+	fault   string // what is wrong with it otherwise
+	err     error
 }
 
 const (
@@ -74,19 +73,17 @@ func (l *log) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range l.o.Keys {
-		l.keys.add(v)
-	}
-	l.keys.given = len(l.keys.keys) > 0
 	l.seal = l.keys.open(text, false)
 	if l.seal.Note == nil {
 		l.rep.add(l.seal.fault, -1, "checkpoint", "%s", l.seal.reason)
 		return nil
 	}
 	if !l.keys.given && l.seal.Size > 0 {
-		if err := l.firstKey(ctx); err != nil {
-			return err
+		first := l.bundle(0)
+		if l.get(first); first.err != nil {
+			return first.err
 		}
+		l.keys.addCreated(first.first)
 	}
 	if l.keys.check(&l.seal); l.seal.fault != "" {
 		l.rep.add(l.seal.fault, l.seal.Size-1, "checkpoint", "%s", l.seal.reason)
@@ -105,36 +102,24 @@ func (l *log) check(ctx context.Context) error {
 
 func (l *log) finish() error {
 	if right := l.tree.way(l.seal.Root); l.tree.next == l.seal.Size && (right != nil || l.seal.fault == "") {
-		l.tree.closeTiles()
+		if right != nil {
+			right.closeTiles()
+		}
 		if err := l.tree.settle(right, 0, place{"checkpoint", -1}); err != nil {
 			return err
 		}
 	}
-	l.tree.finish(new(chain))
+	l.tree.finish()
 	l.keys.conclude(l.rep, &l.seal)
 	l.rep.unproven("the details and the chain were not checked: a log serves entries only")
 	return nil
-}
-
-// firstKey takes the key from the first entry, for want of another.
-func (l *log) firstKey(ctx context.Context) error {
-	b := l.bundle(0)
-	if l.get(b); b.err != nil {
-		return b.err
-	}
-	if _, text, err := created(b.first); err == nil {
-		if v, err := parseKey(text); err == nil {
-			l.keys.add(v)
-		}
-	}
-	return ctx.Err()
 }
 
 func (l *log) bundle(n int64) *bundle {
 	return &bundle{n: n, width: int(min(l.seal.Size-n*trail.TileWidth, trail.TileWidth))}
 }
 
-func (l *log) bundles(emit func(*bundle) error) error {
+func (l *log) bundles(_ context.Context, emit func(*bundle) error) error {
 	for n := int64(0); n*trail.TileWidth < l.seal.Size; n++ {
 		if err := emit(l.bundle(n)); err != nil {
 			return err
@@ -143,49 +128,20 @@ func (l *log) bundles(emit func(*bundle) error) error {
 	return nil
 }
 
-// get fetches a bundle and its tile.
+// get fetches a bundle and its tile, and hashes the entries.
 func (l *log) get(b *bundle) {
-	data, err := l.part(tlog.Tile{H: trail.TileHeight, L: -1, N: b.n, W: b.width})
+	data, err := l.part(tlog.Tile{L: -1, N: b.n, W: b.width})
+	if err != nil {
+		b.err = err
+		return
+	}
+	list, err := trail.ParseBundle(data)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case data == nil:
 		b.missing = true
 	case err != nil:
-		b.err = err
-		return
-	default:
-		l.hash(b, data)
-	}
-	data, err = l.part(tlog.Tile{H: trail.TileHeight, L: 0, N: b.n, W: b.width})
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		b.bare = true
-	case err != nil:
-		b.err = err
-	case len(data) == b.width*tlog.HashSize || len(data) == trail.TileWidth*tlog.HashSize:
-		b.tile = splitHashes(data)[:b.width]
-	default:
-		b.bare = true
-	}
-}
-
-// part fetches a partial tile or, where it is gone, the full one that has
-// taken its place.
-func (l *log) part(t tlog.Tile) ([]byte, error) {
-	data, err := l.fetch(l.ctx, trail.TilePath(t))
-	if errors.Is(err, fs.ErrNotExist) && t.W < trail.TileWidth {
-		t.W = trail.TileWidth
-		data, err = l.fetch(l.ctx, trail.TilePath(t))
-	}
-	return data, err
-}
-
-func (l *log) hash(b *bundle, data []byte) {
-	list, err := trail.ParseBundle(data)
-	if err != nil {
 		b.fault = err.Error()
-		return
-	}
-	if len(list) < b.width {
+	case len(list) < b.width:
 		b.fault = fmt.Sprintf("the bundle has %d entries instead of %d", len(list), b.width)
 	}
 	for _, entry := range list[:min(len(list), b.width)] {
@@ -194,6 +150,23 @@ func (l *log) hash(b *bundle, data []byte) {
 	if b.n == 0 && len(list) > 0 {
 		b.first = list[0]
 	}
+	if data, b.err = l.part(tlog.Tile{L: 0, N: b.n, W: b.width}); len(data) == b.width*tlog.HashSize || len(data) == trail.TileWidth*tlog.HashSize {
+		b.tile = splitHashes(data)[:b.width]
+	}
+}
+
+// part fetches a tile or bundle. A partial one that is gone was replaced by
+// the full one. Where there is neither, part returns nil.
+func (l *log) part(t tlog.Tile) ([]byte, error) {
+	data, err := l.fetch(l.ctx, trail.TilePath(t))
+	if errors.Is(err, fs.ErrNotExist) && t.W < trail.TileWidth {
+		t.W = trail.TileWidth
+		data, err = l.fetch(l.ctx, trail.TilePath(t))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
 }
 
 // collect takes the next bundle.
@@ -202,15 +175,13 @@ func (l *log) collect(b *bundle) error {
 		return b.err
 	}
 	l.current = b
-	name := trail.TilePath(tlog.Tile{H: trail.TileHeight, L: -1, N: b.n, W: b.width})
+	name := trail.TilePath(tlog.Tile{L: -1, N: b.n, W: b.width})
 	first, end := b.n*trail.TileWidth, b.n*trail.TileWidth+int64(b.width)
 	if b.n == 0 && b.first != nil {
 		l.keys.checkCreated(l.rep, b.first, name)
 	}
-	if b.bare {
-		t := tileOf(0, b.n)
-		t.W = b.width
-		l.rep.add(TileMismatch, first, trail.TilePath(t), "the tile is missing, or not %d hashes long", b.width)
+	if b.tile == nil {
+		l.rep.add(TileMismatch, first, trail.TilePath(tlog.Tile{L: 0, N: b.n, W: b.width}), "the tile is missing, or not %d hashes long", b.width)
 	}
 	for i, leaf := range b.leaves {
 		if err := l.tree.add(slot{index: first + int64(i), where: place{name, -1}, leaf: leaf}); err != nil {
@@ -246,12 +217,10 @@ func (l *log) tile(level int, n int64) ([]trail.Hash, error) {
 	if level == 0 {
 		return l.current.tile, nil
 	}
-	t := tileOf(level, n)
-	t.W = int(min(l.seal.Size>>(trail.TileHeight*level)-n*trail.TileWidth, trail.TileWidth))
+	t := tlog.Tile{L: level, N: n, W: int(min(l.seal.Size>>(trail.TileHeight*level)-n*trail.TileWidth, trail.TileWidth))}
 	data, err := l.part(t)
-	if errors.Is(err, fs.ErrNotExist) {
+	if data == nil && err == nil {
 		l.rep.add(TileMismatch, n<<(trail.TileHeight*(level+1)), trail.TilePath(t), "the tile is missing")
-		return nil, nil
 	}
 	return splitHashes(data), err
 }

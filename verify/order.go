@@ -7,11 +7,11 @@ import (
 )
 
 // inOrder puts jobs through three stages. produce makes them, one after the
-// other; work is done on each by one of several goroutines; collect gets them
+// other, until its context ends; work is done on each by one of several goroutines; collect gets them
 // in the order in which they were made, on the caller's goroutine. Few jobs
 // exist at a time. It returns when all stages have ended, with the first
 // error of collect, produce or ctx.
-func inOrder[J any](ctx context.Context, workers int, produce func(emit func(J) error) error, work func(J), collect func(J) error) error {
+func inOrder[J any](ctx context.Context, workers int, produce func(ctx context.Context, emit func(J) error) error, work func(J), collect func(J) error) error {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
@@ -29,7 +29,7 @@ func inOrder[J any](ctx context.Context, workers int, produce func(emit func(J) 
 	stages.Go(func() {
 		defer close(todo)
 		defer close(line)
-		produceErr = produce(func(j J) error {
+		produceErr = produce(ctx, func(j J) error {
 			t := &ticket{j, make(chan struct{})}
 			for _, c := range []chan *ticket{line, todo} {
 				select {

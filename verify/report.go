@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -16,26 +17,16 @@ type Kind string
 
 // Kinds of findings.
 const (
-	// Changed: an entry, or what stands around it, is not what was sealed.
-	Changed Kind = "changed"
-	// Missing: something that was sealed is gone from the middle.
-	Missing Kind = "missing"
-	// Reordered: something stands in another's place, or stands twice.
-	Reordered Kind = "reordered"
-	// CutTail: the end is gone, as a later statement of the ledger itself shows.
-	CutTail Kind = "cut tail"
-	// Forked: the ledger is not the one that an earlier checkpoint describes.
-	Forked Kind = "forked"
-	// RolledBack: the ledger is shorter than an earlier checkpoint says.
-	RolledBack Kind = "rolled back"
-	// BadSignature: a checkpoint is damaged, or its signature is false.
-	BadSignature Kind = "bad signature"
-	// WrongKey: something is signed by, or names, another key.
-	WrongKey Kind = "wrong key"
-	// DetailsMismatch: erasable content does not match the entry's digests.
-	DetailsMismatch Kind = "details do not match"
-	// TileMismatch: a hash tile does not match the entries.
-	TileMismatch Kind = "tile"
+	Changed         Kind = "changed"              // an entry, or what stands around it, is not what was sealed
+	Missing         Kind = "missing"              // something is gone from the middle
+	Reordered       Kind = "reordered"            // something stands in another's place, or twice
+	CutTail         Kind = "cut tail"             // the end is gone, by the ledger's own word
+	Forked          Kind = "forked"               // an earlier checkpoint describes another ledger
+	RolledBack      Kind = "rolled back"          // an earlier checkpoint describes a longer ledger
+	BadSignature    Kind = "bad signature"        // a checkpoint is damaged, or its signature is false
+	WrongKey        Kind = "wrong key"            // something is signed by, or names, another key
+	DetailsMismatch Kind = "details do not match" // erasable content does not match the entry's digests
+	TileMismatch    Kind = "tile"                 // a hash tile does not match the entries
 	// IndexMismatch: the derived index does not match the entries. This
 	// package does not read the index; who does reports in its terms.
 	IndexMismatch Kind = "index"
@@ -54,50 +45,45 @@ type Finding struct {
 
 // A Report is the outcome of a verification.
 type Report struct {
-	Target string
-	// Origin, Size, Root and Checkpoint are those of the newest checkpoint
-	// found; without one, they are empty.
-	Origin     string
-	Size       int64
-	Root       trail.Hash
-	Checkpoint []byte // signed note
+	Target string `json:"target"`
+	// Origin, Size, Root and Checkpoint, a signed note, are those of the
+	// newest checkpoint found; without one, they are empty.
+	Origin     string     `json:"origin"`
+	Size       int64      `json:"size"`
+	Root       trail.Hash `json:"root"`
+	Checkpoint []byte     `json:"checkpoint"`
 	// Entries and Details count what was checked; Erased counts entries
 	// whose erasable content is gone.
-	Entries, Details, Erased int64
+	Entries int64 `json:"entries"`
+	Details int64 `json:"details"`
+	Erased  int64 `json:"erased"`
 	// Authenticated means that a key given from outside signs the checkpoint.
 	// Otherwise the ledger agrees with itself at best.
-	Authenticated bool
-	Findings      []Finding // by index; those that concern no entry come first
-	Omitted       int64     // findings beyond the bound
-	Notes         []string  // worth knowing, and not wrong
-	Unproven      []string  // what this verification did not show
+	Authenticated bool `json:"authenticated"`
+	// Findings come by index; those that concern no entry come first. Omitted
+	// counts those beyond the bound.
+	Findings []Finding `json:"findings"`
+	Omitted  int64     `json:"omitted"`
+	// Notes are worth knowing, and not wrong. Unproven is what this
+	// verification did not show.
+	Notes    []string `json:"notes"`
+	Unproven []string `json:"unproven"`
 }
 
 // OK reports whether nothing was found to be wrong.
 func (r *Report) OK() bool { return len(r.Findings) == 0 && r.Omitted == 0 }
 
-// MarshalJSON writes the report with the checkpoint as text.
+// MarshalJSON writes the report with the verdict, and the checkpoint as text.
 func (r *Report) MarshalJSON() ([]byte, error) {
-	list := func(s []string) []string { return append([]string{}, s...) }
+	type fields Report
+	f := fields(*r)
+	f.Findings = append([]Finding{}, r.Findings...)
+	f.Notes, f.Unproven = append([]string{}, r.Notes...), append([]string{}, r.Unproven...)
 	return json.Marshal(struct {
-		Target        string     `json:"target"`
-		OK            bool       `json:"ok"`
-		Authenticated bool       `json:"authenticated"`
-		Origin        string     `json:"origin"`
-		Size          int64      `json:"size"`
-		Root          trail.Hash `json:"root"`
-		Checkpoint    string     `json:"checkpoint"`
-		Entries       int64      `json:"entries"`
-		Details       int64      `json:"details"`
-		Erased        int64      `json:"erased"`
-		Findings      []Finding  `json:"findings"`
-		Omitted       int64      `json:"omitted"`
-		Notes         []string   `json:"notes"`
-		Unproven      []string   `json:"unproven"`
-	}{
-		r.Target, r.OK(), r.Authenticated, r.Origin, r.Size, r.Root, string(r.Checkpoint), r.Entries, r.Details, r.Erased,
-		append([]Finding{}, r.Findings...), r.Omitted, list(r.Notes), list(r.Unproven),
-	})
+		OK bool `json:"ok"`
+		fields
+		Checkpoint string `json:"checkpoint"`
+	}{r.OK(), f, string(r.Checkpoint)})
 }
 
 // Options of a verification. The zero value is good for a first look.
@@ -109,9 +95,8 @@ type Options struct {
 	// Since are checkpoints, as signed notes, that were seen earlier. The
 	// ledger must extend all of them.
 	Since [][]byte
-	// EverySignature has the signature of every checkpoint in a directory
-	// checked, also where there are more than 20,000. By default, some of
-	// them are passed over then, and the report says how many.
+	// EverySignature has the signatures of more than 20,000 checkpoints in a
+	// directory checked, of which some are passed over otherwise.
 	EverySignature bool
 	// Workers is how many goroutines hash; 0 means one for each processor.
 	Workers int
@@ -168,10 +153,7 @@ func (r *reporter) merge(o *reporter) {
 // report returns the finished report.
 func (r *reporter) report() *Report {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
-		if a.Index != b.Index {
-			return int(max(min(a.Index-b.Index, 1), -1))
-		}
-		return strings.Compare(a.Where, b.Where)
+		return cmp.Or(cmp.Compare(a.Index, b.Index), strings.Compare(a.Where, b.Where))
 	})
 	return &r.Report
 }

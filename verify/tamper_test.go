@@ -206,22 +206,22 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 		{"neighbours in different pools are swapped", func(t *testing.T, i image) { swapFrames(i, 1, 19, 20) },
 			[]found{{verify.Reordered, 19}, {verify.Reordered, 20}}},
 		{"records are swapped and renumbered", func(t *testing.T, i image) {
-			swapFrames(i, 2, 520, 523)
-			i.edit(2, func(b [][]byte) [][]byte {
-				x, y := recordAt(b, 520), recordAt(b, 523)
-				binary.LittleEndian.PutUint64(b[x][1:], 523)
-				binary.LittleEndian.PutUint64(b[y][1:], 520)
+			swapFrames(i, 1, 120, 123)
+			i.edit(1, func(b [][]byte) [][]byte {
+				x, y := recordAt(b, 120), recordAt(b, 123)
+				binary.LittleEndian.PutUint64(b[x][1:], 123)
+				binary.LittleEndian.PutUint64(b[y][1:], 120)
 				return b
 			})
-		}, []found{{verify.Reordered, 520}, {verify.Reordered, 523}}},
+		}, []found{{verify.Reordered, 120}, {verify.Reordered, 123}}},
 		{"entries are swapped under the old numbers and chain values", func(t *testing.T, i image) {
-			i.editRecord(521, func(r *trail.Record) {
-				r.Entry, r.Salt, r.Erasable = l.records[522].Entry, l.records[522].Salt, l.records[522].Erasable
+			i.editRecord(121, func(r *trail.Record) {
+				r.Entry, r.Salt, r.Erasable = l.records[122].Entry, l.records[122].Salt, l.records[122].Erasable
 			})
-			i.editRecord(522, func(r *trail.Record) {
-				r.Entry, r.Salt, r.Erasable = l.records[521].Entry, l.records[521].Salt, l.records[521].Erasable
+			i.editRecord(122, func(r *trail.Record) {
+				r.Entry, r.Salt, r.Erasable = l.records[121].Entry, l.records[121].Salt, l.records[121].Erasable
 			})
-		}, []found{{verify.Reordered, 521}, {verify.Reordered, 522}}},
+		}, []found{{verify.Reordered, 121}, {verify.Reordered, 122}}},
 		{"entries are swapped and the chain made anew", func(t *testing.T, i image) {
 			i.editRecord(100, func(r *trail.Record) {
 				r.Entry, r.Salt, r.Erasable = l.records[300].Entry, l.records[300].Salt, l.records[300].Erasable

@@ -49,16 +49,11 @@ func (f *forest) clone() *forest {
 }
 
 // closeTiles takes the tiles that are not full for what they are.
-func (a *assembly) closeTiles() {
-	for _, f := range []*forest{a.asStands, a.byTiles, a.byLinks} {
-		if f == nil {
-			continue
-		}
-		for l, g := range f.growing {
-			if len(g) > 0 {
-				before := f.Size() >> (trail.TileHeight * (l + 2)) // full ones of its level
-				f.full = append(f.full, tileHashes{l + 1, before, g})
-			}
+func (f *forest) closeTiles() {
+	for l, g := range f.growing {
+		if len(g) > 0 {
+			before := f.Size() >> (trail.TileHeight * (l + 2)) // full ones of its level
+			f.full = append(f.full, tileHashes{l + 1, before, g})
 		}
 	}
 }
@@ -112,8 +107,11 @@ func tileOf(level int, n int64) tlog.Tile {
 	return tlog.Tile{H: trail.TileHeight, L: level, N: n, W: trail.TileWidth}
 }
 
-// splitHashes reads the content of a tile.
+// splitHashes reads the content of a tile; of nil it makes nil.
 func splitHashes(data []byte) []trail.Hash {
+	if data == nil {
+		return nil
+	}
 	hashes := make([]trail.Hash, len(data)/tlog.HashSize)
 	for i := range hashes {
 		copy(hashes[i][:], data[i*tlog.HashSize:])

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -37,10 +38,12 @@ type assembly struct {
 	since   []earlier // to be compared yet, by size
 	matched int64     // size of the greatest one that agreed
 
-	wrong      int64 // the last entry that was found wrong
-	vague      vague
+	wrong      int64     // the last entry that was found wrong
+	misplaced  []suspect // wrong entries of which the right hash is known
 	tileFaults tileFaults
-	wants      []swapped
+	// vague is the place in Findings of one that names all entries since the
+	// checkpoint before the last, for want of anything better, or -1.
+	vague int
 }
 
 // A slot is one entry's place in the ledger and what was found there.
@@ -64,20 +67,9 @@ type suspect struct {
 
 func (s *suspect) differs() bool { return s.tiled && s.leaf != s.want }
 
-// vague is a finding that names several entries for want of anything better.
-type vague struct {
-	finding int // in Findings
-	end     int64
-}
-
-type swapped struct {
-	index      int64
-	leaf, want trail.Hash
-}
-
 func newAssembly(rep *reporter, since []earlier, tile func(level int, n int64) ([]trail.Hash, error)) *assembly {
-	a := &assembly{rep: rep, tile: tile, asStands: new(forest), block: -1, since: slices.Clone(since), wrong: -2, vague: vague{finding: -1}}
-	slices.SortStableFunc(a.since, func(x, y earlier) int { return int(max(min(x.Size-y.Size, 1), -1)) })
+	a := &assembly{rep: rep, tile: tile, asStands: new(forest), block: -1, since: slices.Clone(since), wrong: -2, vague: -1}
+	slices.SortStableFunc(a.since, func(x, y earlier) int { return cmp.Compare(x.Size, y.Size) })
 	return a
 }
 
@@ -89,15 +81,12 @@ func (a *assembly) add(s slot) error {
 	}
 	a.next = s.index + 1
 	p := suspect{slot: s, tiled: tiled, want: want}
-	if v := a.vague; v.finding >= 0 {
-		// The chain breaks right behind entries of which one was changed.
-		if s.unlinked && v.end == s.index {
-			f := &a.rep.Findings[v.finding]
-			f.Index, f.Message = s.index-1, fmt.Sprintf("entry %d is not under the checkpoint behind it, and entry %d does not follow it in the chain", s.index-1, s.index)
-			p.reported = true
-		}
-		a.vague.finding = -1
+	if a.vague >= 0 && s.unlinked { // the chain knows which of them it was
+		f := &a.rep.Findings[a.vague]
+		f.Index, f.Message = s.index-1, fmt.Sprintf("entry %d is not under the checkpoint behind it, and entry %d does not follow it in the chain", s.index-1, s.index)
+		p.reported = true
 	}
+	a.vague = -1
 	if p.unlinked || p.reported || p.differs() || p.fault != "" {
 		a.doubt = a.doubt || p.unlinked || p.reported || p.differs()
 		switch {
@@ -221,8 +210,7 @@ func (a *assembly) settle(right *forest, first int64, at place) error {
 		return a.checkTiles()
 	}
 	if !a.lost && !explained && !a.doubt {
-		f := a.rep.add(Changed, first, at.String(), "%s: one of them, or more, is not what the checkpoint of %d entries was signed for", entries(first, a.next), a.next)
-		a.vague = vague{f, a.next}
+		a.vague = a.rep.add(Changed, first, at.String(), "%s: one of them, or more, is not what the checkpoint of %d entries was signed for", entries(first, a.next), a.next)
 	}
 	a.lost = true
 	return nil
@@ -253,7 +241,9 @@ func (a *assembly) judge(right *forest) (explained bool) {
 		}
 		switch {
 		case wrong && right != nil:
-			a.wants = append(a.wants, swapped{s.index, s.leaf, s.want})
+			if len(a.misplaced) < 2*a.rep.limit {
+				a.misplaced = append(a.misplaced, s)
+			}
 			if !s.reported {
 				a.rep.add(Changed, s.index, s.where.String(), "the entry does not have the hash that was sealed for entry %d", s.index)
 			}
@@ -276,10 +266,8 @@ func (a *assembly) judge(right *forest) (explained bool) {
 }
 
 // finish judges what no checkpoint has settled. Among the wrong entries it
-// looks for those that stand in each other's places, as the chain, too, may
-// show.
-func (a *assembly) finish(c *chain) {
-	o := c.swapped()
+// looks for those that stand in each other's places.
+func (a *assembly) finish() {
 	a.judge(nil)
 	a.tileFaults.report(a.rep)
 	a.compare(a.next)
@@ -288,19 +276,19 @@ func (a *assembly) finish(c *chain) {
 			a.rep.add(RolledBack, a.next, e.where, "%s was signed before; here are only %d", e.what, a.next)
 		}
 	}
-	at := map[trail.Hash]int64{}
-	for _, s := range a.wants {
-		at[s.want] = s.index
+	belongs := map[trail.Hash]int64{}
+	for _, s := range a.misplaced {
+		belongs[s.want] = s.index
 	}
-	for _, s := range a.wants {
-		if j, ok := at[s.leaf]; ok && j != s.index {
-			o.moved[s.index] = j
+	moved := map[int64]int64{}
+	for _, s := range a.misplaced {
+		if j, ok := belongs[s.leaf]; ok && j != s.index {
+			moved[s.index] = j
 		}
 	}
-	a.rep.Findings = slices.DeleteFunc(a.rep.Findings, func(f Finding) bool { return f.Kind == Changed && o.cleared[f.Index] })
 	for i := range a.rep.Findings {
 		f := &a.rep.Findings[i]
-		if j, ok := o.moved[f.Index]; ok && f.Kind == Changed {
+		if j, ok := moved[f.Index]; ok && f.Kind == Changed {
 			f.Kind, f.Message = Reordered, fmt.Sprintf("entry %d stands in the place of entry %d", j, f.Index)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/app"
@@ -24,9 +23,9 @@ type connection struct {
 	url, tokenFile string
 }
 
-func (c *connection) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.url, "url", "", "the server's address (default $GRAVEN_URL or "+defaultURL+")")
-	fs.StringVar(&c.tokenFile, "token-file", "", "file that holds the token (default $GRAVEN_TOKEN, else ./graven-data/admin.token)")
+func (c *connection) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.url, "url", "", "the server's address (default $GRAVEN_URL or "+defaultURL+")")
+	cmd.Flags().StringVar(&c.tokenFile, "token-file", "", "file that holds the token (default $GRAVEN_TOKEN, else ./graven-data/admin.token)")
 }
 
 // address returns the server's address.
@@ -72,12 +71,11 @@ type filter struct {
 	values map[string]*string
 	since  string
 	access bool
-	fs     *pflag.FlagSet
 }
 
 // flags adds the filter's flags to a command.
 func (f *filter) flags(cmd *cobra.Command) {
-	f.values, f.fs = map[string]*string{}, cmd.Flags()
+	f.values = map[string]*string{}
 	for _, d := range []struct{ flag, param, help string }{
 		{"type", "type", "event types, separated by commas; either spelling"},
 		{"severity", "severity", "severities, separated by commas: critical, high, medium, low, info"},

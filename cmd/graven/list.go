@@ -80,7 +80,7 @@ func newList() *cobra.Command {
 			return nil
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	f.flags(cmd)
 	outputFlag(cmd, &output, "table")
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many events at the most")
@@ -116,7 +116,7 @@ func newGet() *cobra.Command {
 			return (&printer{w: cmd.OutOrStdout(), output: output, total: 1}).print([]found{e})
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	outputFlag(cmd, &output, "json")
 	return cmd
 }
@@ -147,7 +147,7 @@ func newTail() *cobra.Command {
 			return t.run()
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	f.flags(cmd)
 	outputFlag(cmd, &output, "table")
 	cmd.Flags().StringVar(&after, "after", "", "begin behind the event with this index; -1 begins at the first")
@@ -247,7 +247,7 @@ func newIncident() *cobra.Command {
 			return err
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")
 	cmd.Flags().BoolVar(&check, "check", false, "end with exit code 4 if a step is missing")
 	return cmd
@@ -381,7 +381,7 @@ nothing but SHA-256; with filters each line bears its inclusion proof.
 			return nil
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	f.flags(cmd)
 	cmd.Flags().StringVar(&format, "format", "ndjson", "ndjson, csv or cloudevents")
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write; nothing is left there if the export breaks off (default: standard output)")
@@ -428,7 +428,7 @@ func newProve() *cobra.Command {
 			return err
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	return cmd
 }
 
@@ -475,7 +475,7 @@ nothing was taken away since: graven verify TARGET --since FILE`,
 			return err
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, to check the signature with")
 	return cmd
 }

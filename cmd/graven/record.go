@@ -87,7 +87,7 @@ Recording the same event again is harmless if it has an id: it is recorded once.
 			return nil
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringVarP(&file, "filename", "f", "", "file with events; - is standard input")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print receipts: table, ndjson, name")
 	return cmd
@@ -241,7 +241,7 @@ nothing; an import that broke off goes on by running it again.`,
 			return im.summary()
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringVar(&format, "format", "native", strings.Join(importFormats, ", "))
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(importFormats, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd

@@ -76,7 +76,7 @@ makes tokens; superadmin makes superadmins too.`,
 			return err
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, recorder, operator, auditor, admin or superadmin")
 	cmd.Flags().StringVar(&expires, "expires-in", "", "how long it is valid, such as 12h or 90d (default: until revoked)")
 	cmd.Flags().StringSliceVar(&namespaces, "namespaces", nil, "the only namespaces it sees (default: all)")
@@ -134,7 +134,7 @@ func newTokenList() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")
 	return cmd
 }
@@ -158,6 +158,6 @@ func newTokenRevoke() *cobra.Command {
 			return resp.Body.Close()
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	return cmd
 }

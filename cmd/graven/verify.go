@@ -65,7 +65,7 @@ below $XDG_STATE_HOME/graven, and demands that the ledger extends it.`,
 			return printReport(cmd, r, output, quiet)
 		},
 	}
-	conn.flags(cmd.Flags())
+	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, from a source you trust")
 	cmd.Flags().StringArrayVar(&since, "since", nil, "an earlier checkpoint, or a file with it, that the ledger must extend")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")

@@ -62,7 +62,7 @@ func (r Role) MayGrant(other Role) bool {
 // A Principal is who was authenticated.
 type Principal struct {
 	Name string
-	Via  string // how: "token" or "anonymous"
+	Via  string // how: ViaToken or ViaAnonymous
 	Role Role
 	// Namespaces, if not nil, are the only ones that the principal sees.
 	Namespaces []string
@@ -74,6 +74,12 @@ type Principal struct {
 // Can reports whether p may act.
 func (p *Principal) Can(perm Permission) bool { return slices.Contains(roles[p.Role], perm) }
 
+// Ways in which principals are authenticated.
+const (
+	ViaToken     = "token"
+	ViaAnonymous = "anonymous" // not at all
+)
+
 // Anonymous is the principal of calls without credentials, where a role is
 // given to them at all.
-func Anonymous(r Role) *Principal { return &Principal{Name: "anonymous", Via: "anonymous", Role: r} }
+func Anonymous(r Role) *Principal { return &Principal{Name: "anonymous", Via: ViaAnonymous, Role: r} }

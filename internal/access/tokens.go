@@ -13,13 +13,19 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/graven-audit/graven/event"
 )
 
 // A Token lets its bearer act. Only a hash of it is kept.
 type Token struct {
-	Name       string     `json:"name"`
-	Role       Role       `json:"role"`
-	Namespaces []string   `json:"namespaces,omitempty"`
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// Namespaces, if not nil, are the only ones that the bearer sees; an
+	// empty list shows nothing, and must not become nil on its way to the disk.
+	Namespaces []string   `json:"namespaces,omitzero"`
 	Attests    bool       `json:"attests,omitempty"`
 	CreatedAt  time.Time  `json:"createdAt"`
 	CreatedBy  string     `json:"createdBy"`
@@ -62,9 +68,16 @@ func OpenTokens(path string, save func(data []byte) error) (*Tokens, error) {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("read tokens from %s: %w", path, err)
 	}
-	for _, tok := range list {
-		if _, err := ParseRole(string(tok.Role)); err != nil || len(tok.Hash) != 2*sha256.Size || tok.Name == "" {
+	for i, tok := range list {
+		if tok == nil {
+			return nil, fmt.Errorf("read tokens from %s: number %d is null", path, i)
+		}
+		_, err := ParseRole(string(tok.Role))
+		if sum, hexErr := hex.DecodeString(tok.Hash); err != nil || hexErr != nil || len(sum) != sha256.Size || tok.Name == "" {
 			return nil, fmt.Errorf("read tokens from %s: the token %.40q is malformed", path, tok.Name)
+		}
+		if t.named(tok.Name) != nil || t.byHash[tok.Hash] != nil {
+			return nil, fmt.Errorf("read tokens from %s: the token %.40q stands twice", path, tok.Name)
 		}
 		t.byHash[tok.Hash] = tok
 	}
@@ -86,25 +99,58 @@ func hash(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Check holds a token that is to be made against the rules.
+// Limits of a token.
+const (
+	maxName       = 128
+	maxNamespaces = 256
+	maxNamespace  = 253
+)
+
+// Check holds a token that is to be made against the rules. What it finds is
+// an [event.FieldError] or [ErrExists].
 func (t *Tokens) Check(tok Token, now time.Time) error {
-	if tok.Name == "" || len(tok.Name) > 128 || strings.ContainsFunc(tok.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return errors.New("name: 1 to 128 characters, none of them a control character")
-	}
-	if tok.Name == "anonymous" || tok.Name == "graven" {
-		return fmt.Errorf("name: %s is taken by the server itself", tok.Name)
-	}
-	if _, err := ParseRole(string(tok.Role)); err != nil {
-		return fmt.Errorf("role: %w", err)
-	}
-	if tok.ExpiresAt != nil && !tok.ExpiresAt.After(now) {
-		return errors.New("expiresAt: lies in the past")
+	if err := check(&tok, now); err != nil {
+		return err
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, other := range t.byHash {
-		if other.Name == tok.Name {
-			return ErrExists
+	if t.named(tok.Name) != nil {
+		return ErrExists
+	}
+	return nil
+}
+
+func check(tok *Token, now time.Time) error {
+	bad := func(field, format string, args ...any) error {
+		return &event.FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
+	}
+	control := func(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) }
+	switch {
+	case tok.Name == "" || len(tok.Name) > maxName || control(tok.Name) || strings.TrimSpace(tok.Name) != tok.Name:
+		return bad("name", "1 to %d characters, none of them a control character, no space at the ends", maxName)
+	case tok.Name == "anonymous" || tok.Name == "graven":
+		return bad("name", "%s is taken by the server itself", tok.Name)
+	case tok.ExpiresAt != nil && !tok.ExpiresAt.After(now):
+		return bad("expiresAt", "lies in the past")
+	case len(tok.Namespaces) > maxNamespaces:
+		return bad("namespaces", "more than %d", maxNamespaces)
+	}
+	for _, ns := range tok.Namespaces {
+		if ns == "" || len(ns) > maxNamespace || control(ns) {
+			return bad("namespaces", "%.40q is no name of a namespace", ns)
+		}
+	}
+	if _, err := ParseRole(string(tok.Role)); err != nil {
+		return bad("role", "%v", err)
+	}
+	return nil
+}
+
+// named returns the token of that name, or nil. t.mu must be held.
+func (t *Tokens) named(name string) *Token {
+	for _, tok := range t.byHash {
+		if tok.Name == name {
+			return tok
 		}
 	}
 	return nil
@@ -112,12 +158,16 @@ func (t *Tokens) Check(tok Token, now time.Time) error {
 
 // Add makes a token valid for whoever bears secret. Names are unique.
 func (t *Tokens) Add(tok Token, secret string, now time.Time) error {
-	if err := t.Check(tok, now); err != nil {
+	if err := check(&tok, now); err != nil {
 		return err
 	}
 	tok.Hash, tok.CreatedAt = hash(secret), now.UTC().Truncate(time.Second)
+	tok.Namespaces = slices.Clone(tok.Namespaces)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.named(tok.Name) != nil {
+		return ErrExists
+	}
 	t.byHash[tok.Hash] = &tok
 	if err := t.write(); err != nil {
 		delete(t.byHash, tok.Hash)
@@ -130,18 +180,16 @@ func (t *Tokens) Add(tok Token, secret string, now time.Time) error {
 func (t *Tokens) Revoke(name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for h, tok := range t.byHash {
-		if tok.Name != name {
-			continue
-		}
-		delete(t.byHash, h)
-		if err := t.write(); err != nil {
-			t.byHash[h] = tok
-			return err
-		}
-		return nil
+	tok := t.named(name)
+	if tok == nil {
+		return ErrNoToken
 	}
-	return ErrNoToken
+	delete(t.byHash, tok.Hash)
+	if err := t.write(); err != nil {
+		t.byHash[tok.Hash] = tok
+		return err
+	}
+	return nil
 }
 
 // List returns the tokens by name, without their hashes.
@@ -153,12 +201,15 @@ func (t *Tokens) List() []Token {
 
 // Get returns the token of that name, without its hash.
 func (t *Tokens) Get(name string) (Token, bool) {
-	for _, tok := range t.List() {
-		if tok.Name == name {
-			return tok, true
-		}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	tok := t.named(name)
+	if tok == nil {
+		return Token{}, false
 	}
-	return Token{}, false
+	c := *tok
+	c.Hash = ""
+	return c, true
 }
 
 // Authenticate returns the principal who bears secret.
@@ -169,7 +220,7 @@ func (t *Tokens) Authenticate(secret string, now time.Time) (*Principal, error) 
 	if tok == nil || tok.ExpiresAt != nil && !now.Before(*tok.ExpiresAt) {
 		return nil, ErrToken
 	}
-	return &Principal{Name: tok.Name, Via: "token", Role: tok.Role, Namespaces: tok.Namespaces, Attests: tok.Attests}, nil
+	return &Principal{Name: tok.Name, Via: ViaToken, Role: tok.Role, Namespaces: tok.Namespaces, Attests: tok.Attests}, nil
 }
 
 func (t *Tokens) sorted(hashes bool) []Token {

@@ -120,7 +120,11 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	}
 	a.onStop("http", func(ctx context.Context) error {
 		a.rest.Stop()
-		return errors.Join(a.http.Shutdown(ctx), ignoreClosed(a.listener.Close()))
+		err := a.http.Shutdown(ctx)
+		if err != nil { // some requests take too long; what they stand on is about to go
+			err = errors.Join(err, a.http.Close())
+		}
+		return errors.Join(err, ignoreClosed(a.listener.Close()))
 	})
 	return nil
 }

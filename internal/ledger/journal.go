@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -18,7 +17,7 @@ type Journal struct {
 	now    func() time.Time
 
 	mu   sync.Mutex
-	open map[actKey]*window
+	open map[actKey]*window // by their keys
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -35,10 +34,21 @@ type Act struct {
 	Key string
 }
 
+// anyone returns the act without what tells it from others of its type.
+func (a Act) anyone() Act {
+	details := map[string]any{}
+	for name := range a.Details {
+		details[name] = "several"
+	}
+	details["reason"] = "too many to tell apart"
+	return Act{Type: a.Type, By: self, Details: details}
+}
+
 type actKey struct{ eventType, principal, key string }
 
 // A window counts an act's repetitions within one minute.
 type window struct {
+	key      actKey
 	act      Act
 	from, to time.Time
 	again    int
@@ -66,8 +76,7 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 	k := actKey{a.Type, a.By.Principal, a.Key}
 	j.mu.Lock()
 	if _, ok := j.open[k]; !ok && len(j.open) >= maxWindows {
-		k = actKey{eventType: a.Type}
-		a.By.Principal, a.Details, a.Key = "", map[string]any{"reason": "too many to tell apart"}, ""
+		k, a = actKey{eventType: a.Type}, a.anyone()
 	}
 	w, ok := j.open[k]
 	var over *window
@@ -85,20 +94,36 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 			return ctx.Err()
 		}
 	}
-	w = &window{act: a, from: now, to: now, recorded: make(chan struct{})}
+	w = &window{key: k, act: a, from: now, to: now, recorded: make(chan struct{})}
 	j.open[k] = w
 	j.mu.Unlock()
 
-	w.err = errors.Join(j.write(ctx, over), j.once(ctx, a, 1, now, now))
-	if w.err != nil {
+	// Others count on this record, whatever becomes of its caller.
+	ctx = context.WithoutCancel(ctx)
+	uncounted := j.write(ctx, over)
+	if w.err = j.once(ctx, a, 1, now, now); w.err != nil {
 		j.mu.Lock()
 		if j.open[k] == w {
 			delete(j.open, k)
 		}
 		j.mu.Unlock()
 	}
+	if uncounted != nil {
+		j.keep(over)
+	}
 	close(w.recorded)
 	return w.err
+}
+
+// keep puts back a window whose count could not be recorded yet.
+func (j *Journal) keep(w *window) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if newer, ok := j.open[w.key]; ok {
+		newer.again += w.again
+	} else {
+		j.open[w.key] = w
+	}
 }
 
 // Once records an act by itself, without counting.
@@ -109,7 +134,7 @@ func (j *Journal) Once(ctx context.Context, a Act) error {
 
 func (j *Journal) once(ctx context.Context, a Act, count int, from, to time.Time) error {
 	e := OwnEvent(a.Type, j.ledger.c.Signer.Name(), to)
-	if a.By.Principal != "" {
+	if a.By.Principal != self.Principal {
 		e.Actor = event.Actor{Type: event.ActorUser, Name: a.By.Principal}
 	}
 	if a.Resource.Kind != "" {
@@ -170,14 +195,7 @@ func (j *Journal) flush(ctx context.Context, age time.Duration) {
 	j.mu.Unlock()
 	for _, w := range over {
 		if err := j.write(ctx, w); err != nil && age > 0 {
-			j.mu.Lock()
-			k := actKey{w.act.Type, w.act.By.Principal, w.act.Key}
-			if newer, ok := j.open[k]; ok {
-				newer.again += w.again
-			} else {
-				j.open[k] = w
-			}
-			j.mu.Unlock()
+			j.keep(w)
 		}
 	}
 }

@@ -29,6 +29,9 @@ type Config struct {
 	// MaxPending bounds the bytes of events that await their turn; beyond it
 	// callers get [ErrBusy]. 0 means 64 MiB.
 	MaxPending int64
+	// MaxRecent bounds the ids that are remembered, so that the store need not
+	// be asked about new ones; 0 means 262,144.
+	MaxRecent int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Observe, if not nil, is told of every pool that was made durable.
@@ -126,6 +129,9 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if c.MaxPending == 0 {
 		c.MaxPending = 64 << 20
 	}
+	if c.MaxRecent == 0 {
+		c.MaxRecent = 1 << 18
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -135,7 +141,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger: the store holds the ledger %q, the key is that of %q", cp.Origin, c.Signer.Name())
 	}
 	var err error
-	if l.recent, err = newRecent(ctx, c.Store, c.Now()); err != nil {
+	if l.recent, err = newRecent(ctx, c.Store, c.MaxRecent, c.Now()); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l.publish(l.head.Checkpoint)
@@ -169,8 +175,11 @@ func (l *Ledger) Append(ctx context.Context, by By, events []*event.Event) ([]Re
 
 // Own records events of the ledger's own, of reserved types too.
 func (l *Ledger) Own(ctx context.Context, events ...*event.Event) error {
-	return l.ownBy(ctx, By{Principal: "graven", Via: "internal"}, events...)
+	return l.ownBy(ctx, self, events...)
 }
+
+// self is the ledger as a principal.
+var self = By{Principal: "graven", Via: "internal"}
 
 func (l *Ledger) ownBy(ctx context.Context, by By, events ...*event.Event) error {
 	results, _, err := l.append(ctx, by, events, true)
@@ -215,7 +224,7 @@ func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own b
 		case <-r.done:
 			return results, r.cover, nil
 		default:
-			return nil, nil, fmt.Errorf("%w: it was closed", ErrStopped)
+			return nil, nil, errClosed
 		}
 	}
 }
@@ -272,7 +281,7 @@ func (l *Ledger) submit(r *request) error {
 	select {
 	case <-l.stop:
 		l.pending.Add(-r.size)
-		return fmt.Errorf("%w: it was closed", ErrStopped)
+		return errClosed
 	default:
 	}
 	select {
@@ -283,6 +292,8 @@ func (l *Ledger) submit(r *request) error {
 		return ErrBusy
 	}
 }
+
+var errClosed = fmt.Errorf("%w: it was closed", ErrStopped)
 
 // Err returns why the ledger has stopped, or nil.
 func (l *Ledger) Err() error {
@@ -314,7 +325,7 @@ func OwnEvent(eventType, origin string, now time.Time) *event.Event {
 	return &event.Event{
 		EventType: eventType,
 		Timestamp: now.UTC().Truncate(time.Microsecond),
-		Actor:     event.Actor{Type: event.ActorSystem, Name: "graven"},
+		Actor:     event.Actor{Type: event.ActorSystem, Name: self.Principal},
 		Resource:  event.Resource{Kind: "Ledger", Name: origin},
 	}
 }

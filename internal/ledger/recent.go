@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"container/heap"
 	"context"
 	"time"
 
@@ -17,23 +18,23 @@ type recent struct {
 	floor, ceiling time.Time
 	ids            map[event.ID]int64
 	bySecond       map[int64][]event.ID
+	seconds        seconds // the keys of bySecond
 }
 
 const (
 	recentPast   = 10 * time.Minute
 	recentFuture = time.Hour
-	recentLimit  = 1 << 18
 )
 
-func newRecent(ctx context.Context, store Store, now time.Time) (*recent, error) {
-	r := &recent{store: store, limit: recentLimit, floor: now.Add(-recentPast), ceiling: now.Add(-recentPast),
+func newRecent(ctx context.Context, store Store, limit int, now time.Time) (*recent, error) {
+	r := &recent{store: store, limit: limit, floor: now.Add(-recentPast), ceiling: now.Add(-recentPast),
 		ids: map[event.ID]int64{}, bySecond: map[int64][]event.ID{}}
 	return r, r.extend(ctx, now)
 }
 
 // extend moves the ceiling on, so that ids minted now lie below it.
 func (r *recent) extend(ctx context.Context, now time.Time) error {
-	to := now.Add(recentFuture)
+	to := now.Add(recentFuture).Truncate(time.Millisecond) // as fine as ids are
 	if to.Sub(r.ceiling) < recentFuture/2 {
 		return nil
 	}
@@ -60,14 +61,17 @@ func (r *recent) find(id event.ID) (index int64, known bool) {
 
 func (r *recent) add(id event.ID, index int64) {
 	t, ok := id.Time()
-	if !ok || t.Before(r.floor) {
-		return
+	if !ok || t.Before(r.floor) || !t.Before(r.ceiling) {
+		return // the store is asked about it
 	}
 	if _, ok := r.ids[id]; ok {
 		return
 	}
 	r.ids[id] = index
 	second := t.Unix()
+	if r.bySecond[second] == nil {
+		heap.Push(&r.seconds, second)
+	}
 	r.bySecond[second] = append(r.bySecond[second], id)
 	for len(r.ids) > r.limit {
 		r.evict()
@@ -76,10 +80,7 @@ func (r *recent) add(id event.ID, index int64) {
 
 // evict raises the floor past the oldest second.
 func (r *recent) evict() {
-	oldest := int64(1<<63 - 1)
-	for s := range r.bySecond {
-		oldest = min(oldest, s)
-	}
+	oldest := heap.Pop(&r.seconds).(int64)
 	for _, id := range r.bySecond[oldest] {
 		delete(r.ids, id)
 	}
@@ -87,4 +88,19 @@ func (r *recent) evict() {
 	if floor := time.Unix(oldest+1, 0); floor.After(r.floor) {
 		r.floor = floor
 	}
+}
+
+// seconds is a heap, the oldest first. Ids may be of any second, and to look
+// through all seconds for each new id would hold up the sequencer.
+type seconds []int64
+
+func (s seconds) Len() int           { return len(s) }
+func (s seconds) Less(i, j int) bool { return s[i] < s[j] }
+func (s seconds) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+func (s *seconds) Push(v any)        { *s = append(*s, v.(int64)) }
+func (s *seconds) Pop() any {
+	last := len(*s) - 1
+	v := (*s)[last]
+	*s = (*s)[:last]
+	return v
 }

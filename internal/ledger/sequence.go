@@ -54,15 +54,28 @@ func (l *Ledger) commit(requests []*request) {
 			close(r.done)
 		}
 	}()
+	l.settle(requests)
+}
+
+// settle records requests and sets the results of all. Where there is no room,
+// the ledger's own events may still use the space that is reserved for them.
+func (l *Ledger) settle(requests []*request) {
 	cover, err := l.record(requests)
+	var own []*request
 	for _, r := range requests {
 		r.cover = cover
 		if err == nil {
 			continue
 		}
+		if r.own {
+			own = append(own, r)
+		}
 		for _, it := range r.items {
 			it.result.Receipt, it.result.Err = Receipt{}, err
 		}
+	}
+	if errors.Is(err, ErrFull) && len(own) > 0 && len(own) < len(requests) {
+		l.settle(own)
 	}
 }
 
@@ -115,7 +128,7 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 	for _, r := range requests {
 		for _, it := range r.items {
 			if it.first != nil {
-				l.repeated(it, &it.first.record)
+				it.result.Err = repeated(it, &it.first.record)
 			}
 		}
 	}
@@ -138,10 +151,10 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 	for _, r := range requests {
 		for _, it := range r.items {
 			id := it.event.ID
+			it.first, it.result.Err = nil, nil
 			if index, ok := before[id]; ok {
-				if err := l.recorded(ctx, it, index); err != nil {
-					return nil, err
-				}
+				// An entry that cannot be read concerns only who sent its id.
+				it.result.Err = l.recorded(ctx, it, index)
 			} else if first, ok := firsts[id]; ok {
 				it.first = first
 			} else {
@@ -190,18 +203,17 @@ func (l *Ledger) recorded(ctx context.Context, it *item, index int64) error {
 	if err != nil {
 		return fmt.Errorf("read the entry with the same id: %w", err)
 	}
-	l.repeated(it, &old)
-	return nil
+	return repeated(it, &old)
 }
 
 // repeated answers an item whose id has the given record.
-func (l *Ledger) repeated(it *item, old *trail.Record) {
+func repeated(it *item, old *trail.Record) error {
 	it.result.Receipt = Receipt{ID: it.event.ID, Index: old.Index, Leaf: trail.LeafHash(old.Entry), Duplicate: true}
-	if same, err := sameContent(it, old); err != nil {
-		it.result.Err = err
-	} else if !same {
-		it.result.Err = fmt.Errorf("%w: entry %d", ErrConflict, old.Index)
+	same, err := sameContent(it, old)
+	if err == nil && !same {
+		err = fmt.Errorf("%w: entry %d", ErrConflict, old.Index)
 	}
+	return err
 }
 
 // sameContent reports whether an item says what a record says, by whomever and

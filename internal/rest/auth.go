@@ -45,7 +45,9 @@ func (s *Server) authenticate(r *http.Request) (*access.Principal, string) {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return nil, "the Authorization header is not a bearer token"
 		}
-		secret = strings.TrimSpace(rest)
+		if secret = strings.TrimSpace(rest); secret == "" {
+			return nil, "the bearer token is empty" // and its sender does not mean to be anonymous
+		}
 	}
 	if secret == "" {
 		if s.c.AnonymousRole != "" {

@@ -87,11 +87,3 @@ func (s *Server) proof(c *call) error {
 	_, err = c.w.Write(p.Marshal())
 	return err
 }
-
-// noParams refuses a query string where there is nothing to ask.
-func (c *call) noParams() error {
-	for name := range c.r.URL.Query() {
-		return badParam(name, "no such parameter")
-	}
-	return nil
-}

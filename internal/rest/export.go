@@ -5,9 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -40,17 +38,15 @@ func (s *Server) formats() map[string]format {
 // ledger, access events included, so that its lines form one chain.
 func (s *Server) export(c *call) error {
 	name, withCheckpoint := "ndjson", false
-	f, p, err := s.question(c, func(param, value string) (bool, error) {
+	f, _, err := s.question(c, func(param, value string) (bool, error) {
 		switch param {
 		case "format":
 			name = value
 			return true, nil
 		case "checkpoint":
 			var err error
-			if withCheckpoint, err = strconv.ParseBool(value); err != nil {
-				return true, badParam(param, "neither true nor false")
-			}
-			return true, nil
+			withCheckpoint, err = flag(param, value)
+			return true, err
 		case "limit", "offset", "cursor", "order":
 			return true, badParam(param, "an export has no parts; narrow it down by from and to")
 		}
@@ -59,7 +55,6 @@ func (s *Server) export(c *call) error {
 	if err != nil {
 		return err
 	}
-	_ = p
 	fm, ok := s.formats()[name]
 	if !ok {
 		return badParam("format", "one of ndjson, csv, cloudevents")
@@ -160,12 +155,7 @@ func (x *exporter) write(h search.Hit) error {
 		}
 	}
 	x.buf = x.format.line(x.buf[:0], &x.line)
-	if x.count++; x.count%1024 == 1 {
-		// A reader that has gone away must not hold an export for ever.
-		if err := x.c.rc.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
-			return err
-		}
-	}
+	x.count++
 	_, err := x.w.Write(x.buf)
 	return err
 }
@@ -187,12 +177,13 @@ func appendCSV(dst []byte, l *trail.Line) []byte {
 }
 
 // csvLine appends a line of RFC 4180. A field that a spreadsheet would take
-// for a formula gets an apostrophe before it.
+// for a formula gets an apostrophe before it, and so does one that begins with
+// an apostrophe, so that taking one away gives the field back.
 func csvLine(dst []byte, fields []string) []byte {
 	var b strings.Builder
 	safe := make([]string, len(fields))
 	for i, f := range fields {
-		if f != "" && strings.ContainsRune("=+-@\t\r", rune(f[0])) {
+		if f != "" && strings.IndexByte("=+-@\t\r\n'", f[0]) >= 0 {
 			f = "'" + f
 		}
 		safe[i] = f

@@ -37,7 +37,12 @@ func (s *Server) readyz(c *call) error {
 var openAPI []byte
 
 // openAPI answers GET /openapi.json.
-func (s *Server) openAPI(c *call) error { return c.json(http.StatusOK, openAPI) }
+func (s *Server) openAPI(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, openAPI)
+}
 
 // Metrics of the HTTP door.
 type Metrics struct {

@@ -10,11 +10,15 @@ import (
 	"github.com/graven-audit/graven/internal/search"
 )
 
-// maxIncident bounds the events of one incident that are told as one story.
-const maxIncident = 10_000
+// Bounds of an incident whose events are told as one story: their number, and
+// the bytes of their records.
+const (
+	maxIncident      = 10_000
+	maxIncidentBytes = 64 << 20
+)
 
 var errTooMany = newProblem(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",
-	"more than "+itoa(maxIncident)+"; list or export them with correlation_id")
+	"more than "+itoa(maxIncident)+", or more than "+itoa(maxIncidentBytes>>20)+" MiB; list or export them with correlation_id")
 
 // events returns the events of an incident, in the ledger's order.
 func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, error) {
@@ -26,9 +30,10 @@ func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, err
 		return nil, 0, err
 	}
 	var hits []search.Hit
+	bytes := 0
 	f := search.Filter{CorrelationID: correlationID, Scope: c.by.Namespaces}
 	err = s.find.Each(c.ctx(), &f, search.Range{End: cp.Size}, func(h search.Hit) error {
-		if len(hits) == maxIncident {
+		if bytes += len(h.Record.Entry) + len(h.Record.Erasable); len(hits) == maxIncident || bytes > maxIncidentBytes {
 			return errTooMany
 		}
 		hits = append(hits, h)

@@ -3,6 +3,7 @@ package rest
 import (
 	"compress/gzip"
 	"io"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -13,6 +14,9 @@ import (
 
 // checkpoint answers GET /log/checkpoint.
 func (s *Server) checkpoint(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
 	cp, err := s.state()
 	if err != nil {
 		return err
@@ -22,26 +26,32 @@ func (s *Server) checkpoint(c *call) error {
 	return err
 }
 
-// logTile answers GET /log/tile/…: hash tiles and entry bundles of C2SP
-// tlog-tiles.
-func (s *Server) logTile(c *call) error {
-	t, err := trail.ParseTilePath(strings.TrimPrefix(c.r.URL.Path, "/log/"))
+// tile reads the path of a hash tile or entry bundle of C2SP tlog-tiles, as it
+// was sent: with escaped slashes, the route of tiles would match a bundle's path.
+func (s *Server) tile(c *call) (tlog.Tile, *trail.Checkpoint, error) {
+	if err := c.noParams(); err != nil {
+		return tlog.Tile{}, nil, err
+	}
+	t, err := trail.ParseTilePath(strings.TrimPrefix(c.r.URL.EscapedPath(), "/log/"))
 	if err != nil {
-		return notFound(err.Error())
+		return t, nil, notFound(err.Error())
 	}
 	cp, err := s.state()
 	if err != nil {
+		return t, nil, err
+	}
+	complete := cp.Size >> (max(t.L, 0) * trail.TileHeight)
+	if t.N > complete/trail.TileWidth || t.N*trail.TileWidth+int64(t.W) > complete {
+		return t, nil, notFound("the ledger has not grown so far")
+	}
+	return t, cp, nil
+}
+
+// logHashes answers GET /log/tile/LEVEL/….
+func (s *Server) logHashes(c *call) error {
+	t, cp, err := s.tile(c)
+	if err != nil {
 		return err
-	}
-	level := max(t.L, 0)
-	if complete := cp.Size >> (level * trail.TileHeight); t.N*trail.TileWidth+int64(t.W) > complete {
-		return notFound("the ledger has not grown so far")
-	}
-	if t.L < 0 {
-		if err := c.unscoped(); err != nil {
-			return err
-		}
-		return s.bundle(c, t)
 	}
 	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
 		return err
@@ -55,11 +65,18 @@ func (s *Server) logTile(c *call) error {
 	return err
 }
 
-// bundle sends the entries of a bundle.
-func (s *Server) bundle(c *call, t tlog.Tile) error {
+// logEntries answers GET /log/tile/entries/….
+func (s *Server) logEntries(c *call) error {
+	t, _, err := s.tile(c)
+	if err != nil {
+		return err
+	}
+	if err := c.unscoped(); err != nil {
+		return err
+	}
 	first := t.N * trail.TileWidth
 	var data []byte
-	err := s.c.Store.Records(c.ctx(), search.Range{First: first, End: first + int64(t.W)}, func(r *trail.Record) error {
+	err = s.c.Store.Records(c.ctx(), search.Range{First: first, End: first + int64(t.W)}, func(r *trail.Record) error {
 		data = trail.AppendBundled(data, r.Entry)
 		return nil
 	})
@@ -68,7 +85,7 @@ func (s *Server) bundle(c *call, t tlog.Tile) error {
 	}
 	c.immutable()
 	var w io.Writer = c.w
-	if strings.Contains(c.r.Header.Get("Accept-Encoding"), "gzip") {
+	if takesGzip(c.r.Header.Get("Accept-Encoding")) {
 		c.w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(c.w)
 		defer z.Close()
@@ -76,6 +93,18 @@ func (s *Server) bundle(c *call, t tlog.Tile) error {
 	}
 	_, err = w.Write(data)
 	return err
+}
+
+// takesGzip reads an Accept-Encoding header.
+func takesGzip(header string) bool {
+	for coding := range strings.SplitSeq(header, ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") && (err != nil || q > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // immutable sets the headers of what never changes. Only those who may see it

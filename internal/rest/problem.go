@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -24,7 +25,8 @@ type problem struct {
 	// Errors name the members of the body that are at fault.
 	Errors []fault `json:"errors,omitempty"`
 
-	retry bool // worth trying again soon
+	retry bool  // worth trying again soon
+	cause error // for the log, where callers are not told
 }
 
 // A fault is what is wrong with one member of a body.
@@ -81,7 +83,7 @@ func problemOf(err error, flat bool) *problem {
 	case errors.As(err, &field):
 		invalid = event.Invalid{field}
 	case errors.As(err, &syntax):
-		invalid = event.Invalid{{Field: "body", Reason: syntax.Error()}}
+		invalid = event.Invalid{{Field: cmp.Or(syntax.Path, "body"), Reason: syntax.Reason}}
 	case errors.As(err, &large):
 		return tooLarge(large.Limit)
 	case errors.Is(err, ledger.ErrConflict):
@@ -89,11 +91,11 @@ func problemOf(err error, flat bool) *problem {
 	case errors.Is(err, ledger.ErrBusy):
 		return newProblem(http.StatusServiceUnavailable, "busy", "The ledger is busy", err.Error())
 	case errors.Is(err, ledger.ErrFull):
-		return newProblem(http.StatusServiceUnavailable, "disk-full", "The ledger's disk is full", "nothing was recorded; it goes on once there is room")
+		return because(err, newProblem(http.StatusServiceUnavailable, "disk-full", "The ledger's disk is full", "nothing was recorded; it goes on once there is room"))
 	case errors.Is(err, ledger.ErrStopped):
-		return newProblem(http.StatusServiceUnavailable, "stopped", "The ledger has stopped", err.Error())
+		return because(err, newProblem(http.StatusServiceUnavailable, "stopped", "The ledger has stopped", "it takes nothing more until the server is started anew, whose log says why"))
 	case errors.Is(err, search.ErrNotReady):
-		return newProblem(http.StatusServiceUnavailable, "not-ready", "The index has not caught up", err.Error())
+		return because(err, newProblem(http.StatusServiceUnavailable, "not-ready", "The index has not caught up", "try again"))
 	case errors.Is(err, search.ErrTooBroad):
 		return newProblem(http.StatusBadRequest, "too-broad", "The question is too broad", err.Error())
 	case errors.Is(err, access.ErrExists):
@@ -101,9 +103,9 @@ func problemOf(err error, flat bool) *problem {
 	case errors.Is(err, access.ErrNoToken):
 		return notFound(err.Error())
 	default:
-		return newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "the server's log says more")
+		return because(err, newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "the server's log says more"))
 	}
-	p = newProblem(http.StatusBadRequest, "invalid-event", "The event is not valid", "")
+	p = newProblem(http.StatusBadRequest, "invalid-body", "The body is not valid", "")
 	p.Errors = faults(invalid, flat)
 	for i, f := range p.Errors {
 		if i > 0 {
@@ -111,6 +113,12 @@ func problemOf(err error, flat bool) *problem {
 		}
 		p.Detail += f.Field + ": " + f.Reason
 	}
+	return p
+}
+
+// because keeps an error for the log: it may name files of this machine.
+func because(err error, p *problem) *problem {
+	p.cause = err
 	return p
 }
 
@@ -134,6 +142,7 @@ func faults(invalid event.Invalid, flat bool) []fault {
 
 func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Del("Content-Disposition")
 	if p.retry && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", "1")
 	}

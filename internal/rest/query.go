@@ -1,9 +1,11 @@
 package rest
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/intake"
@@ -16,32 +18,55 @@ const (
 	maxLimit     = 1000
 )
 
+// params calls fn for each parameter of a request, in the order of their names.
+// What is malformed, given twice, or known to nobody is an error: a mistyped
+// parameter must not give an answer as if it were not there.
+func (c *call) params(fn func(name, value string) (known bool, err error)) error {
+	values, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return badParam("query", "malformed: "+err.Error())
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if len(values[name]) > 1 {
+			return badParam(name, "given more than once")
+		}
+		known, err := fn(name, values[name][0])
+		if err != nil {
+			return err
+		}
+		if !known {
+			return badParam(name, "no such parameter")
+		}
+	}
+	return nil
+}
+
+// noParams refuses a query string where there is nothing to ask.
+func (c *call) noParams() error {
+	return c.params(func(string, string) (bool, error) { return false, nil })
+}
+
+// flag reads a parameter that is true or false.
+func flag(name, value string) (bool, error) {
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		err = badParam(name, "neither true nor false")
+	}
+	return b, err
+}
+
 // question reads a request's parameters. Those that are neither the filter's
-// nor the page's are for extra; what nobody knows is an error, for a mistyped
-// filter must not give an unfiltered answer.
+// nor the page's are for extra.
 func (s *Server) question(c *call, extra func(name, value string) (bool, error)) (search.Filter, search.Page, error) {
 	f := search.Filter{}
 	p := search.Page{Limit: defaultLimit, Cursor: -1}
-	values, err := url.ParseQuery(c.r.URL.RawQuery)
-	if err != nil {
-		return f, p, badParam("query", "malformed: "+err.Error())
-	}
 	now := s.c.Now()
-	names := make([]string, 0, len(values))
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	seen := map[string]string{}
-	for _, name := range names {
+	err := c.params(func(name, value string) (bool, error) {
 		if other, ok := seen[search.Canonical(name)]; ok {
-			return f, p, badParam(name, "means the same as "+other+", which is given too")
+			return true, badParam(name, "means the same as "+other+", which is given too")
 		}
 		seen[search.Canonical(name)] = name
-		if len(values[name]) > 1 {
-			return f, p, badParam(name, "given more than once; separate values by commas")
-		}
-		value := values[name][0]
 		known, err := f.Set(name, value, now)
 		if !known && extra != nil {
 			known, err = extra(name, value)
@@ -49,12 +74,10 @@ func (s *Server) question(c *call, extra func(name, value string) (bool, error))
 		if !known {
 			known, err = p.Set(name, value, maxLimit)
 		}
-		if err != nil {
-			return f, p, err
-		}
-		if !known {
-			return f, p, badParam(name, "no such parameter")
-		}
+		return known, err
+	})
+	if err != nil {
+		return f, p, err
 	}
 	f.Scope = c.by.Namespaces
 	if f.WithAccess() && !c.by.Can(access.ReadAccess) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -25,17 +26,37 @@ import (
 // maxItems bounds the events of one batch.
 const maxItems = 10_000
 
+// zstdWindow bounds what a zstd body may refer back to, as RFC 8878 asks of
+// decoders, and is the memory that each takes.
+const zstdWindow = 8 << 20
+
+// firstRead is the memory that is taken for any body, however small.
+const firstRead = 8 << 10
+
 // body reads a request's body, decompressed, within the bounds of size, time
 // and memory. release must be called when it is not needed any more.
 func (s *Server) body(c *call) (data []byte, release func(), err error) {
 	if c.r.ContentLength > s.c.MaxBody {
 		return nil, nil, tooLarge(s.c.MaxBody)
 	}
-	if err := c.rc.SetReadDeadline(time.Now().Add(s.c.BodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, nil, err
+	// Memory is taken as the body arrives, so that slow senders of large
+	// bodies do not shut out others.
+	var taken int64
+	free := func() { s.bodies.Release(taken) }
+	take := func(n int64) error {
+		if !s.bodies.TryAcquire(n) {
+			return newProblem(http.StatusServiceUnavailable, "busy", "Too many bodies at a time", "try again")
+		}
+		taken += n
+		return nil
 	}
+	defer func() {
+		if err != nil {
+			free()
+		}
+	}()
 	var in io.Reader = http.MaxBytesReader(c.raw, c.r.Body, s.c.MaxBody)
-	switch encoding := c.r.Header.Get("Content-Encoding"); encoding {
+	switch encoding := strings.ToLower(c.r.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 	case "gzip":
 		z, err := gzip.NewReader(in)
@@ -44,7 +65,10 @@ func (s *Server) body(c *call) (data []byte, release func(), err error) {
 		}
 		in = z
 	case "zstd":
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(32<<20))
+		if err := take(zstdWindow); err != nil {
+			return nil, nil, err
+		}
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
 		if err != nil {
 			return nil, nil, bodyError(err)
 		}
@@ -55,32 +79,25 @@ func (s *Server) body(c *call) (data []byte, release func(), err error) {
 		p.Param = "Content-Encoding"
 		return nil, nil, p
 	}
-	// Memory is taken as the body arrives, so that slow senders of large
-	// bodies do not shut out others.
-	var taken int64
-	release = func() { s.bodies.Release(taken) }
-	var buf bytes.Buffer
-	const chunk = 64 << 10
+	var buf []byte
 	for {
-		if int64(buf.Len()+chunk) > taken {
-			more := max(int64(chunk), taken)
-			if !s.bodies.TryAcquire(more) {
-				release()
-				return nil, nil, newProblem(http.StatusServiceUnavailable, "busy", "Too many bodies at a time", "try again")
+		if len(buf) == cap(buf) {
+			more := min(max(int64(cap(buf)), firstRead), s.c.MaxBody+1-int64(cap(buf)))
+			if err := take(more); err != nil {
+				return nil, nil, err
 			}
-			taken += more
-			buf.Grow(int(taken) - buf.Len())
+			buf = append(make([]byte, 0, int64(cap(buf))+more), buf...)
 		}
-		n, err := io.CopyN(&buf, in, chunk)
-		if int64(buf.Len()) > s.c.MaxBody {
-			release()
+		n, err := in.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > s.c.MaxBody:
 			return nil, nil, tooLarge(s.c.MaxBody)
-		}
-		if errors.Is(err, io.EOF) || err == nil && n < chunk {
-			return buf.Bytes(), release, nil
-		}
-		if err != nil {
-			release()
+		case errors.Is(err, io.EOF):
+			// From here on the connection is only watched, for as long as the answer takes.
+			_ = c.rc.SetReadDeadline(time.Time{})
+			return buf, free, nil
+		case err != nil:
 			return nil, nil, bodyError(err)
 		}
 	}
@@ -110,17 +127,19 @@ func identify(c *call, e *event.Event, position int) {
 }
 
 // decode reads an event in either form, and tells whether it was the flat one.
+// Its errors name members as that form does; what is found later must be
+// translated.
 func (s *Server) decode(raw []byte) (e *event.Event, flat bool, err error) {
-	flat = intake.IsKubernaut(raw)
-	if flat {
-		e, err = intake.Kubernaut(raw)
-	} else {
-		e, err = event.Parse(raw)
+	if e, err = intake.Native(raw); err != nil {
+		return nil, false, err
 	}
-	if err == nil && s.c.StrictTypes {
-		if _, ok := event.Lookup(e.EventType); !ok && e.EventType != "" {
-			err = &event.FieldError{Field: "eventType", Reason: fmt.Sprintf("%.100q is not in the catalogue, and this server takes no others", e.EventType)}
+	flat = intake.IsKubernaut(raw)
+	if _, ok := event.Lookup(e.EventType); s.c.StrictTypes && !ok && e.EventType != "" {
+		field := "eventType"
+		if flat {
+			field = intake.FlatField(field)
 		}
+		err = &event.FieldError{Field: field, Reason: fmt.Sprintf("%.100q is not in the catalogue, and this server takes no others", e.EventType)}
 	}
 	return e, flat, err
 }
@@ -129,19 +148,17 @@ func (s *Server) decode(raw []byte) (e *event.Event, flat bool, err error) {
 // caller: with asserted=true, all that is sent was done by others.
 func (c *call) speaker() (ledger.By, error) {
 	by := c.recorder()
-	for name, values := range c.r.URL.Query() {
+	err := c.params(func(name, value string) (bool, error) {
 		if name != "asserted" {
-			return by, badParam(name, "no such parameter")
+			return false, nil
 		}
-		asserted, err := strconv.ParseBool(values[0])
-		if err != nil {
-			return by, badParam(name, "neither true nor false")
-		}
+		asserted, err := flag(name, value)
 		if asserted {
 			by = c.witness()
 		}
-	}
-	return by, nil
+		return true, err
+	})
+	return by, err
 }
 
 // receipt is the answer to a recorded event: Kubernaut's and ours.
@@ -179,7 +196,7 @@ func (s *Server) record(c *call) error {
 	defer release()
 	e, flat, err := s.decode(data)
 	if err != nil {
-		return problemOf(err, flat)
+		return err
 	}
 	identify(c, e, 0)
 	results, cover, err := s.c.Ledger.Append(c.ctx(), by, []*event.Event{e})
@@ -214,7 +231,7 @@ func (s *Server) conflict(c *call, r ledger.Result) error {
 // verdict is what became of one event of a batch.
 type verdict struct {
 	*receipt
-	// Position counts the batch's events from 0; of NDJSON, its lines.
+	// Position counts the batch's events from 0; blank lines do not count.
 	Position int      `json:"position"`
 	Status   int      `json:"status"`
 	Error    *problem `json:"error,omitempty"`
@@ -231,7 +248,8 @@ type batchAnswer struct {
 	Checkpoint string    `json:"checkpoint,omitempty"`
 }
 
-// An item is an event of a batch, or what is wrong with it.
+// An item is an event of a batch, or what is wrong with it in the words of its
+// form. flat says that what is found later must be translated.
 type item struct {
 	event *event.Event
 	flat  bool
@@ -331,27 +349,28 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 	a := batchAnswer{EventIDs: []string{}, Items: make([]verdict, len(items))}
 	for i, it := range items {
 		v := verdict{Position: i, Status: http.StatusCreated}
-		if it.err == nil {
+		var p *problem
+		if it.err != nil {
+			p = problemOf(it.err, false)
+		} else {
 			r := results[0]
 			results = results[1:]
-			if err := s.conflict(c, r); err != nil {
-				return err
-			}
-			if it.err = r.Err; it.err == nil {
+			if r.Err == nil {
 				rc := receiptOf(it.event, r.Receipt)
 				v.receipt = &rc
 				a.EventIDs = append(a.EventIDs, rc.ID)
 				if r.Duplicate {
 					a.Duplicates++
 				}
+			} else if p = problemOf(r.Err, it.flat); p.retry {
+				return p // none of the batch was recorded
+			} else if err := s.conflict(c, r); err != nil {
+				p = problemOf(err, false) // of this one only, for others were recorded
 			}
 		}
-		if it.err != nil {
-			v.Error = problemOf(it.err, it.flat)
-			v.Status = v.Error.Status
-			if v.Error.retry {
-				return v.Error // none of the batch was recorded
-			}
+		if p != nil {
+			v.Error, v.Status = p, p.Status
+			s.report(c, p)
 			a.Rejected++
 		}
 		a.Items[i] = v

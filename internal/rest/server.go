@@ -5,12 +5,14 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -60,10 +62,13 @@ type Config struct {
 	MaxExports int64
 	// BodyTimeout bounds how long a body may take; 0 means 30 s.
 	BodyTimeout time.Duration
-	Version     string
-	Log         *slog.Logger
-	Metrics     *Metrics
-	Now         func() time.Time
+	// WriteTimeout bounds how long a reader may take over 64 KiB of an
+	// answer; 0 means 1 min.
+	WriteTimeout time.Duration
+	Version      string
+	Log          *slog.Logger
+	Metrics      *Metrics
+	Now          func() time.Time
 }
 
 // A Server answers HTTP requests. It implements http.Handler.
@@ -76,6 +81,7 @@ type Server struct {
 	verify  *semaphore.Weighted
 	// stopping is closed when streams must end.
 	stopping chan struct{}
+	stop     sync.Once
 }
 
 // New returns a server.
@@ -91,6 +97,9 @@ func New(c Config) *Server {
 	}
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = 30 * time.Second
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = time.Minute
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -113,6 +122,9 @@ func (s *Server) nowhere(c *call) error {
 		other.Method = method
 		if _, pattern := s.mux.Handler(other); pattern != "/" {
 			allowed = append(allowed, method)
+			if method == http.MethodGet {
+				allowed = append(allowed, http.MethodHead)
+			}
 		}
 	}
 	if len(allowed) == 0 {
@@ -123,10 +135,19 @@ func (s *Server) nowhere(c *call) error {
 }
 
 // Stop ends streams, so that the HTTP server can shut down.
-func (s *Server) Stop() { close(s.stopping) }
+func (s *Server) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Time{}) // that of the request before on this connection
+	if r.ContentLength != 0 {
+		// A body that no route reads must arrive in time, too, for net/http
+		// waits for it before it answers.
+		_ = rc.SetReadDeadline(time.Now().Add(s.c.BodyTimeout))
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 // A route is one method and path.
 type route struct {
@@ -158,8 +179,8 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/tokens", access.ManageToken, false, s.createToken},
 		{"DELETE /api/v1/tokens/{name}", access.ManageToken, false, s.revokeToken},
 		{"GET /log/checkpoint", s.logPerm("hashes"), true, s.checkpoint},
-		{"GET /log/tile/entries/{path...}", s.logPerm("entries"), true, s.logTile},
-		{"GET /log/tile/{path...}", s.logPerm("hashes"), true, s.logTile},
+		{"GET /log/tile/entries/{path...}", s.logPerm("entries"), true, s.logEntries},
+		{"GET /log/tile/{path...}", s.logPerm("hashes"), true, s.logHashes},
 		{"GET /metrics", access.Read, false, s.metrics},
 		{"GET /openapi.json", access.Read, false, s.openAPI},
 		{"GET /healthz", "", false, s.healthz},
@@ -169,7 +190,7 @@ func (s *Server) routes() []route {
 
 // A call is one request on its way through a route.
 type call struct {
-	w    http.ResponseWriter
+	w    *statusWriter
 	raw  http.ResponseWriter // as net/http made it
 	r    *http.Request
 	by   *access.Principal // nil on open routes
@@ -179,8 +200,15 @@ type call struct {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
-// recorder returns how the ledger names the caller.
-func (c *call) recorder() ledger.By { return ledger.By{Principal: c.by.Name, Via: c.by.Via} }
+// recorder returns how the ledger names the caller. Who was not authenticated
+// cannot be an event's authenticated actor, whatever the actor's name.
+func (c *call) recorder() ledger.By {
+	by := ledger.By{Principal: c.by.Name, Via: c.by.Via}
+	if by.Via == access.ViaAnonymous {
+		by.Attribution = event.AttributionAsserted
+	}
+	return by
+}
 
 // witness returns how the ledger names a caller who passes on what others did,
 // as far as they may vouch for it. That an actor bears the caller's name is
@@ -198,28 +226,28 @@ func (c *call) witness() ledger.By {
 func (s *Server) route(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		sw := &statusWriter{ResponseWriter: w}
-		c := &call{w: sw, raw: w, r: r, rc: http.NewResponseController(w), name: rt.pattern}
+		rc := http.NewResponseController(w)
+		sw := &statusWriter{ResponseWriter: w, rc: rc, timeout: s.c.WriteTimeout}
+		c := &call{w: sw, raw: w, r: r, rc: rc, name: rt.pattern}
 		h := sw.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
-		defer func() {
-			if v := recover(); v != nil {
-				if v == http.ErrAbortHandler {
-					panic(v)
-				}
-				s.c.Log.Error("request panicked", "route", rt.pattern, "panic", v, "stack", string(debug.Stack()))
-				s.fail(c, sw, errors.New("panic"))
-			}
-			s.c.Metrics.request(rt.pattern, sw.status, time.Since(began))
-		}()
-		if err := s.serve(c, rt); err != nil {
-			s.fail(c, sw, err)
+		err := s.serve(c, rt)
+		whole := err == nil || s.fail(c, err)
+		s.c.Metrics.request(rt.pattern, sw.status, time.Since(began))
+		if !whole {
+			panic(http.ErrAbortHandler)
 		}
+		_ = rc.SetWriteDeadline(time.Now().Add(s.c.WriteTimeout)) // for what is in net/http's buffers
 	})
 }
 
-func (s *Server) serve(c *call, rt route) error {
+func (s *Server) serve(c *call, rt route) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
 	if rt.perm != "" {
 		if err := s.authorize(c, rt); err != nil {
 			return err
@@ -234,28 +262,41 @@ func (s *Server) serve(c *call, rt route) error {
 	return rt.handle(c)
 }
 
-// fail answers with a problem or, where the answer has begun, breaks it off,
-// so that nobody takes a part for the whole.
-func (s *Server) fail(c *call, sw *statusWriter, err error) {
-	if c.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		sw.status = 499
-		return
+// fail answers with a problem and reports whether it could. Where the answer
+// has begun, or the caller has gone, the connection must be broken off, so that
+// nobody takes a part for the whole or silence for a success.
+func (s *Server) fail(c *call, err error) (answered bool) {
+	if c.ctx().Err() != nil && errors.Is(err, context.Canceled) {
+		c.w.status = 499
+		return false
 	}
 	p := problemOf(err, false)
-	if p.Status == http.StatusInternalServerError {
-		s.c.Log.Error("request failed", "route", c.name, "error", err)
+	s.report(c, p)
+	if c.w.status != 0 {
+		return false
 	}
-	if sw.status != 0 {
-		panic(http.ErrAbortHandler)
-	}
-	writeProblem(sw, p)
+	writeProblem(c.w, p)
+	return true
 }
 
-// statusWriter remembers the status that was sent.
+// report logs what a problem does not tell the caller.
+func (s *Server) report(c *call, p *problem) {
+	if p.cause != nil {
+		s.c.Log.Error("request failed", "route", c.name, "status", p.Status, "error", p.cause)
+	}
+}
+
+// statusWriter remembers the status that was sent, and gives up on readers who
+// do not read.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
+	rc      *http.ResponseController
+	timeout time.Duration
+	status  int
 }
+
+// piece is how much of an answer is written at a time.
+const piece = 64 << 10
 
 func (w *statusWriter) WriteHeader(status int) {
 	if w.status == 0 {
@@ -264,11 +305,27 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *statusWriter) Write(b []byte) (int, error) {
+func (w *statusWriter) Write(b []byte) (n int, err error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b)
+	for err == nil && n < len(b) {
+		var m int
+		_ = w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
+		m, err = w.ResponseWriter.Write(b[n:min(len(b), n+piece)])
+		n += m
+	}
+	// Over HTTP/2 a deadline would end the answer even while nothing is written.
+	_ = w.rc.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (w *statusWriter) FlushError() error {
+	_ = w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
+	err := w.rc.Flush()
+	_ = w.rc.SetWriteDeadline(time.Time{})
+	return err
 }
 
 // Unwrap lets http.ResponseController find the writer below.

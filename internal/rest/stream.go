@@ -22,7 +22,9 @@ func (s *Server) stream(c *call) error {
 	f, _, err := s.question(c, func(param, value string) (bool, error) {
 		switch param {
 		case "last_event_id":
-			last = value
+			if last == "" { // who comes back sends the header, and the same URL
+				last = value
+			}
 			return true, nil
 		case "limit", "offset", "cursor", "order":
 			return true, badParam(param, "a stream has no parts")
@@ -52,7 +54,7 @@ func (s *Server) stream(c *call) error {
 	defer cancel()
 	c.w.Header().Set("Content-Type", "text/event-stream")
 	c.w.WriteHeader(http.StatusOK)
-	if err := s.send(c, []byte(": graven\n\n")); err != nil {
+	if err := c.send([]byte(": graven\n\n")); err != nil || c.r.Method == http.MethodHead {
 		return err
 	}
 	beat := time.NewTicker(heartbeat)
@@ -65,7 +67,7 @@ func (s *Server) stream(c *call) error {
 		select {
 		case <-st.Changed():
 		case <-beat.C:
-			if err := s.send(c, []byte(": "+itoa(next)+"\n\n")); err != nil {
+			if err := c.send([]byte(": " + itoa(next) + "\n\n")); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -86,7 +88,7 @@ func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *
 		if f.Match(e) {
 			b := []byte("id: " + itoa(r.Index) + "\nevent: audit\ndata: ")
 			b = appendHit(b, search.Hit{Event: e, Record: *r})
-			if err := s.send(c, append(b, '\n', '\n')); err != nil {
+			if err := c.send(append(b, '\n', '\n')); err != nil {
 				return err
 			}
 		}
@@ -106,12 +108,9 @@ func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *
 
 var errStopping = errors.New("stopping")
 
-func (s *Server) send(c *call, data []byte) error {
-	if err := c.rc.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
-		return err
-	}
+func (c *call) send(data []byte) error {
 	if _, err := c.w.Write(data); err != nil {
 		return err
 	}
-	return c.rc.Flush()
+	return c.w.FlushError()
 }

@@ -14,6 +14,9 @@ import (
 
 // listTokens answers GET /api/v1/tokens.
 func (s *Server) listTokens(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
 	body, err := json.Marshal(map[string]any{"tokens": s.c.Tokens.List()})
 	if err != nil {
 		return err
@@ -35,6 +38,9 @@ type newToken struct {
 // createToken answers POST /api/v1/tokens. The grant is recorded before it
 // takes effect; the secret is shown this once.
 func (s *Server) createToken(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
 	data, release, err := s.body(c)
 	if err != nil {
 		return err
@@ -54,10 +60,7 @@ func (s *Server) createToken(c *call) error {
 	}
 	now := s.c.Now()
 	if err := s.c.Tokens.Check(tok, now); err != nil {
-		if p := problemOf(err, false); p.Status != http.StatusInternalServerError {
-			return p
-		}
-		return newProblem(http.StatusBadRequest, "invalid-token", "The token cannot be made", err.Error())
+		return err
 	}
 	details := map[string]any{"name": tok.Name, "role": string(tok.Role), "namespaces": tok.Namespaces, "attests": tok.Attests}
 	if tok.ExpiresAt != nil {
@@ -86,7 +89,12 @@ func (s *Server) parseToken(data []byte) (access.Token, error) {
 	var n newToken
 	sc := jcs.NewScanner(data)
 	str := func(dst *string) (err error) { *dst, err = sc.String(); return err }
+	seen := map[string]bool{}
 	err := sc.Object(func(name []byte) (err error) {
+		if seen[string(name)] {
+			return &jcs.Error{Reason: "stands twice"}
+		}
+		seen[string(name)] = true
 		switch string(name) {
 		case "name":
 			return str(&n.Name)
@@ -121,17 +129,18 @@ func (s *Server) parseToken(data []byte) (access.Token, error) {
 	}
 	var at time.Time
 	switch {
+	case n.ExpiresAt != "" && n.ExpiresIn != "":
+		return tok, &event.FieldError{Field: "expiresIn", Reason: "given beside expiresAt"}
 	case n.ExpiresAt != "":
 		if at, err = event.ParseTime(n.ExpiresAt); err != nil {
 			return tok, &event.FieldError{Field: "expiresAt", Reason: err.Error()}
 		}
 	case n.ExpiresIn != "":
-		now := s.c.Now()
-		ago, err := search.ParseTime(n.ExpiresIn, now, false)
-		if err != nil || ago.After(now) {
+		in, err := search.ParseAge(n.ExpiresIn)
+		if err != nil {
 			return tok, &event.FieldError{Field: "expiresIn", Reason: "not a duration such as 12h or 90d"}
 		}
-		at = now.Add(now.Sub(ago)).UTC().Truncate(time.Second)
+		at = s.c.Now().Add(in).UTC().Truncate(time.Second)
 	default:
 		return tok, nil
 	}
@@ -141,6 +150,9 @@ func (s *Server) parseToken(data []byte) (access.Token, error) {
 
 // revokeToken answers DELETE /api/v1/tokens/{name}.
 func (s *Server) revokeToken(c *call) error {
+	if err := c.noParams(); err != nil {
+		return err
+	}
 	name := c.r.PathValue("name")
 	tok, ok := s.c.Tokens.Get(name)
 	if !ok {

@@ -37,6 +37,8 @@ type tampered struct {
 	PreviousHash   string `json:"previous_hash"`
 	Message        string `json:"message"`
 	Index          int64  `json:"index"`
+
+	kind verify.Kind
 }
 
 // verifyChain answers POST /api/v1/audit/verify-chain: each event of an
@@ -96,10 +98,15 @@ func (s *Server) verifyChain(c *call) error {
 
 func parseCorrelation(data []byte) (id string, err error) {
 	sc := jcs.NewScanner(data)
+	seen := false
 	err = sc.Object(func(name []byte) error {
 		if string(name) != "correlation_id" {
 			return &jcs.Error{Reason: "no such member; there is correlation_id"}
 		}
+		if seen {
+			return &jcs.Error{Reason: "stands twice"}
+		}
+		seen = true
 		id, err = sc.String()
 		return err
 	})
@@ -123,7 +130,7 @@ func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampere
 	if err != nil {
 		return nil, err
 	}
-	t := &tampered{Index: r.Index, PreviousHash: trail.Hex(previous), ActualHash: trail.Hex(r.Chain), ExpectedHash: trail.Hex(trail.Link(previous, r.Entry))}
+	t := &tampered{kind: verify.Changed, Index: r.Index, PreviousHash: trail.Hex(previous), ActualHash: trail.Hex(r.Chain), ExpectedHash: trail.Hex(trail.Link(previous, r.Entry))}
 	if t.ActualHash != t.ExpectedHash {
 		t.Message = "the entry does not follow from the one before it"
 		return t, nil
@@ -148,7 +155,7 @@ func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampere
 		return t, nil
 	}
 	if !want.Equal(e.Digests(r.Salt)) {
-		t.Message = "the details do not match their digest"
+		t.kind, t.Message = verify.DetailsMismatch, "the details do not match their digest"
 		return t, nil
 	}
 	return nil, nil
@@ -158,19 +165,20 @@ func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampere
 // first and last, a range of it.
 func (s *Server) verifyLedger(c *call) error {
 	first, last := int64(0), int64(-1)
-	for name, values := range c.r.URL.Query() {
-		n, err := strconv.ParseInt(values[0], 10, 64)
-		if name != "first" && name != "last" {
-			return badParam(name, "no such parameter")
+	err := c.params(func(name, value string) (bool, error) {
+		place, ok := map[string]*int64{"first": &first, "last": &last}[name]
+		if !ok {
+			return false, nil
 		}
+		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || n < 0 {
-			return badParam(name, "not an index")
+			return true, badParam(name, "not an index")
 		}
-		if name == "first" {
-			first = n
-		} else {
-			last = n
-		}
+		*place = n
+		return true, nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := c.unscoped(); err != nil {
 		return err
@@ -180,7 +188,6 @@ func (s *Server) verifyLedger(c *call) error {
 	}
 	defer s.verify.Release(1)
 	var v *verify.Report
-	var err error
 	scope := "ledger"
 	if first == 0 && last < 0 {
 		v, err = s.c.Store.Verify(c.ctx(), verify.Options{})
@@ -231,7 +238,7 @@ func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error)
 		v.Entries++
 		t, err := s.check(c, cp, r)
 		if t != nil {
-			v.Findings = append(v.Findings, verify.Finding{Kind: verify.Changed, Index: r.Index, Message: t.Message})
+			v.Findings = append(v.Findings, verify.Finding{Kind: t.kind, Index: r.Index, Message: t.Message})
 		}
 		return err
 	})

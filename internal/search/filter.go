@@ -10,8 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/jcs"
 )
 
 // A Filter says which events are asked for. Its zero value matches all but
@@ -69,6 +71,9 @@ const (
 	paramAccess      = "access"
 )
 
+var params = []string{paramType, paramCategory, paramSeverity, paramOutcome, paramActor, paramCorrelation, paramNamespace, paramKind,
+	paramResource, paramCluster, paramText, paramDetailKey, paramDetailValue, paramFrom, paramTo, paramAccess}
+
 // aliases are other spellings of parameters, of the seed documents among them.
 var aliases = map[string]string{
 	"event_type": paramType, "event_category": paramCategory, "event_outcome": paramOutcome,
@@ -91,11 +96,20 @@ func (f *Filter) Set(param, value string, now time.Time) (bool, error) {
 	bad := func(format string, args ...any) (bool, error) {
 		return true, &ParamError{Param: param, Reason: fmt.Sprintf(format, args...)}
 	}
-	if len(value) > event.MaxString {
+	name := Canonical(param)
+	switch {
+	case !slices.Contains(params, name):
+		return false, nil
+	case len(value) > event.MaxString:
 		return bad("%d bytes, the limit is %d", len(value), event.MaxString)
+	case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
+		return bad("not valid UTF-8, or with NUL in it")
+	case strings.Trim(value, ", ") == "" && name != paramDetailValue:
+		// Somebody's variable was not set, and all events are not what they want.
+		return bad("empty")
 	}
 	var err error
-	switch Canonical(param) {
+	switch name {
 	case paramType:
 		for _, t := range split(value) {
 			f.Types = append(f.Types, event.CanonicalType(t))
@@ -140,8 +154,6 @@ func (f *Filter) Set(param, value string, now time.Time) (bool, error) {
 		if f.Access, err = strconv.ParseBool(value); err != nil {
 			return bad("%.40q is neither true nor false", value)
 		}
-	default:
-		return false, nil
 	}
 	return true, nil
 }
@@ -203,13 +215,22 @@ func (f *Filter) Match(e *event.Event) bool {
 		(f.From.IsZero() || !e.Timestamp.Before(f.From)) && (f.To.IsZero() || !e.Timestamp.After(f.To)) &&
 		(f.WithAccess() || !isAccess(e)) &&
 		(f.Scope == nil || slices.Contains(f.Scope, e.Resource.Namespace)) &&
-		(f.Text == "" || strings.Contains(strings.ToLower(string(e.AppendJSON(nil))), strings.ToLower(f.Text))) &&
-		f.matchDetail(e)
+		f.matchText(e) && f.matchDetail(e)
 }
 
 // scans reports whether the filter asks for what no index knows, so that
 // candidates must be read to be counted.
 func (f *Filter) scans() bool { return f.Text != "" || f.DetailKey != "" }
+
+// matchText looks for the text as it stands and as it is written in JSON.
+func (f *Filter) matchText(e *event.Event) bool {
+	if f.Text == "" {
+		return true
+	}
+	all, text := strings.ToLower(string(e.AppendJSON(nil))), strings.ToLower(f.Text)
+	quoted := string(jcs.AppendString(nil, text))
+	return strings.Contains(all, text) || strings.Contains(all, quoted[1:len(quoted)-1])
+}
 
 func (f *Filter) matchDetail(e *event.Event) bool {
 	if f.DetailKey == "" {
@@ -265,7 +286,7 @@ func terms(list string, term func(string) (string, bool)) ([]string, error) {
 // was, as in 90m, 24h, 7d. A date stands for its beginning or, with end, for
 // its last nanosecond, in UTC.
 func ParseTime(s string, now time.Time, end bool) (time.Time, error) {
-	if d, err := parseAgo(s); err == nil {
+	if d, err := ParseAge(s); err == nil {
 		return now.Add(-d).UTC(), nil
 	}
 	if day, err := time.Parse("2006-01-02", s); err == nil {
@@ -281,8 +302,8 @@ func ParseTime(s string, now time.Time, end bool) (time.Time, error) {
 	return t, nil
 }
 
-// parseAgo reads a duration, which may be in days or weeks.
-func parseAgo(s string) (time.Duration, error) {
+// ParseAge reads a duration, which may be in days or weeks, as in 90m, 24h, 7d.
+func ParseAge(s string) (time.Duration, error) {
 	if n := len(s) - 1; n > 0 && (s[n] == 'd' || s[n] == 'w') {
 		days, err := strconv.ParseFloat(s[:n], 64)
 		if s[n] == 'w' {

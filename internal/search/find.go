@@ -35,6 +35,9 @@ const (
 	maxScan = 10 * time.Second
 	// batchSize is how many candidates are selected at a time.
 	batchSize = 512
+	// maxPage bounds the bytes of the records of one part of an answer; the
+	// part ends early beyond it.
+	maxPage = 16 << 20
 )
 
 // A Hit is an event that was found, with its record.
@@ -88,7 +91,7 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 		scan, cancel := context.WithTimeout(ctx, maxScan)
 		defer cancel()
 		err := x.each(scan, f, Range{0, size}, false, batchSize, 0, func(Hit) error { a.Total++; return nil })
-		if scan.Err() != nil && ctx.Err() == nil {
+		if err != nil && scan.Err() != nil && ctx.Err() == nil {
 			return nil, ErrTooBroad
 		}
 		if err != nil {
@@ -99,10 +102,11 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	switch {
 	case p.Cursor < 0:
 	case p.Oldest:
-		r.First = p.Cursor + 1
+		r.First = min(size, p.Cursor) + 1
 	default:
 		r.End = min(size, p.Cursor)
 	}
+	bytes := 0
 	offset, skip := p.Offset, int64(0)
 	if f.scans() {
 		offset, skip = 0, p.Offset // candidates that do not match must not count
@@ -112,10 +116,11 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 			skip--
 			return nil
 		}
-		if len(a.Hits) == p.Limit {
-			a.Next = strconv.FormatInt(a.Hits[p.Limit-1].Record.Index, 10)
+		if n := len(a.Hits); n == p.Limit || bytes > maxPage {
+			a.Next = strconv.FormatInt(a.Hits[n-1].Record.Index, 10)
 			return errDone
 		}
+		bytes += len(h.Record.Entry) + len(h.Record.Erasable)
 		a.Hits = append(a.Hits, h)
 		return nil
 	})
