@@ -26,4 +26,7 @@
 // After a crash the last segment may end in a part of a batch that was never
 // acknowledged. The log cannot tell where batches begin, so the owner scans
 // the segment, decides, and calls [Log.Cut].
+//
+// A log that may be damaged, or that someone may have changed, is read with a
+// [Survey].
 package seglog

@@ -209,23 +209,24 @@ func TestOtherFilesAreNoSegments(t *testing.T) {
 	}
 }
 
-// room is a disk with room for a number of bytes more than the files hold.
-func room(fs *faultFS, bytes *int64, high map[int64]int64) {
+// A disk has room for some bytes beyond those of one file.
+type disk struct{ free, size int64 }
+
+// fill lets the files of fs grow only as far as there is room.
+func (d *disk) fill(fs *faultFS) {
 	fs.write = func(data []byte, at int64) (int, error) {
-		grows := max(at+int64(len(data))-high[0], 0)
-		if grows > *bytes {
-			n := int64(len(data)) - (grows - *bytes)
-			high[0], *bytes = high[0]+*bytes, 0
+		grows := max(at+int64(len(data))-d.size, 0)
+		if grows > d.free {
+			n := int64(len(data)) - (grows - d.free)
+			d.size, d.free = d.size+d.free, 0
 			return int(max(n, 0)), syscall.ENOSPC
 		}
-		*bytes -= grows
-		high[0] += grows
+		d.free, d.size = d.free-grows, d.size+grows
 		return len(data), nil
 	}
 	fs.truncate = func(size int64) error {
-		if size < high[0] {
-			*bytes += high[0] - size
-			high[0] = size
+		if size < d.size {
+			d.free, d.size = d.free+d.size-size, size
 		}
 		return nil
 	}
@@ -235,20 +236,20 @@ func TestAFullDiskRefusesABatchAndTakesItLater(t *testing.T) {
 	t.Parallel()
 	fs := &faultFS{}
 	l, dir := begin(t, seglog.Options{FS: fs})
-	free, high := int64(100_000), map[int64]int64{0: seglog.FirstOffset}
-	room(fs, &free, high)
+	d := &disk{free: 100_000, size: seglog.FirstOffset}
+	d.fill(fs)
 	if _, err := l.Append(batch("a"), false); !errors.Is(err, seglog.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("error %v, want ErrFull", err)
 	}
-	if free != 100_000 {
-		t.Errorf("%d bytes are free after the refusal", free)
+	if d.free != 100_000 {
+		t.Errorf("%d bytes are free after the refusal", d.free)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, seglog.SegmentName(0)))
 	if err != nil || len(bytes.Trim(data[seglog.FirstOffset:], "\x00")) > 0 {
 		t.Errorf("something was written: %q (%v)", data, err)
 	}
 	expect(t, l, 0)
-	free = 10 << 20
+	d.free = 10 << 20
 	appendTo(t, l, "a")
 	expect(t, l, 0, "a")
 }
@@ -259,8 +260,6 @@ func TestTheReserveIsForThoseWhoMayUseIt(t *testing.T) {
 	const reserve = 10_000
 	l, _ := begin(t, seglog.Options{FS: fs, Reserve: reserve})
 	appendTo(t, l, "a")
-	free := int64(0)
-	room(fs, &free, map[int64]int64{0: 1 << 40}) // nothing grows from here on
 	fs.write = func(data []byte, at int64) (int, error) {
 		if at >= l.End()+reserve {
 			return 0, syscall.ENOSPC

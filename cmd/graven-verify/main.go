@@ -1,0 +1,488 @@
+// Command graven-verify checks a Graven ledger with nothing but its public
+// key: a data directory, or a file that "graven export" wrote.
+//
+// It is a second opinion. It shares the formats with Graven (packages event
+// and trail) and nothing else, and is meant to be read before it is run. It
+// stops where a file no longer makes sense; "graven verify" goes on and
+// explains more.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/trail"
+)
+
+// version is set when the program is built.
+var version = "dev"
+
+const usage = `Usage: graven-verify [--key KEY] [--since CHECKPOINT] TARGET
+
+TARGET is a data directory, or a file that 'graven export' wrote. KEY is the
+ledger's public key, or a file with it, from a source you trust; without it the
+ledger can only be found to agree with itself. CHECKPOINT is a file with a
+checkpoint that was seen earlier, which the ledger must extend.
+
+Exit codes: 0 nothing wrong, 1 error, 2 usage, 3 verification failed.
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run runs one command line and returns its exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("graven-verify", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	key := flags.String("key", "", "")
+	since := flags.String("since", "", "")
+	showVersion := flags.Bool("version", false, "")
+	var targets []string
+	for len(args) > 0 { // flags may stand behind the target
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return 0
+		} else if err != nil {
+			return 2
+		}
+		if args = flags.Args(); len(args) > 0 {
+			targets, args = append(targets, args[0]), args[1:]
+		}
+	}
+	if *showVersion {
+		fmt.Fprintln(stdout, "graven-verify "+version)
+		return 0
+	}
+	if len(targets) != 1 {
+		flags.Usage()
+		return 2
+	}
+	v := &verifier{out: stdout, roots: map[int64]known{}}
+	if err := v.run(targets[0], *key, *since); err != nil {
+		fmt.Fprintln(stderr, "graven-verify:", printable(err.Error()))
+		return 1
+	}
+	if v.wrong > 0 {
+		fmt.Fprintf(stdout, "FAILED: %d findings\n", v.wrong)
+		return 3
+	}
+	v.good(*since != "")
+	return 0
+}
+
+// good prints the verdict, and what it does not say.
+func (v *verifier) good(since bool) {
+	if v.whole {
+		fmt.Fprintf(v.out, "GOOD: %d entries, root %s\n", v.tree.Size(), v.tree.Root())
+	} else {
+		fmt.Fprintf(v.out, "GOOD: %d entries, each with its proof\n", v.count)
+	}
+	switch {
+	case v.key == nil:
+		fmt.Fprintln(v.out, "unproven: no key was given (--key), so that no signature was checked")
+	case !v.trusted:
+		fmt.Fprintln(v.out, "unproven: self-consistent, key not authenticated (--key does that)")
+	}
+	if v.checkpoint == nil {
+		fmt.Fprintln(v.out, "unproven: there is no checkpoint, so that nothing shows that the end was not cut off")
+	} else if !since {
+		fmt.Fprintln(v.out, "unproven: no earlier checkpoint was given (--since), so that an older copy would pass")
+	}
+}
+
+// A verifier is one run.
+type verifier struct {
+	out     io.Writer
+	key     note.Verifier // nil until it is known
+	trusted bool          // the key came from outside
+
+	tree       trail.Tree
+	chain      trail.Hash
+	checkpoint *trail.Checkpoint // the newest that was found good
+	roots      map[int64]known   // by size: what the tree must have been
+	whole      bool              // the target holds the ledger from entry 0
+	count      int64
+	wrong      int
+	gap        bool // entries are missing, or out of order
+}
+
+// known is a root that something outside the entries tells of.
+type known struct {
+	root trail.Hash
+	who  string
+}
+
+func (v *verifier) found(format string, args ...any) {
+	if v.wrong++; v.wrong <= 100 {
+		fmt.Fprintln(v.out, "WRONG", printable(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (v *verifier) run(target, key, since string) error {
+	if key != "" {
+		text, err := os.ReadFile(key)
+		if err != nil {
+			text = []byte(key)
+		}
+		if err := v.setKey(text); err != nil {
+			return fmt.Errorf("--key: %w", err)
+		}
+		v.trusted = true
+	}
+	info, err := os.Stat(target)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() && v.key == nil {
+		text, err := os.ReadFile(filepath.Join(target, trail.VKeyFile))
+		if err == nil {
+			err = v.setKey(text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if since != "" {
+		text, err := os.ReadFile(since)
+		if err != nil {
+			return fmt.Errorf("--since: %w", err)
+		}
+		v.expect(text, "the earlier checkpoint")
+	}
+	if info.IsDir() {
+		err = v.directory(target)
+	} else {
+		err = v.export(target)
+	}
+	for size, k := range v.roots {
+		if size > v.tree.Size() && v.whole {
+			v.found("%s speaks of %d entries, there are %d", k.who, size, v.tree.Size())
+		}
+	}
+	return err
+}
+
+func (v *verifier) setKey(text []byte) (err error) {
+	v.key, err = note.NewVerifier(strings.TrimSpace(string(text)))
+	return err
+}
+
+// open reads a signed checkpoint. Without a key it is taken at its word.
+func (v *verifier) open(text []byte) (*trail.Checkpoint, error) {
+	if v.key == nil {
+		return trail.ReadCheckpoint(text)
+	}
+	return trail.OpenCheckpoint(text, v.key)
+}
+
+// expect demands that the ledger extends a checkpoint.
+func (v *verifier) expect(text []byte, who string) {
+	c, err := v.open(text)
+	if err != nil {
+		v.found("%s: %v", who, err)
+		return
+	}
+	if c.Size > 0 {
+		v.roots[c.Size] = known{c.Root, who}
+	}
+}
+
+// add takes the next entry into chain and tree.
+func (v *verifier) add(r *trail.Record, done func(level int, n int64, h trail.Hash)) {
+	if v.chain = trail.Link(v.chain, r.Entry); v.chain != r.Chain {
+		v.found("entry %d does not follow from the one before it", r.Index)
+		v.chain = r.Chain
+	}
+	v.tree.Append(trail.LeafHash(r.Entry), done)
+	if k, ok := v.roots[v.tree.Size()]; ok && k.root != v.tree.Root() {
+		v.found("%s has another root at %d entries: they are not the same ledger", k.who, v.tree.Size())
+	}
+	v.count++
+}
+
+// content checks an entry's erasable content against its digests.
+func (v *verifier) content(r *trail.Record) {
+	e, digests, err := event.ParseEntry(r.Entry)
+	if err == nil && r.Erasable != nil {
+		err = e.SetErasable(r.Erasable)
+	}
+	switch {
+	case err != nil:
+		v.found("entry %d cannot be read: %v", r.Index, err)
+	case r.Erasable != nil && !digests.Equal(e.Digests(r.Salt)):
+		v.found("the details of entry %d do not match their digest", r.Index)
+	}
+}
+
+// signed checks a checkpoint that covers all entries so far.
+func (v *verifier) signed(text []byte) {
+	c, err := v.open(text)
+	switch {
+	case err != nil:
+		v.found("the checkpoint behind entry %d: %v", v.tree.Size()-1, err)
+	case c.Size != v.tree.Size() || c.Root != v.tree.Root():
+		v.found("the checkpoint behind entry %d is not that of these %d entries", v.tree.Size()-1, v.tree.Size())
+	default:
+		v.checkpoint = c
+	}
+}
+
+// directory checks a data directory. The tip is read before the log, which
+// then has all that it tells of, though a server may be writing.
+func (v *verifier) directory(dir string) error {
+	v.whole = true
+	if tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile)); err != nil {
+		v.found("the tip record cannot be read: %v", err)
+	} else {
+		v.expect(bytes.TrimRight(tip, "\x00"), "the tip record")
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, trail.LogDir, "*.seg"))
+	if err != nil || len(segments) == 0 {
+		return errors.Join(fmt.Errorf("%s holds no log", dir), err)
+	}
+	rows := map[int][]byte{}        // of the tiles that are being filled
+	for i, path := range segments { // sorted by name, which is by index
+		if err := v.segment(path, i == len(segments)-1, func(level int, n int64, h trail.Hash) {
+			if level%trail.TileHeight == 0 {
+				level /= trail.TileHeight
+				if rows[level] = append(rows[level], h[:]...); len(rows[level]) == trail.TileWidth*len(h) {
+					v.tile(dir, level, n/trail.TileWidth, rows[level])
+					rows[level] = nil
+				}
+			}
+		}); err != nil {
+			v.found("%s: %v; what follows was not checked", filepath.Base(path), err)
+			return nil
+		}
+	}
+	return nil
+}
+
+// tile compares a full hash tile with the file that should hold it. The newest
+// may not be written yet.
+func (v *verifier) tile(dir string, level int, n int64, want []byte) {
+	path := trail.TilePath(tlog.Tile{H: trail.TileHeight, L: level, N: n, W: trail.TileWidth})
+	if have, err := os.ReadFile(filepath.Join(dir, path)); err == nil && !bytes.Equal(have, want) {
+		v.found("%s is not that of the entries", path)
+	}
+}
+
+// segment checks a segment file: a header, frames of records and checkpoints,
+// zeros. Frames behind the last checkpoint of the last segment belong to a
+// pool that was not acknowledged.
+func (v *verifier) segment(path string, last bool, done func(int, int64, trail.Hash)) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in := bufio.NewReaderSize(f, 1<<20)
+	head := make([]byte, 20)
+	if _, err := io.ReadFull(in, head); err != nil {
+		return fmt.Errorf("header: %w", err)
+	}
+	if string(head[:8]) != "GRVNSEG1" || binary.LittleEndian.Uint64(head[8:]) != uint64(v.tree.Size()) ||
+		binary.LittleEndian.Uint32(head[16:]) != crc32.Checksum(head[:16], castagnoli) {
+		return fmt.Errorf("the header is damaged, or the segment does not go on at entry %d", v.tree.Size())
+	}
+	var pending []trail.Record // records that no checkpoint covers yet
+	for {
+		body, err := readFrame(in)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil && last && v.acknowledged() {
+			fmt.Fprintln(v.out, "note: an unfinished pool stands behind the last checkpoint")
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("behind entry %d: %w", v.tree.Size()+int64(len(pending))-1, err)
+		}
+		if body[0] == trail.FrameCheckpoint {
+			for i := range pending {
+				v.add(&pending[i], done)
+				v.content(&pending[i])
+			}
+			pending = pending[:0]
+			v.signed(body[1:])
+			continue
+		}
+		r, err := trail.ParseFrame(body)
+		if want := v.tree.Size() + int64(len(pending)); err != nil || r.Index != want {
+			return fmt.Errorf("entry %d should stand behind entry %d", want, want-1)
+		}
+		pending = append(pending, r)
+	}
+	if len(pending) > 0 && !last {
+		return fmt.Errorf("no checkpoint covers its last %d entries", len(pending))
+	}
+	return nil
+}
+
+// acknowledged reports whether all entries that anything knows of were read.
+func (v *verifier) acknowledged() bool {
+	for size := range v.roots {
+		if size > v.tree.Size() {
+			return false
+		}
+	}
+	return v.tree.Size() > 0
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// readFrame reads a frame's body. At the zeros that end the frames, or at the
+// end of the file, the error is io.EOF.
+func readFrame(in *bufio.Reader) ([]byte, error) {
+	head := make([]byte, 8)
+	if n, err := io.ReadFull(in, head); n == 0 {
+		return nil, io.EOF
+	} else if err != nil {
+		return nil, errors.New("a frame is cut off")
+	}
+	n := binary.LittleEndian.Uint32(head)
+	if n == 0 {
+		if rest, err := io.ReadAll(in); err != nil || len(bytes.Trim(rest, "\x00")) > 0 || head[4]|head[5]|head[6]|head[7] != 0 {
+			return nil, errors.New("something stands among the zeros that end the file")
+		}
+		return nil, io.EOF
+	}
+	if n > 1<<20 {
+		return nil, errors.New("no frame stands here")
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(in, body); err != nil {
+		return nil, errors.New("a frame is cut off")
+	}
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
+		return nil, errors.New("a frame's checksum does not match")
+	}
+	return body, nil
+}
+
+// export checks an export. A whole one gives chain and tree; in a filtered one
+// each line has its own proof under the checkpoint in the last line.
+func (v *verifier) export(path string) error {
+	trailer, err := v.lastLine(path)
+	if err != nil {
+		return err
+	}
+	v.whole = trailer == nil || trailer.Whole()
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 8<<20)
+	for n := 1; lines.Scan(); n++ {
+		l, t, err := trail.ParseLine(lines.Bytes())
+		switch {
+		case err != nil:
+			v.found("line %d: %v", n, err)
+			return nil
+		case t != nil && lines.Scan():
+			v.found("line %d: something stands behind the last line", n+1)
+			return nil
+		case t != nil:
+			return v.trailer(t)
+		}
+		v.line(n, l)
+	}
+	return lines.Err()
+}
+
+// lastLine looks ahead to an export's last line and opens its checkpoint,
+// which the proofs of the lines before it are held against.
+func (v *verifier) lastLine(path string) (*trail.Trailer, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	tail := make([]byte, min(info.Size(), 64<<10))
+	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+		return nil, err
+	}
+	tail = bytes.TrimSuffix(tail, []byte("\n"))
+	_, t, err := trail.ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	if err != nil || t == nil {
+		return nil, nil // an export without a checkpoint; lines are judged later
+	}
+	if v.checkpoint, err = v.open([]byte(t.Checkpoint)); err != nil {
+		v.found("the checkpoint in the last line: %v", err)
+	}
+	return t, nil
+}
+
+// line checks a line: its members are those of its entry, its hash follows
+// from the one before, and it is in the ledger.
+func (v *verifier) line(n int, l *trail.Line) {
+	r := &l.Record
+	e, digests, err := event.ParseEntry(r.Entry)
+	if err != nil {
+		v.found("line %d: entry %d cannot be read: %v", n, r.Index, err)
+		return
+	}
+	if r.Erasable != nil {
+		if mine := l.Event.Digests(r.Salt); !digests.Equal(mine) {
+			v.found("line %d: the details of entry %d do not match their digest", n, r.Index)
+		}
+	}
+	if !bytes.Equal(l.Event.AppendEntry(nil, digests), e.AppendEntry(nil, digests)) || !bytes.Equal(e.AppendEntry(nil, digests), r.Entry) {
+		v.found("line %d: what it says is not what entry %d says", n, r.Index)
+	}
+	if v.whole {
+		if !v.gap && (r.Index != v.tree.Size() || l.Previous != v.chain) {
+			v.found("line %d: entry %d stands where entry %d should", n, r.Index, v.tree.Size())
+			v.gap = true // once is enough
+		}
+		v.chain = l.Previous
+		v.add(r, nil)
+		return
+	}
+	v.count++
+	if trail.Link(l.Previous, r.Entry) != r.Chain {
+		v.found("line %d: the hash of entry %d is not that of its entry", n, r.Index)
+	}
+	if c := v.checkpoint; c != nil && (r.Index >= c.Size || tlog.CheckRecord(l.Proof, c.Size, c.Root, r.Index, trail.LeafHash(r.Entry)) != nil) {
+		v.found("line %d: entry %d is not under the checkpoint", n, r.Index)
+	}
+}
+
+// trailer checks the last line against all others.
+func (v *verifier) trailer(t *trail.Trailer) error {
+	if t.Count != v.count {
+		v.found("the last line speaks of %d lines, there are %d", t.Count, v.count)
+	}
+	if c := v.checkpoint; v.whole && c != nil && (c.Size != v.tree.Size() || c.Root != v.tree.Root()) {
+		v.found("the lines are not the %d entries that the checkpoint was signed for", c.Size)
+	}
+	return nil
+}
+
+// printable replaces what a terminal would act upon.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x202e {
+			return '?'
+		}
+		return r
+	}, s)
+}
