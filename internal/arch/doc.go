@@ -12,9 +12,9 @@
 //	tools      verify, client
 //	format     trail
 //	ground     event, internal/seglog
+//	cellar     internal/jcs, examples     nothing of ours
 //
-// Apart from the floors stand this package, the sample data and the generator
-// of the docs. The table in floors_test.go is the only list of packages; a
+// Apart from the floors stand this package and the generator of the docs. The table in floors_test.go is the only list of packages; a
 // package that is not in it fails the test, so that no drawer appears by accident.
 //
 // The test reads the files with package os. A test that asked the go command
