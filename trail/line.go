@@ -99,7 +99,9 @@ func (l *Line) Check(text []byte) error {
 func difference(a, b []byte) string {
 	x, y := members(a), members(b)
 	for name := range x {
-		y[name] = y[name] // every name is in y
+		if _, ok := y[name]; !ok {
+			y[name] = nil
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(y)) {
 		if v, w := x[name], y[name]; !bytes.Equal(v, w) {

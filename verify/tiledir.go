@@ -22,7 +22,7 @@ func (d *directory) listTiles() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // or removed meanwhile
 		}
-		if err != nil || entry.IsDir() {
+		if err != nil || entry.IsDir() || filepath.Ext(path) == ".tmp" { // which is being written
 			return err
 		}
 		name, err := filepath.Rel(d.path, path)

@@ -77,7 +77,11 @@ func (s *Survey) halt(ctx context.Context, k int, f *os.File, r *Reader, reason 
 		}
 		unfinished = x.written
 	}
-	if last && unfinished && s.Commits > 0 && s.Commit.Size >= s.known && s.waited < maxWaits {
+	writer := last && unfinished && s.Commits > 0 && s.Commit.Size >= s.known // may be at work here
+	switch {
+	case writer && s.growing:
+		return false, nil // what it writes now came after we began
+	case writer && s.waited < maxWaits:
 		s.waited++
 		select {
 		case <-time.After(waitFor):
@@ -85,8 +89,7 @@ func (s *Survey) halt(ctx context.Context, k int, f *os.File, r *Reader, reason 
 		case <-ctx.Done():
 			return false, ctx.Err()
 		}
-	}
-	if clean {
+	case clean:
 		if s.inRecord && !last {
 			s.Uncommitted = append(s.Uncommitted, Run{Segment: k, From: at, To: at, First: s.next - 1, Count: 1})
 		}
