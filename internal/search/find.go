@@ -153,6 +153,9 @@ func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batc
 		}
 		offset = 0
 		for _, index := range found {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			h, err := x.Get(ctx, index)
 			if err != nil {
 				return err
