@@ -35,7 +35,7 @@ var needs = map[string]access.Permission{
 	"POST /api/v1/tokens":                          access.ManageToken,
 	"DELETE /api/v1/tokens/{name}":                 access.ManageToken,
 	"GET /log/checkpoint":                          access.Verify,
-	"GET /log/tile/entries/{path...}":              access.Verify,
+	"GET /log/tile/entries/{path...}":              access.ReadAccess,
 	"GET /log/tile/{path...}":                      access.Verify,
 	"GET /metrics":                                 access.Read,
 	"GET /openapi.json":                            access.Read,
@@ -338,7 +338,7 @@ func TestTheLogIsOpenAsFarAsItIsPublic(t *testing.T) {
 					}
 				}
 			}
-			d.as("viewer").get("/log/tile/entries/000").want(http.StatusOK)
+			d.as("auditor").get("/log/tile/entries/000").want(http.StatusOK)
 			d.as("").get("/api/v1/audit").want(http.StatusUnauthorized)
 			d.as("").get(events + "/1").want(http.StatusUnauthorized)
 		})

@@ -62,16 +62,14 @@ func (s *Server) authenticate(r *http.Request) (*access.Principal, string) {
 	return p, ""
 }
 
-// logPerm returns what a route below /log/ needs, if public says what it
-// takes to open it.
+// logPerm returns what a route below /log/ needs, where level is what public
+// must be at least to open it to all. Entries tell who read the ledger, too.
 func (s *Server) logPerm(level string) access.Permission {
-	switch s.c.PublicLog {
-	case "entries":
+	switch {
+	case s.c.PublicLog == "entries", s.c.PublicLog == level:
 		return ""
-	case "hashes":
-		if level == "hashes" {
-			return ""
-		}
+	case level == "entries":
+		return access.ReadAccess
 	}
 	return access.Verify
 }

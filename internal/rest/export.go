@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
@@ -35,7 +36,8 @@ func (s *Server) formats() map[string]format {
 }
 
 // export answers GET /api/v1/audit/export. Without any filter it is the whole
-// ledger, access events included, so that its lines form one chain.
+// ledger, access events included, so that its lines form one chain; for those
+// who may not see who read what, these are left out.
 func (s *Server) export(c *call) error {
 	name, withCheckpoint := "ndjson", false
 	f, _, err := s.question(c, func(param, value string) (bool, error) {
@@ -73,7 +75,7 @@ func (s *Server) export(c *call) error {
 	if err != nil {
 		return err
 	}
-	whole := f.All() && f.Scope == nil
+	whole := f.All() && f.Scope == nil && c.by.Can(access.ReadAccess)
 	if err := s.c.Journal.Once(c.ctx(), ledger.Act{Type: "AuditExported", By: c.recorder(),
 		Details: map[string]any{"format": name, "filter": f.Params(), "size": cp.Size}}); err != nil {
 		return err
@@ -107,6 +109,8 @@ func (s *Server) export(c *call) error {
 		t := trail.Trailer{Checkpoint: string(cp.Note), Filter: f.Params(), Count: x.count}
 		if whole {
 			t.Filter = map[string]string{}
+		} else if len(t.Filter) == 0 {
+			t.Filter["access"] = "false"
 		}
 		if err := json.NewEncoder(x.w).Encode(t); err != nil {
 			return err

@@ -101,7 +101,8 @@ func TestExportsVerifyOffline(t *testing.T) {
 		filter      map[string]string
 		count       int64
 	}{
-		{"the whole ledger", "", d.as("viewer"), map[string]string{}, 303},
+		{"the whole ledger", "", d.as("auditor"), map[string]string{}, 303},
+		{"all that a viewer may see", "", d.as("viewer"), map[string]string{"access": "false"}, 303},
 		{"the whole ledger, with who read what", "&access=true", d.as("auditor"), map[string]string{}, 304},
 		{"one incident", "&correlation_id=inc-7", d.as("viewer"), map[string]string{"correlation_id": "inc-7"}, 6},
 		{"a window", "&since=2026-03-19T14:30:00Z&until=2026-03-19T14:30:10Z", d.as("viewer"), map[string]string{"from": "2026-03-19T14:30:00Z", "to": "2026-03-19T14:30:10Z"}, 12},
@@ -141,7 +142,7 @@ func TestExportsVerifyOffline(t *testing.T) {
 			}
 		})
 	}
-	if report := d.verified(t, d.as("viewer").get("/api/v1/audit/export").want(http.StatusOK).body); report.Authenticated {
+	if report := d.verified(t, d.as("auditor").get("/api/v1/audit/export").want(http.StatusOK).body); report.Authenticated {
 		t.Error("without a checkpoint nothing is authenticated")
 	}
 }
@@ -162,7 +163,7 @@ func TestAnExportHoldsWhatWasThereWhenItBegan(t *testing.T) {
 		}
 	}()
 	for range 10 {
-		list, end := lines(t, d.as("viewer").get("/api/v1/audit/export?checkpoint=true").want(http.StatusOK).body)
+		list, end := lines(t, d.as("auditor").get("/api/v1/audit/export?checkpoint=true").want(http.StatusOK).body)
 		cp, err := trail.OpenCheckpoint([]byte(end.Checkpoint), d.bed.Verifier)
 		if err != nil {
 			t.Fatal(err)

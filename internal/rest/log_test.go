@@ -231,7 +231,7 @@ func TestAnotherImplementationReadsTheLogWhileItGrows(t *testing.T) {
 func TestTheVerifierReadsTheLogOverHTTP(t *testing.T) {
 	d := open(t)
 	d.as("recorder").record(samples(0, 600)...)
-	get := d.logGet(d.secrets["viewer"])
+	get := d.logGet(d.secrets["auditor"])
 	report, err := verify.Log(t.Context(), d.URL, func(_ context.Context, path string) ([]byte, error) { return get(path) },
 		verify.Options{Keys: []note.Verifier{d.bed.Verifier}})
 	if err != nil {
@@ -246,12 +246,12 @@ func TestTilesMayBeKeptByThoseWhoMaySeeThem(t *testing.T) {
 	d := open(t)
 	d.as("recorder").record(samples(0, 300)...)
 	for _, path := range []string{"/log/tile/0/000", "/log/tile/0/001.p/9", "/log/tile/entries/000", "/log/tile/entries/001.p/9"} {
-		h := d.as("viewer").get(path).want(http.StatusOK).header
+		h := d.as("auditor").get(path).want(http.StatusOK).header
 		if h.Get("Cache-Control") != "private, max-age=31536000, immutable" || !strings.Contains(h.Get("Vary"), "Authorization") || h.Get("Content-Type") != "application/octet-stream" {
 			t.Errorf("%s: %v", path, h)
 		}
 	}
-	h := d.as("viewer").get("/log/checkpoint").want(http.StatusOK).header
+	h := d.as("auditor").get("/log/checkpoint").want(http.StatusOK).header
 	if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("checkpoint: %v", h)
 	}
@@ -260,12 +260,12 @@ func TestTilesMayBeKeptByThoseWhoMaySeeThem(t *testing.T) {
 func TestBundlesAreCompressedForThoseWhoTakeIt(t *testing.T) {
 	d := open(t)
 	d.as("recorder").record(samples(0, 300)...)
-	plain := d.as("viewer").get("/log/tile/entries/000", "Accept-Encoding", "identity").want(http.StatusOK)
+	plain := d.as("auditor").get("/log/tile/entries/000", "Accept-Encoding", "identity").want(http.StatusOK)
 	for _, tt := range []struct {
 		accept string
 		gzip   bool
 	}{{"gzip", true}, {"br, GZIP;q=0.5", true}, {"gzip;q=1.0", true}, {"", false}, {"identity", false}, {"gzip;q=0", false}, {"br, gzip; q=0.0", false}, {"xgzip", false}} {
-		a := d.as("viewer").get("/log/tile/entries/000", "Accept-Encoding", tt.accept).want(http.StatusOK)
+		a := d.as("auditor").get("/log/tile/entries/000", "Accept-Encoding", tt.accept).want(http.StatusOK)
 		if got := a.header.Get("Content-Encoding") == "gzip"; got != tt.gzip {
 			t.Errorf("%q: compressed %v", tt.accept, got)
 		} else if got && len(a.body) >= len(plain.body) || !got && string(a.body) != string(plain.body) {
