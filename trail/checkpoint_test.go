@@ -82,6 +82,8 @@ func TestACheckpointIsOpenedOnlyWithAGoodSignatureOfItsOrigin(t *testing.T) {
 		return b
 	}
 	end := len(good.Note)
+	resigned := []byte(string(good.Note))
+	resigned[end-20] = map[bool]byte{true: 'A', false: 'B'}[resigned[end-20] != 'A']
 	tests := []struct {
 		name string
 		note []byte
@@ -98,7 +100,7 @@ func TestACheckpointIsOpenedOnlyWithAGoodSignatureOfItsOrigin(t *testing.T) {
 		{"without keys", good.Note, nil, trail.ErrUnsigned.Error()},
 		{"with another origin", change(good, 0), []note.Verifier{verifier}, "invalid signature"},
 		{"with another size", change(good, len(origin)+1), []note.Verifier{verifier}, "invalid signature"},
-		{"with another signature", change(good, end-20), []note.Verifier{verifier}, "invalid signature"},
+		{"with another signature", resigned, []note.Verifier{verifier}, "invalid signature"},
 		{"with other unused bits in the signature", change(good, end-3), []note.Verifier{verifier}, "malformed signature"},
 		{"without the last newline", good.Note[:end-1], []note.Verifier{verifier}, "malformed"},
 		{"with a control character", append(good.Note[:end-2:end-2], '\r', '=', '\n'), []note.Verifier{verifier}, "malformed"},

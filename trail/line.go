@@ -209,7 +209,7 @@ func (p *lineParser) member(name []byte) (err error) {
 			if err != nil {
 				return err
 			}
-			h, err := tlog.ParseHash(text)
+			h, err := parseHash(text)
 			if err != nil {
 				return &jcs.Error{Reason: err.Error()}
 			}
@@ -230,8 +230,8 @@ func (p *lineParser) hex(dst []byte) error {
 	if len(text) == 2*len(dst) {
 		_, err = hex.Decode(dst, []byte(text))
 	}
-	if err != nil || len(text) != 2*len(dst) {
-		return &jcs.Error{Reason: fmt.Sprintf("not %d hexadecimal digits", 2*len(dst))}
+	if err != nil || hex.EncodeToString(dst) != text {
+		return &jcs.Error{Reason: fmt.Sprintf("not %d lower-case hexadecimal digits", 2*len(dst))}
 	}
 	return nil
 }

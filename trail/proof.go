@@ -74,7 +74,7 @@ func ParseProof(text []byte) (*Proof, error) {
 		return nil, errors.New("proof: too many hashes")
 	}
 	for _, line := range lines[1:] {
-		h, err := tlog.ParseHash(line)
+		h, err := parseHash(line)
 		if err != nil {
 			return nil, fmt.Errorf("proof: malformed hash %.60q", line)
 		}

@@ -76,7 +76,7 @@ func TestMalformedProofsAreRefused(t *testing.T) {
 	hash := "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
 	for _, text := range []string{
 		"", head, head + "index 1\n", head + "\nindex 1\n\n", "c2sp.org/tlog-proof@v2\nindex 1\n\nx", head + "index -1\n\nx", head + "index 01\n\nx", head + "index \n\nx",
-		head + "extra ?\nindex 1\n\nx", head + "extra aGk=\n\nx", head + "extra aGk=\nextra aGk=\nindex 1\n\nx", head + "index 1\nAAAA\n\nx", head + "index 1\nindex 2\n\nx",
+		head + "extra ?\nindex 1\n\nx", head + "extra aGk=\n\nx", head + "extra aGk=\nextra aGk=\nindex 1\n\nx", head + "index 1\nAAAA\n\nx", head + "index 1\n" + strings.Replace(hash, "A=", "B=", 1) + "\nx", head + "index 1\nindex 2\n\nx",
 		head + "index 99999999999999999999\n\nx", head + "index 1\n" + strings.Repeat(hash, 64) + "\nx",
 	} {
 		if p, err := trail.ParseProof([]byte(text)); err == nil {

@@ -3,6 +3,7 @@ package trail
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/bits"
 
@@ -37,7 +38,19 @@ func ParseHex(s string) (Hash, error) {
 	if _, err := hex.Decode(h[:], []byte(s)); err != nil {
 		return h, fmt.Errorf("hash: %w", err)
 	}
+	if Hex(h) != s {
+		return h, errors.New("hash has digits in upper case")
+	}
 	return h, nil
+}
+
+// parseHash reads a hash in base64, in exactly the form in which it is written.
+func parseHash(s string) (Hash, error) {
+	h, err := tlog.ParseHash(s)
+	if err == nil && h.String() != s {
+		err = errors.New("malformed hash")
+	}
+	return h, err
 }
 
 // LeafHash returns the tree's leaf for an entry.

@@ -3,6 +3,7 @@ package trail_test
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -28,7 +29,7 @@ func TestHashesAreReadAsTheyAreWritten(t *testing.T) {
 	if got, err := trail.ParseHex(trail.Hex(h)); err != nil || got != h {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"", "00", trail.Hex(h) + "0", "g" + trail.Hex(h)[1:]} {
+	for _, bad := range []string{"", "00", trail.Hex(h) + "0", "g" + trail.Hex(h)[1:], strings.ToUpper(trail.Hex(h))} {
 		if _, err := trail.ParseHex(bad); err == nil {
 			t.Errorf("no error for %q", bad)
 		}

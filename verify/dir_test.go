@@ -32,7 +32,7 @@ func TestAnUntouchedLedgerIsGood(t *testing.T) {
 				pools = pools[:l-1]
 			}
 		}
-		erased := r.IntN(10)
+		erased, zeros := r.IntN(10), r.IntN(10000)
 		t.Run(fmt.Sprint(n, pools), func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t, uint64(n), pools...)
@@ -42,7 +42,7 @@ func TestAnUntouchedLedgerIsGood(t *testing.T) {
 			i := l.image(t)
 			i["log/notes.txt"] = []byte("not a segment")
 			last := i.segments()[len(l.segments)-1]
-			i[last] = append(i[last], make([]byte, r.IntN(10000))...)
+			i[last] = append(i[last], make([]byte, zeros)...)
 			o := verify.Options{Keys: []note.Verifier{l.key.verifier}, Workers: 1 + n%3}
 			for _, c := range l.pools {
 				o.Since = append(o.Since, c.Note)

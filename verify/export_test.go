@@ -242,6 +242,28 @@ func TestEveryTamperingWithAnExportIsNamed(t *testing.T) {
 	}
 }
 
+func TestAFilteredExportIsHeldAgainstEarlierCheckpoints(t *testing.T) {
+	t.Parallel()
+	l, long, forged := newLedger(t, 3, 1, 20, 40), newLedger(t, 3, 1, 20, 40, 5), newLedger(t, 3, 1, 20, 40)
+	alter(&forged.records[9])
+	forged.resign(t)
+	for _, tt := range []struct {
+		since    *trail.Checkpoint
+		want     []found
+		unproven bool
+	}{
+		{l.newest(), nil, false},
+		{l.pools[1], nil, true},
+		{long.newest(), []found{{verify.RolledBack, 61}}, false},
+		{forged.newest(), []found{{verify.Forked, 0}}, false},
+	} {
+		r := checkExport(t, l.filtered(t, 3, 4), verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{tt.since.Note}})
+		if got := findings(r); !slices.Equal(got, tt.want) || strings.Contains(strings.Join(r.Unproven, "\n"), "could not be compared") != tt.unproven {
+			t.Errorf("since %d: unproven %q, found\n%s", tt.since.Size, r.Unproven, describe(r))
+		}
+	}
+}
+
 func TestEveryBitOfAnExportIsFound(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 5, 1, 2)

@@ -56,6 +56,13 @@ type window struct {
 	err      error         // set before recorded is closed
 }
 
+// over reports whether the window's minute has passed. It has, too, where the
+// clock was set back.
+func (w *window) over(now time.Time) bool {
+	d := now.Sub(w.from)
+	return d < 0 || d >= time.Minute
+}
+
 // maxWindows bounds the acts that are told apart at a time. Beyond, those of
 // one type are counted together, so that an attacker with many names cannot
 // fill memory or the ledger.
@@ -80,7 +87,7 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 	}
 	w, ok := j.open[k]
 	var over *window
-	if ok && now.Sub(w.from) >= time.Minute {
+	if ok && w.over(now) {
 		over, ok = w, false
 	}
 	if ok {
@@ -172,29 +179,29 @@ func (j *Journal) run(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			j.flush(context.Background(), time.Minute)
+			j.flush(context.Background(), false)
 		case <-ctx.Done():
-			j.flush(context.Background(), 0)
+			j.flush(context.Background(), true)
 			return
 		}
 	}
 }
 
-// flush closes the windows that began at least age ago. What cannot be
-// recorded now is tried again at the next flush.
-func (j *Journal) flush(ctx context.Context, age time.Duration) {
+// flush closes the windows that are over, or all. What cannot be recorded now
+// is tried again at the next flush.
+func (j *Journal) flush(ctx context.Context, all bool) {
 	now := j.now()
 	j.mu.Lock()
 	var over []*window
 	for k, w := range j.open {
-		if now.Sub(w.from) >= age {
+		if all || w.over(now) {
 			over = append(over, w)
 			delete(j.open, k)
 		}
 	}
 	j.mu.Unlock()
 	for _, w := range over {
-		if err := j.write(ctx, w); err != nil && age > 0 {
+		if err := j.write(ctx, w); err != nil && !all {
 			j.keep(w)
 		}
 	}
