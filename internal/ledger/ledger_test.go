@@ -327,14 +327,16 @@ func TestClosingAnswersEverybody(t *testing.T) {
 		l := start(t, m)
 		g := m.gate()
 		var callers sync.WaitGroup
-		for range 30 {
-			callers.Go(func() {
-				if r := record(t, l, happened(event.ID{})); r.Err != nil {
-					t.Error(r.Err)
-				}
-			})
+		call := func() {
+			if r := record(t, l, happened(event.ID{})); r.Err != nil {
+				t.Error(r.Err)
+			}
 		}
-		<-g.waiting
+		callers.Go(call)
+		<-g.waiting // the others find the sequencer at work
+		for range 29 {
+			callers.Go(call)
+		}
 		l.AwaitQueue(29)
 		closed := make(chan struct{})
 		go func() {
@@ -361,7 +363,7 @@ func TestClosingAnswersEverybody(t *testing.T) {
 	})
 	t.Run("who comes at that moment", func(t *testing.T) {
 		signer, _, vkey := keys(t)
-		for round := range 3000 {
+		for round := range 300 {
 			l, err := ledger.Open(t.Context(), ledger.Config{Store: newStore(), Signer: signer, VerifierKey: vkey})
 			if err != nil {
 				t.Fatal(err)
@@ -471,18 +473,20 @@ func TestABrokenStoreStopsTheLedgerForGood(t *testing.T) {
 	l := start(t, m)
 	g := m.gate()
 	var callers sync.WaitGroup
-	for range 20 {
-		callers.Go(func() {
-			results, _, err := l.Append(t.Context(), by, []*event.Event{happened(event.ID{})})
-			if err == nil {
-				err = results[0].Err
-			}
-			if !errors.Is(err, ledger.ErrStopped) {
-				t.Errorf("got %v", err)
-			}
-		})
+	call := func() {
+		results, _, err := l.Append(t.Context(), by, []*event.Event{happened(event.ID{})})
+		if err == nil {
+			err = results[0].Err
+		}
+		if !errors.Is(err, ledger.ErrStopped) {
+			t.Errorf("got %v", err)
+		}
 	}
-	<-g.waiting
+	callers.Go(call)
+	<-g.waiting // the others find the sequencer at work
+	for range 19 {
+		callers.Go(call)
+	}
 	l.AwaitQueue(19)
 	before := l.State()
 	select {
