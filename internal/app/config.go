@@ -3,7 +3,10 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"reflect"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -70,7 +73,36 @@ func ReadConfig(path string) (Config, error) {
 	if err := yaml.UnmarshalStrict(data, &c); err != nil {
 		return c, fmt.Errorf("read configuration %s: %w", path, err)
 	}
+	var names map[string]any
+	if err := yaml.Unmarshal(data, &names); err != nil {
+		return c, fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	if name := misspelt(names, reflect.TypeOf(c)); name != "" {
+		return c, fmt.Errorf("read configuration %s: unknown field %q", path, name)
+	}
 	return c, nil
+}
+
+// misspelt returns a name that is none of t's fields, of which encoding/json
+// accepts any that differ in case only.
+func misspelt(names map[string]any, t reflect.Type) string {
+	fields := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		fields[name] = t.Field(i).Type
+	}
+	for name, v := range names {
+		field, ok := fields[name]
+		if !ok {
+			return name
+		}
+		if inner, is := v.(map[string]any); is && field.Kind() == reflect.Struct {
+			if bad := misspelt(inner, field); bad != "" {
+				return name + "." + bad
+			}
+		}
+	}
+	return ""
 }
 
 // complete gives the rest its defaults and holds the whole against the rules.
@@ -83,6 +115,11 @@ func (c *Config) complete() error {
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = Duration(20 * time.Second)
+	}
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	} else if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("listen: %w", err)
 	}
 	switch {
 	case c.Data == "":

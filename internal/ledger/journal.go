@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ type Journal struct {
 
 	mu   sync.Mutex
 	open map[actKey]*window // by their keys
+	owed map[actKey]*window // that are over, and could not be recorded yet
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -71,7 +74,7 @@ const maxWindows = 1000
 // NewJournal starts a journal. Close it before the ledger.
 func NewJournal(l *Ledger) *Journal {
 	ctx, stop := context.WithCancel(context.Background())
-	j := &Journal{ledger: l, now: l.c.Now, open: map[actKey]*window{}, stop: stop, done: make(chan struct{})}
+	j := &Journal{ledger: l, now: l.c.Now, open: map[actKey]*window{}, owed: map[actKey]*window{}, stop: stop, done: make(chan struct{})}
 	go j.run(ctx)
 	return j
 }
@@ -107,7 +110,7 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 
 	// Others count on this record, whatever becomes of its caller.
 	ctx = context.WithoutCancel(ctx)
-	uncounted := j.write(ctx, over)
+	j.settle(ctx, over)
 	if w.err = j.once(ctx, a, 1, now, now); w.err != nil {
 		j.mu.Lock()
 		if j.open[k] == w {
@@ -115,22 +118,8 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 		}
 		j.mu.Unlock()
 	}
-	if uncounted != nil {
-		j.keep(over)
-	}
 	close(w.recorded)
 	return w.err
-}
-
-// keep puts back a window whose count could not be recorded yet.
-func (j *Journal) keep(w *window) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if newer, ok := j.open[w.key]; ok {
-		newer.again += w.again
-	} else {
-		j.open[w.key] = w
-	}
 }
 
 // Once records an act by itself, without counting.
@@ -163,12 +152,21 @@ func (j *Journal) once(ctx context.Context, a Act, count int, from, to time.Time
 	return j.ledger.ownBy(ctx, a.By, e)
 }
 
-// write records how often an act was repeated in a window that is over.
-func (j *Journal) write(ctx context.Context, w *window) error {
-	if w == nil || w.again == 0 {
-		return nil
+// settle records how often an act was repeated in a window that is over, or
+// keeps it in mind. No window gives nothing to record.
+func (j *Journal) settle(ctx context.Context, w *window) {
+	if w == nil || w.again == 0 || j.once(ctx, w.act, w.again, w.from, w.to) == nil {
+		return
 	}
-	return j.once(ctx, w.act, w.again, w.from, w.to)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, ok := j.owed[w.key]; !ok && len(j.owed) >= maxWindows {
+		w.key, w.act = actKey{eventType: w.act.Type}, w.act.anyone()
+	}
+	if earlier, ok := j.owed[w.key]; ok {
+		w.from, w.again = earlier.from, w.again+earlier.again
+	}
+	j.owed[w.key] = w
 }
 
 // run closes windows that are over, and all of them at the end.
@@ -187,12 +185,12 @@ func (j *Journal) run(ctx context.Context) {
 	}
 }
 
-// flush closes the windows that are over, or all. What cannot be recorded now
-// is tried again at the next flush.
+// flush settles the windows that are over, or all.
 func (j *Journal) flush(ctx context.Context, all bool) {
 	now := j.now()
 	j.mu.Lock()
-	var over []*window
+	over := slices.Collect(maps.Values(j.owed))
+	clear(j.owed)
 	for k, w := range j.open {
 		if all || w.over(now) {
 			over = append(over, w)
@@ -201,9 +199,7 @@ func (j *Journal) flush(ctx context.Context, all bool) {
 	}
 	j.mu.Unlock()
 	for _, w := range over {
-		if err := j.write(ctx, w); err != nil && !all {
-			j.keep(w)
-		}
+		j.settle(ctx, w)
 	}
 }
 

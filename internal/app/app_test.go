@@ -1,0 +1,540 @@
+package app_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/verify"
+)
+
+const native = `{"eventType":"IssueCreated","timestamp":"2026-03-19T14:30:00Z","actor":{"type":"controller","name":"issue-reconciler"},"resource":{"kind":"Issue","namespace":"production","name":"issue-1"}}`
+
+// A server is one that runs.
+type server struct {
+	t      *testing.T
+	app    *app.App
+	client *http.Client
+	stop   context.CancelFunc
+	ended  chan error
+}
+
+// config returns a configuration for a new directory and any port.
+func config(t *testing.T) app.Config {
+	t.Helper()
+	return app.Config{Data: filepath.Join(t.TempDir(), "data"), Listen: "127.0.0.1:0", SegmentSize: 1 << 20}
+}
+
+func try(c app.Config) (*app.App, error) {
+	return app.New(context.Background(), c, "test", slog.New(slog.DiscardHandler), nil)
+}
+
+// run starts a server, which is stopped at the end of the test.
+func run(t *testing.T, c app.Config) *server {
+	t.Helper()
+	a, err := try(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &server{t: t, app: a, client: &http.Client{Transport: &http.Transport{}}, stop: cancel, ended: make(chan error, 1)}
+	go func() { s.ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		s.client.CloseIdleConnections()
+		if s.ended != nil {
+			<-s.ended
+		}
+	})
+	return s
+}
+
+// halt stops the server and returns how it ended.
+func (s *server) halt() error {
+	s.stop()
+	s.client.CloseIdleConnections()
+	err := <-s.ended
+	s.ended = nil
+	return err
+}
+
+// token reads the first token, which is the administrator's.
+func token(t *testing.T, c app.Config) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.Data, app.AdminTokenFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}
+
+// do sends a request and returns the answer's status and body.
+func (s *server) do(method, path, secret, body string) (int, string) {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.app.URL()+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if secret != "" {
+		req.Header.Set("Authorization", "Bearer "+secret)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// types returns the types of the ledger's events, in order.
+func (s *server) types(secret string) []string {
+	s.t.Helper()
+	status, body := s.do(http.MethodGet, "/api/v1/audit?order=asc&limit=1000", secret, "")
+	var list struct{ Events []struct{ EventType string } }
+	if err := json.Unmarshal([]byte(body), &list); status != http.StatusOK || err != nil {
+		s.t.Fatalf("status %d, %v: %s", status, err, body)
+	}
+	var types []string
+	for _, e := range list.Events {
+		types = append(types, e.EventType)
+	}
+	return types
+}
+
+func TestAServerGoesOnWhereItWasStopped(t *testing.T) {
+	c := config(t)
+	c.Origin = "audit.example.com/prod"
+	s := run(t, c)
+	secret := token(t, c)
+	if status, body := s.do(http.MethodPost, "/api/v1/audit/events", secret, native); status != http.StatusCreated || !strings.Contains(body, "audit.example.com/prod") {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	c.Origin = "" // it keeps its name
+	s = run(t, c)
+	if again := token(t, c); again != secret {
+		t.Error("the second start has made another token")
+	}
+	want := []string{"LedgerCreated", "LedgerStarted", "IssueCreated", "LedgerStopped", "LedgerStarted"}
+	if got := s.types(secret); !slices.Equal(got, want) {
+		t.Errorf("recorded %v, want %v", got, want)
+	}
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	vkey, err := os.ReadFile(filepath.Join(c.Data, "keys", "ledger.vkey"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := note.NewVerifier(strings.TrimSpace(string(vkey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := filestore.Verify(t.Context(), c.Data, verify.Options{Keys: []note.Verifier{verifier}})
+	if err != nil || !report.OK() || !report.Authenticated || report.Origin != "audit.example.com/prod" {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestTheFirstTokenIsTheAdministratorsAlone(t *testing.T) {
+	c := config(t)
+	s := run(t, c)
+	for _, name := range []string{app.AdminTokenFile, "tokens.json", "keys/ledger.key", "tip", "index.db"} {
+		info, err := os.Stat(filepath.Join(c.Data, name))
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if info, err := os.Stat(c.Data); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory: %v, %v", info.Mode(), err)
+	}
+	status, body := s.do(http.MethodGet, "/api/v1/tokens", token(t, c), "")
+	if status != http.StatusOK || !strings.Contains(body, `"name":"admin","role":"superadmin"`) {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if status, body := s.do(http.MethodGet, "/api/v1/tokens", "", ""); status != http.StatusUnauthorized {
+		t.Errorf("without a token: status %d: %s", status, body)
+	}
+}
+
+func TestWithoutAnOriginOneIsMadeUp(t *testing.T) {
+	seen := map[string]bool{}
+	for range 2 {
+		c := config(t)
+		s := run(t, c)
+		_, checkpoint := s.do(http.MethodGet, "/log/checkpoint", token(t, c), "")
+		origin, _, _ := strings.Cut(checkpoint, "\n")
+		if seen[origin] || !strings.HasPrefix(origin, "graven.local/") {
+			t.Errorf("origin %q", origin)
+		}
+		seen[origin] = true
+	}
+}
+
+func TestASecondServerOnADirectoryIsRefused(t *testing.T) {
+	c := config(t)
+	s := run(t, c)
+	before := s.types(token(t, c))
+	if _, err := try(c); !errors.Is(err, filestore.ErrLocked) {
+		t.Errorf("got %v", err)
+	}
+	if after := s.types(token(t, c)); len(after) != len(before) {
+		t.Errorf("the attempt was recorded: %v", after)
+	}
+}
+
+func TestALedgerWithoutItsKeyIsNotOpened(t *testing.T) {
+	for name, tt := range map[string]struct {
+		harm func(c *app.Config) error
+		says string
+	}{
+		"another origin":          {func(c *app.Config) error { c.Origin = "other.example.com/prod"; return nil }, "a ledger keeps its name"},
+		"the keys are gone":       {func(c *app.Config) error { return os.RemoveAll(filepath.Join(c.Data, "keys")) }, "bring back"},
+		"the signing key is gone": {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.key")) }, "bring back"},
+		"the public key is gone":  {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.vkey")) }, "ledger.vkey"},
+		"the signing key is rubbish": {func(c *app.Config) error {
+			return os.WriteFile(filepath.Join(c.Data, "keys", "ledger.key"), []byte("x"), 0o600)
+		}, "signing key"},
+		"the keys are another's":      {func(c *app.Config) error { return foreign(c, "ledger.key", "ledger.vkey") }, ""},
+		"the public key is another's": {func(c *app.Config) error { return foreign(c, "ledger.vkey") }, "not that of the signing key"},
+		"the tokens are rubbish": {func(c *app.Config) error {
+			return os.WriteFile(filepath.Join(c.Data, "tokens.json"), []byte("x"), 0o600)
+		}, "tokens.json"},
+		"the data directory is a file": {func(c *app.Config) error { c.Data = filepath.Join(c.Data, "tip"); return nil }, "data directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config(t)
+			c.Origin = "audit.example.com/prod"
+			s := run(t, c)
+			secret := token(t, c)
+			if err := s.halt(); err != nil {
+				t.Fatal(err)
+			}
+			good := c
+			kept := filepath.Join(t.TempDir(), "kept")
+			if err := os.CopyFS(kept, os.DirFS(c.Data)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.harm(&c); err != nil {
+				t.Fatal(err)
+			}
+			if a, err := try(c); err == nil {
+				a.Stop(context.Background())
+				t.Fatal("it was opened")
+			} else if !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("it says %v", err)
+			}
+			// The refusal has harmed nothing.
+			for _, sub := range []string{"keys", "tokens.json"} {
+				if err := errors.Join(os.RemoveAll(filepath.Join(good.Data, sub)), restore(kept, good.Data, sub)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if types := run(t, good).types(secret); len(types) != 4 {
+				t.Errorf("with everything back it has %v", types)
+			}
+		})
+	}
+}
+
+// foreign replaces files of a ledger's keys by those of another ledger.
+func foreign(c *app.Config, names ...string) error {
+	other := app.Config{Data: c.Data + "-other", Listen: "127.0.0.1:0", Origin: c.Origin, SegmentSize: 1 << 20}
+	a, err := try(other)
+	if err != nil {
+		return err
+	}
+	if err := a.Stop(context.Background()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(other.Data, "keys", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(c.Data, "keys", name), text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore copies what is called sub from one directory to another.
+func restore(from, to, sub string) error {
+	info, err := os.Stat(filepath.Join(from, sub))
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return os.CopyFS(filepath.Join(to, sub), os.DirFS(filepath.Join(from, sub)))
+	}
+	text, err := os.ReadFile(filepath.Join(from, sub))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to, sub), text, 0o600)
+}
+
+func TestAnOlderCopyIsNotServed(t *testing.T) {
+	c := config(t)
+	c.TipFile = filepath.Join(t.TempDir(), "tip")
+	s := run(t, c)
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	older := filepath.Join(t.TempDir(), "older")
+	if err := os.CopyFS(older, os.DirFS(c.Data)); err != nil {
+		t.Fatal(err)
+	}
+	s = run(t, c)
+	if status, body := s.do(http.MethodPost, "/api/v1/audit/events", token(t, c), native); status != http.StatusCreated {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	c.Data = older
+	if _, err := try(c); !errors.Is(err, filestore.ErrTip) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A failed start leaves nothing behind that would be in the way of the next.
+func TestAStartThatFailsLetsGoOfEverything(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	c := config(t)
+	c.Listen = taken.Addr().String()
+	if _, err := try(c); err == nil || !strings.Contains(err.Error(), "listen") {
+		t.Errorf("on a port that is taken: %v", err)
+	}
+	c.Listen = "127.0.0.1:0"
+	c.TLSCert, c.TLSKey = "nowhere.pem", "nowhere.key"
+	if _, err := try(c); err == nil || !strings.Contains(err.Error(), "tlsCert") {
+		t.Errorf("with a certificate that is not there: %v", err)
+	}
+	c.TLSCert, c.TLSKey = "", ""
+	s := run(t, c)
+	if status, body := s.do(http.MethodGet, "/readyz", "", ""); status != http.StatusOK {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
+// certificate makes a certificate for this machine, and returns its files and
+// who trusts it.
+func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(t.TempDir(), "tls.crt"), filepath.Join(t.TempDir(), "tls.key")
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	err = errors.Join(os.WriteFile(cert, public, 0o600), os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(public)
+	return cert, key, pool
+}
+
+func TestAServerSpeaksTLS(t *testing.T) {
+	for _, version2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %v", version2), func(t *testing.T) {
+			c := config(t)
+			var pool *x509.CertPool
+			c.TLSCert, c.TLSKey, pool = certificate(t)
+			s := run(t, c)
+			s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: version2}
+			if !strings.HasPrefix(s.app.URL(), "https://") {
+				t.Errorf("the URL is %s", s.app.URL())
+			}
+			if status, body := s.do(http.MethodPost, "/api/v1/audit/events", token(t, c), native); status != http.StatusCreated {
+				t.Errorf("status %d: %s", status, body)
+			}
+			if got := s.types(token(t, c)); len(got) != 3 {
+				t.Errorf("recorded %v", got)
+			}
+			resp, err := http.Get("http://" + s.app.Addr() + "/healthz")
+			if err == nil {
+				resp.Body.Close()
+			}
+			if err == nil && resp.StatusCode == http.StatusOK {
+				t.Error("it speaks plain HTTP, too")
+			}
+			old := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}}}
+			if resp, err := old.Get(s.app.URL() + "/healthz"); err == nil {
+				resp.Body.Close()
+				t.Error("it speaks TLS 1.1")
+			}
+		})
+	}
+}
+
+func TestAServerOnAllAddressesNamesOneThatWorks(t *testing.T) {
+	for _, listen := range []string{"0.0.0.0:0", ":0"} {
+		c := config(t)
+		c.Listen = listen
+		s := run(t, c)
+		if status, _ := s.do(http.MethodGet, "/healthz", "", ""); status != http.StatusOK || !strings.HasPrefix(s.app.URL(), "http://127.0.0.1:") {
+			t.Errorf("%s: status %d at %s", listen, status, s.app.URL())
+		}
+	}
+}
+
+func TestMetricsTellOfTheLedger(t *testing.T) {
+	c := config(t)
+	s := run(t, c)
+	secret := token(t, c)
+	s.do(http.MethodPost, "/api/v1/audit/events", secret, native)
+	_, text := s.do(http.MethodGet, "/metrics", secret, "")
+	for _, want := range []string{"graven_ledger_size 3\n", "graven_ledger_events_total 3\n", "graven_ledger_stopped 0\n", "graven_ledger_pool_events_count 3\n",
+		"graven_ledger_commit_seconds_bucket{", "graven_ledger_bytes_total ", "graven_index_lag_entries ", "graven_http_requests_total{", "go_goroutines "} {
+		if !strings.Contains(text, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+func TestStoppingEndsStreamsAndRecordsTheRest(t *testing.T) {
+	c := config(t)
+	s := run(t, c)
+	secret := token(t, c)
+	req, err := http.NewRequest(http.MethodGet, s.app.URL()+"/api/v1/audit/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+secret)
+	resp, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for range 5 {
+		s.types(secret)
+	}
+	if err := s.halt(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+	s = run(t, c)
+	_, body := s.do(http.MethodGet, "/api/v1/audit?order=asc&access=true", secret, "")
+	reads, stopped := strings.LastIndex(body, `"count":4`), strings.Index(body, `"eventType":"LedgerStopped"`)
+	if reads < 0 || stopped < reads {
+		t.Errorf("the reads that were counted are not recorded before the end: %s", body)
+	}
+}
+
+func TestStoppingDoesNotWaitForEver(t *testing.T) {
+	c := config(t)
+	c.ShutdownTimeout = app.Duration(50 * time.Millisecond)
+	s := run(t, c)
+	conn, err := net.Dial("tcp", s.app.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "POST /api/v1/audit/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n", token(t, c)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "100") { // the server waits for the body
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := s.halt(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
+	}
+	s = run(t, c) // everything was let go of
+	if got := s.types(token(t, c)); got[len(got)-1] != "LedgerStarted" {
+		t.Errorf("recorded %v", got)
+	}
+}
+
+func TestAServerMayBeStoppedTwiceAndWithoutHavingRun(t *testing.T) {
+	c := config(t)
+	a, err := try(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := a.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if types := run(t, c).types(token(t, c)); !slices.Equal(types, []string{"LedgerCreated", "LedgerStarted", "LedgerStopped", "LedgerStarted"}) {
+		t.Errorf("recorded %v", types)
+	}
+}
+
+func TestRecoveringTellsHowFarItHasCome(t *testing.T) {
+	c := config(t)
+	s := run(t, c)
+	secret := token(t, c)
+	for range 5 {
+		s.do(http.MethodPost, "/api/v1/audit/events", secret, native)
+	}
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"index.db", "index.db-wal", "index.db-shm"} {
+		if err := os.Remove(filepath.Join(c.Data, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	var last int64
+	a, err := app.New(t.Context(), c, "test", slog.New(slog.DiscardHandler), func(done, total int64) {
+		if last = done; total != 8 {
+			t.Errorf("%d of %d", done, total)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Stop(t.Context()); err != nil || last != 8 {
+		t.Errorf("told of %d, %v", last, err)
+	}
+}
