@@ -73,13 +73,15 @@ func (p *Problem) Error() string {
 }
 
 // Do sends a request and returns the answer, whose body the caller must close.
+// The path is in its escaped form ([url.PathEscape]).
 // An answer that is no success is a [*Problem].
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
-	u := *c.base
-	u.Path, u.RawPath = u.Path+path, ""
-	if unescaped, err := url.PathUnescape(path); err == nil && unescaped != path {
-		u.Path, u.RawPath = c.base.Path+unescaped, c.base.EscapedPath()+path
+	unescaped, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, err
 	}
+	u := *c.base
+	u.Path, u.RawPath = u.Path+unescaped, u.EscapedPath()+path
 	u.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
@@ -229,12 +231,13 @@ func (c *Client) RecordRaw(ctx context.Context, events [][]byte, asserted bool) 
 	return results, nil
 }
 
-// IsRetryable reports whether the same call may succeed later.
+// IsRetryable reports whether the same call may succeed later. A call that the
+// caller gave up is not worth another.
 func IsRetryable(err error) bool {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests || p.Status >= 502
 	}
 	var u *url.Error
-	return errors.As(err, &u)
+	return errors.As(err, &u) && !errors.Is(err, context.Canceled)
 }

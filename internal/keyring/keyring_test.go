@@ -1,0 +1,108 @@
+package keyring_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/internal/keyring"
+	"github.com/graven-audit/graven/trail"
+)
+
+func TestKeysAreLoadedAsTheyWereMade(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := keyring.Load(dir); !errors.Is(err, keyring.ErrNone) {
+		t.Fatalf("a new directory: %v", err)
+	}
+	made, err := keyring.Create(dir, "audit.example.com/prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := keyring.Load(dir)
+	if err != nil || loaded.VerifierKey != made.VerifierKey {
+		t.Fatalf("%+v, %v", loaded, err)
+	}
+	signed, err := note.Sign(&note.Note{Text: "hello\n"}, loaded.Signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := note.Open(signed, note.VerifierList(made.Verifier)); err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(made.VerifierKey, "audit.example.com/prod+") {
+		t.Errorf("the key is named %s", made.VerifierKey)
+	}
+	for _, name := range []string{trail.KeyFile, trail.VKeyFile} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestAnOriginThatNoNoteCanBearIsRefused(t *testing.T) {
+	for _, origin := range []string{"a b", "a+b", "a\nb", "\xff"} {
+		dir := t.TempDir()
+		if _, err := keyring.Create(dir, origin); err == nil || !strings.Contains(err.Error(), "origin") {
+			t.Errorf("%q: %v", origin, err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%q left %v, %v", origin, left, err)
+		}
+	}
+}
+
+func TestKeysThatDoNotBelongTogetherAreRefused(t *testing.T) {
+	other := t.TempDir()
+	if _, err := keyring.Create(other, "a"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		harm func(dir string) error
+		says string
+	}{
+		"another's public key":   {func(dir string) error { return copyFile(dir, other, trail.VKeyFile) }, "not that of the signing key"},
+		"another's signing key":  {func(dir string) error { return copyFile(dir, other, trail.KeyFile) }, "not that of the signing key"},
+		"no public key":          {func(dir string) error { return os.Remove(filepath.Join(dir, trail.VKeyFile)) }, "ledger.vkey"},
+		"an empty signing key":   {func(dir string) error { return os.Truncate(filepath.Join(dir, trail.KeyFile), 0) }, "signing key"},
+		"half of a public key":   {func(dir string) error { return os.Truncate(filepath.Join(dir, trail.VKeyFile), 9) }, "public key"},
+		"an unreadable key file": {func(dir string) error { return replaceByDir(filepath.Join(dir, trail.KeyFile)) }, "ledger.key"},
+	} {
+		dir := t.TempDir()
+		if _, err := keyring.Create(dir, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := tt.harm(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keyring.Load(dir); err == nil || errors.Is(err, keyring.ErrNone) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func copyFile(to, from, name string) error {
+	data, err := os.ReadFile(filepath.Join(from, name))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to, name), data, 0o600)
+}
+
+func replaceByDir(path string) error {
+	return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
+}
+
+func TestKeysThatCannotBeWrittenAreNotThere(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "keys"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyring.Create(dir, "a"); err == nil || !strings.Contains(err.Error(), "keys") {
+		t.Errorf("got %v", err)
+	}
+}
