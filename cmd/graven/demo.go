@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +37,9 @@ same directory adds nothing.`,
   graven demo --once --data /tmp/demo --listen 127.0.0.1:0`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("listen") && inUse(listen) {
+				listen = "127.0.0.1:0"
+			}
 			return serve(cmd, app.Config{Data: data, Listen: listen}, func(ctx context.Context, a *app.App) error {
 				d := demonstration{cmd: cmd, data: data, url: a.URL(), seed: seed, once: once}
 				if err := d.run(ctx); err != nil || once {
@@ -45,10 +51,19 @@ same directory adds nothing.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "graven-demo", "data directory")
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8090", "address to listen on")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8090", "address to listen on; without this flag, any free port where that one is in use")
 	cmd.Flags().BoolVar(&once, "once", false, "end after printing")
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "which incidents to make up")
 	return cmd
+}
+
+// inUse reports whether another program listens on an address.
+func inUse(address string) bool {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		l.Close()
+	}
+	return errors.Is(err, syscall.EADDRINUSE)
 }
 
 // A demonstration is one run of the demo against a server.

@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +31,7 @@ func TestMain(m *testing.M) {
 //	stop [KILL]     stop the server, with SIGTERM or SIGKILL
 //	flip FILE BYTE  flip a bit of a byte of a file; negative counts from the end
 //	lines FILE N    demand that a file has N lines
+//	taken ADDRESS   see to it that something listens on ADDRESS
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -40,7 +43,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "stop": cmdStop, "flip": cmdFlip, "lines": cmdLines,
+			"serve": cmdServe, "stop": cmdStop, "flip": cmdFlip, "lines": cmdLines, "taken": cmdTaken,
 		},
 	})
 }
@@ -174,5 +177,21 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 func cmdLines(ts *testscript.TestScript, _ bool, args []string) {
 	if got := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(got) != args[1] {
 		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
+	}
+}
+
+// cmdTaken sees to it that something listens on an address until the end of
+// the script.
+func cmdTaken(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: taken address")
+	}
+	l, err := net.Listen("tcp", args[0])
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE): // by another
+	case err != nil:
+		ts.Fatalf("listen: %v", err)
+	default:
+		ts.Defer(func() { l.Close() })
 	}
 }
