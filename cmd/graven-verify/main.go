@@ -11,6 +11,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,7 +24,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -35,7 +35,8 @@ const usage = `Usage: graven-verify [--key KEY] [--since CHECKPOINT] TARGET
 TARGET is a data directory, or a file that 'graven export' wrote. KEY is the
 ledger's public key, or a file with it, from a source you trust; without it the
 ledger can only be found to agree with itself. CHECKPOINT is a file with a
-checkpoint that was seen earlier, which the ledger must extend.
+checkpoint that was seen earlier, which the ledger must extend; whether the
+ledger of a filtered export does can be told only at the export's own size.
 
 Exit codes: 0 nothing wrong, 1 error, 2 usage, 3 verification failed.
 `
@@ -69,7 +70,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return 2
 	}
-	v := &verifier{out: stdout, roots: map[int64]known{}}
+	v := &verifier{out: stdout, roots: map[int64][]known{}}
 	if err := v.run(targets[0], *key, *since); err != nil {
 		fmt.Fprintln(stderr, "graven-verify:", printable(err.Error()))
 		return 1
@@ -78,12 +79,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "FAILED: %d findings\n", v.wrong)
 		return 3
 	}
-	v.good(*since != "")
+	v.good()
 	return 0
 }
 
 // good prints the verdict, and what it does not say.
-func (v *verifier) good(since bool) {
+func (v *verifier) good() {
 	if v.whole {
 		fmt.Fprintf(v.out, "GOOD: %d entries, root %s\n", v.tree.Size(), v.tree.Root())
 	} else {
@@ -95,10 +96,19 @@ func (v *verifier) good(since bool) {
 	case !v.trusted:
 		fmt.Fprintln(v.out, "unproven: self-consistent, key not authenticated (--key does that)")
 	}
-	if v.checkpoint == nil {
+	switch {
+	case v.checkpoint == nil:
 		fmt.Fprintln(v.out, "unproven: there is no checkpoint, so that nothing shows that the end was not cut off")
-	} else if !since {
+	case v.since == nil:
 		fmt.Fprintln(v.out, "unproven: no earlier checkpoint was given (--since), so that an older copy would pass")
+	case !v.whole && v.since.Size < v.checkpoint.Size:
+		fmt.Fprintf(v.out, "unproven: the earlier checkpoint of %d entries could not be compared with a filtered export\n", v.since.Size)
+	}
+	if v.erased > 0 {
+		fmt.Fprintf(v.out, "unproven: the details of %d entries are gone; whether they were to be erased is not known\n", v.erased)
+	}
+	if !v.whole {
+		fmt.Fprintln(v.out, "unproven: the export is filtered; it cannot show that it has everything that matches")
 	}
 }
 
@@ -111,9 +121,12 @@ type verifier struct {
 	tree       trail.Tree
 	chain      trail.Hash
 	checkpoint *trail.Checkpoint // the newest that was found good
-	roots      map[int64]known   // by size: what the tree must have been
+	since      *trail.Checkpoint // the earlier one that was given
+	roots      map[int64][]known // by size: what the tree must have been
 	whole      bool              // the target holds the ledger from entry 0
 	count      int64
+	last       int64 // index in the line before, of a filtered export
+	erased     int64 // entries whose details are not there
 	wrong      int
 	gap        bool // entries are missing, or out of order
 }
@@ -159,16 +172,18 @@ func (v *verifier) run(target, key, since string) error {
 		if err != nil {
 			return fmt.Errorf("--since: %w", err)
 		}
-		v.expect(text, "the earlier checkpoint")
+		v.since = v.expect(text, "the earlier checkpoint")
 	}
 	if info.IsDir() {
 		err = v.directory(target)
 	} else {
 		err = v.export(target)
 	}
-	for size, k := range v.roots {
-		if size > v.tree.Size() && v.whole {
-			v.found("%s speaks of %d entries, there are %d", k.who, size, v.tree.Size())
+	for size, list := range v.roots {
+		for _, k := range list {
+			if size > v.tree.Size() && v.whole {
+				v.found("%s speaks of %d entries, there are %d", k.who, size, v.tree.Size())
+			}
 		}
 	}
 	return err
@@ -188,15 +203,14 @@ func (v *verifier) open(text []byte) (*trail.Checkpoint, error) {
 }
 
 // expect demands that the ledger extends a checkpoint.
-func (v *verifier) expect(text []byte, who string) {
+func (v *verifier) expect(text []byte, who string) *trail.Checkpoint {
 	c, err := v.open(text)
 	if err != nil {
 		v.found("%s: %v", who, err)
-		return
+		return nil
 	}
-	if c.Size > 0 {
-		v.roots[c.Size] = known{c.Root, who}
-	}
+	v.roots[c.Size] = append(v.roots[c.Size], known{c.Root, who})
+	return c
 }
 
 // add takes the next entry into chain and tree.
@@ -206,23 +220,20 @@ func (v *verifier) add(r *trail.Record, done func(level int, n int64, h trail.Ha
 		v.chain = r.Chain
 	}
 	v.tree.Append(trail.LeafHash(r.Entry), done)
-	if k, ok := v.roots[v.tree.Size()]; ok && k.root != v.tree.Root() {
-		v.found("%s has another root at %d entries: they are not the same ledger", k.who, v.tree.Size())
+	for _, k := range v.roots[v.tree.Size()] {
+		if k.root != v.tree.Root() {
+			v.found("%s has another root at %d entries: they are not the same ledger", k.who, v.tree.Size())
+		}
 	}
 	v.count++
 }
 
-// content checks an entry's erasable content against its digests.
-func (v *verifier) content(r *trail.Record) {
-	e, digests, err := event.ParseEntry(r.Entry)
-	if err == nil && r.Erasable != nil {
-		err = e.SetErasable(r.Erasable)
-	}
-	switch {
-	case err != nil:
-		v.found("entry %d cannot be read: %v", r.Index, err)
-	case r.Erasable != nil && !digests.Equal(e.Digests(r.Salt)):
-		v.found("the details of entry %d do not match their digest", r.Index)
+// content takes what a check of a record's erasable content has given.
+func (v *verifier) content(r *trail.Record, err error) {
+	if err != nil {
+		v.found("entry %d: %v", r.Index, err)
+	} else if r.Erasable == nil {
+		v.erased++
 	}
 }
 
@@ -313,7 +324,7 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 		if body[0] == trail.FrameCheckpoint {
 			for i := range pending {
 				v.add(&pending[i], done)
-				v.content(&pending[i])
+				v.content(&pending[i], pending[i].CheckErasable())
 			}
 			pending = pending[:0]
 			v.signed(body[1:])
@@ -372,6 +383,9 @@ func readFrame(in *bufio.Reader) ([]byte, error) {
 	return body, nil
 }
 
+// maxLine bounds the lines of an export, in bytes.
+const maxLine = 8 << 20
+
 // export checks an export. A whole one gives chain and tree; in a filtered one
 // each line has its own proof under the checkpoint in the last line.
 func (v *verifier) export(path string) error {
@@ -386,22 +400,36 @@ func (v *verifier) export(path string) error {
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 8<<20)
+	lines.Buffer(nil, maxLine)
+	lines.Split(splitLines)
 	for n := 1; lines.Scan(); n++ {
 		l, t, err := trail.ParseLine(lines.Bytes())
 		switch {
 		case err != nil:
 			v.found("line %d: %v", n, err)
 			return nil
-		case t != nil && lines.Scan():
-			v.found("line %d: something stands behind the last line", n+1)
-			return nil
 		case t != nil:
-			return v.trailer(t)
+			v.trailer(n, t, lines.Bytes())
+			if lines.Scan() {
+				v.found("line %d: something stands behind the last line", n+1)
+			}
+			return nil
 		}
-		v.line(n, l)
+		v.line(n, l, lines.Bytes())
 	}
 	return lines.Err()
+}
+
+// splitLines splits at newlines. Unlike bufio.ScanLines it takes nothing else
+// away.
+func splitLines(data []byte, end bool) (int, []byte, error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if end && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
 }
 
 // lastLine looks ahead to an export's last line and opens its checkpoint,
@@ -416,7 +444,7 @@ func (v *verifier) lastLine(path string) (*trail.Trailer, error) {
 	if err != nil {
 		return nil, err
 	}
-	tail := make([]byte, min(info.Size(), 64<<10))
+	tail := make([]byte, min(info.Size(), maxLine))
 	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
 		return nil, err
 	}
@@ -431,23 +459,11 @@ func (v *verifier) lastLine(path string) (*trail.Trailer, error) {
 	return t, nil
 }
 
-// line checks a line: its members are those of its entry, its hash follows
-// from the one before, and it is in the ledger.
-func (v *verifier) line(n int, l *trail.Line) {
+// line checks a line, read from text: its members are those of its entry, its
+// hash follows from the one before, and it is in the ledger.
+func (v *verifier) line(n int, l *trail.Line, text []byte) {
 	r := &l.Record
-	e, digests, err := event.ParseEntry(r.Entry)
-	if err != nil {
-		v.found("line %d: entry %d cannot be read: %v", n, r.Index, err)
-		return
-	}
-	if r.Erasable != nil {
-		if mine := l.Event.Digests(r.Salt); !digests.Equal(mine) {
-			v.found("line %d: the details of entry %d do not match their digest", n, r.Index)
-		}
-	}
-	if !bytes.Equal(l.Event.AppendEntry(nil, digests), e.AppendEntry(nil, digests)) || !bytes.Equal(e.AppendEntry(nil, digests), r.Entry) {
-		v.found("line %d: what it says is not what entry %d says", n, r.Index)
-	}
+	v.content(r, l.Check(text))
 	if v.whole {
 		if !v.gap && (r.Index != v.tree.Size() || l.Previous != v.chain) {
 			v.found("line %d: entry %d stands where entry %d should", n, r.Index, v.tree.Size())
@@ -457,7 +473,11 @@ func (v *verifier) line(n int, l *trail.Line) {
 		v.add(r, nil)
 		return
 	}
+	if v.count > 0 && r.Index <= v.last {
+		v.found("line %d: entry %d stands behind entry %d", n, r.Index, v.last)
+	}
 	v.count++
+	v.last = r.Index
 	if trail.Link(l.Previous, r.Entry) != r.Chain {
 		v.found("line %d: the hash of entry %d is not that of its entry", n, r.Index)
 	}
@@ -466,15 +486,24 @@ func (v *verifier) line(n int, l *trail.Line) {
 	}
 }
 
-// trailer checks the last line against all others.
-func (v *verifier) trailer(t *trail.Trailer) error {
+// trailer checks the last line, read from text, against all others.
+func (v *verifier) trailer(n int, t *trail.Trailer, text []byte) {
+	if again, err := json.Marshal(t); err != nil || !bytes.Equal(again, text) {
+		v.found("line %d is not in the form in which it was exported", n)
+	}
 	if t.Count != v.count {
 		v.found("the last line speaks of %d lines, there are %d", t.Count, v.count)
 	}
-	if c := v.checkpoint; v.whole && c != nil && (c.Size != v.tree.Size() || c.Root != v.tree.Root()) {
+	c := v.checkpoint
+	switch {
+	case c == nil:
+	case v.whole && (c.Size != v.tree.Size() || c.Root != v.tree.Root()):
 		v.found("the lines are not the %d entries that the checkpoint was signed for", c.Size)
+	case !v.whole && v.since != nil && v.since.Size > c.Size:
+		v.found("the earlier checkpoint speaks of %d entries, the export's of %d", v.since.Size, c.Size)
+	case !v.whole && v.since != nil && v.since.Size == c.Size && v.since.Root != c.Root:
+		v.found("the earlier checkpoint has another root than the export's of as many entries: they are not the same ledger")
 	}
-	return nil
 }
 
 // printable replaces what a terminal would act upon.

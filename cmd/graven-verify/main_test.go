@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,11 +34,18 @@ import (
 // its key, and a whole and a filtered export.
 func record(t *testing.T, n int) (dir, vkey, export, filtered string) {
 	t.Helper()
-	dir = t.TempDir()
 	skey, vkey, err := note.GenerateKey(rand.Reader, "audit.example/test")
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir, export, filtered = recordWith(t, skey, vkey, n)
+	return dir, vkey, export, filtered
+}
+
+// recordWith makes a ledger with a given key.
+func recordWith(t *testing.T, skey, vkey string, n int) (dir, export, filtered string) {
+	t.Helper()
+	dir = t.TempDir()
 	signer, err := note.NewSigner(skey)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +71,7 @@ func record(t *testing.T, n int) (dir, vkey, export, filtered string) {
 	}
 	for i := range n {
 		e := &event.Event{EventType: "IssueCreated", Timestamp: time.Now(), Actor: event.Actor{Type: "user", Name: "kim"},
-			Resource: event.Resource{Kind: "Issue", Name: fmt.Sprint(i)}}
+			Resource: event.Resource{Kind: "Issue", Name: fmt.Sprint(i)}, Details: []byte(`{"replicas":3}`)}
 		if results, _, err := l.Append(ctx, ledger.By{Principal: "kim", Via: "token"}, []*event.Event{e}); err != nil || results[0].Err != nil {
 			t.Fatal(err, results)
 		}
@@ -108,7 +120,21 @@ func record(t *testing.T, n int) (dir, vkey, export, filtered string) {
 	if err := errors.Join(os.WriteFile(export, lines.Bytes(), 0o600), os.WriteFile(filtered, some.Bytes(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return dir, vkey, export, filtered
+	return dir, export, filtered
+}
+
+// tip returns the newest checkpoint of a directory, in a file of its own.
+func tip(t *testing.T, dir string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "kept")
+	if err := os.WriteFile(path, bytes.TrimRight(text, "\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // verdict runs the program.
@@ -121,14 +147,7 @@ func verdict(args ...string) (code int, text string) {
 func TestTheCommandLine(t *testing.T) {
 	dir, vkey, export, filtered := record(t, 600)
 	_, other, _, _ := record(t, 1)
-	key, tip := filepath.Join(dir, trail.VKeyFile), filepath.Join(t.TempDir(), "kept")
-	text, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(tip, bytes.TrimRight(text, "\x00"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	key := filepath.Join(dir, trail.VKeyFile)
 	tests := []struct {
 		name string
 		args []string
@@ -138,7 +157,7 @@ func TestTheCommandLine(t *testing.T) {
 		{"a directory", []string{dir}, 0, "self-consistent, key not authenticated"},
 		{"a directory with its key", []string{dir, "--key", key}, 0, "GOOD: 601 entries, root "},
 		{"a key as such, before the target", []string{"--key", vkey, dir}, 0, "an older copy would pass"},
-		{"an earlier checkpoint", []string{dir, "--key", key, "--since", tip}, 0, "GOOD"},
+		{"an earlier checkpoint", []string{dir, "--key", key, "--since", tip(t, dir)}, 0, "GOOD"},
 		{"an export", []string{export, "--key", key}, 0, "GOOD: 601 entries"},
 		{"an export without a key", []string{export}, 0, "no signature was checked"},
 		{"a filtered export", []string{filtered, "--key", key}, 0, "GOOD: 201 entries, each with its proof"},
@@ -164,19 +183,7 @@ func TestTheCommandLine(t *testing.T) {
 
 func TestAnOlderCopyFailsAgainstALaterCheckpoint(t *testing.T) {
 	dir, _, export, _ := record(t, 20)
-	kept := filepath.Join(t.TempDir(), "kept")
-	key := filepath.Join(dir, trail.VKeyFile)
-	text, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := trail.ReadCheckpoint(bytes.TrimRight(text, "\x00"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(kept, c.Note, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	kept, key := tip(t, dir), filepath.Join(dir, trail.VKeyFile)
 	lines, err := os.ReadFile(export)
 	if err != nil {
 		t.Fatal(err)
@@ -190,6 +197,151 @@ func TestAnOlderCopyFailsAgainstALaterCheckpoint(t *testing.T) {
 	}
 	if code, text := verdict(export, "--key", key, "--since", kept); code != 3 || !strings.Contains(text, "speaks of 21 entries, there are 10") {
 		t.Errorf("exit code %d:\n%s", code, text)
+	}
+}
+
+func TestAnEarlierCheckpointIsComparedOrSaidNotToBe(t *testing.T) {
+	skey, vkey, err := note.GenerateKey(rand.Reader, "audit.example/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, export, filtered := recordWith(t, skey, vkey, 20)
+	short, _, _ := recordWith(t, skey, vkey, 10)
+	fork, _, _ := recordWith(t, skey, vkey, 20)
+	long, _, _ := recordWith(t, skey, vkey, 30)
+	for _, tt := range []struct {
+		name, target, since string
+		code                int
+		want                string
+	}{
+		{"a directory that ends where a fork was signed with the real key", dir, fork, 3, "not the same ledger"},
+		{"an export that ends there", export, fork, 3, "not the same ledger"},
+		{"a filtered export made there", filtered, fork, 3, "not the same ledger"},
+		{"a filtered export made at an older state", filtered, long, 3, "speaks of 31 entries, the export's of 21"},
+		{"a filtered export made at a newer state", filtered, short, 0, "unproven: the earlier checkpoint of 11 entries could not be compared"},
+		{"a filtered export made at the same state", filtered, dir, 0, "it cannot show that it has everything"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if code, text := verdict(tt.target, "--key", vkey, "--since", tip(t, tt.since)); code != tt.code || !strings.Contains(text, tt.want) {
+				t.Errorf("exit code %d, want %d, and %q in:\n%s", code, tt.code, tt.want, text)
+			}
+		})
+	}
+}
+
+func TestAnExportThatWasTamperedWithFails(t *testing.T) {
+	_, vkey, whole, filtered := record(t, 20)
+	salt := regexp.MustCompile(`,"salt":"[0-9a-f]*"`)
+	// edit changes the line of entry 6, and trailer the last.
+	edit := func(change func(line []byte) []byte) func([][]byte) [][]byte {
+		return func(lines [][]byte) [][]byte {
+			for i, l := range lines {
+				if bytes.Contains(l, []byte(`"index":6,`)) {
+					lines[i] = change(l)
+				}
+			}
+			return lines
+		}
+	}
+	trailer := func(change func(line []byte) []byte) func([][]byte) [][]byte {
+		return func(lines [][]byte) [][]byte {
+			lines[len(lines)-1] = change(lines[len(lines)-1])
+			return lines
+		}
+	}
+	replace := func(old, new string) func([]byte) []byte {
+		return func(l []byte) []byte { return bytes.Replace(l, []byte(old), []byte(new), 1) }
+	}
+	for _, tt := range []struct {
+		name   string
+		tamper func(lines [][]byte) [][]byte
+	}{
+		{"details are changed", edit(replace(`"replicas":3`, `"replicas":4`))},
+		{"the salt is removed", edit(func(l []byte) []byte { return salt.ReplaceAll(l, nil) })},
+		{"the salt is removed and details are changed", edit(func(l []byte) []byte { return replace(`"replicas":3`, `"replicas":4`)(salt.ReplaceAll(l, nil)) })},
+		{"the salt is removed and an error message added", edit(func(l []byte) []byte {
+			return replace(`"details":{"replicas":3}`, `"error":{"message":"it was denied"}`)(salt.ReplaceAll(l, nil))
+		})},
+		{"details are written otherwise", edit(replace(`"replicas":3`, `"replicas": 3`))},
+		{"an actor is changed", edit(replace(`"name":"kim"`, `"name":"tim"`))},
+		{"a member is added", edit(replace(`"index":6,`, `"index":6,"approved":true,`))},
+		{"a line ends in a carriage return", edit(func(l []byte) []byte { return append(l[:len(l)-1:len(l)-1], "\r\n"...) })},
+		{"a line stands twice", func(lines [][]byte) [][]byte {
+			lines[len(lines)-1] = regexp.MustCompile(`"count":\d+`).ReplaceAllFunc(lines[len(lines)-1], func(m []byte) []byte {
+				n, _ := strconv.Atoi(string(m[len(`"count":`):]))
+				return fmt.Appendf(nil, `"count":%d`, n+1)
+			})
+			return slices.Insert(lines, 3, lines[2])
+		}},
+		{"the last line has a member more", trailer(replace(`"count"`, `"complete":true,"count"`))},
+		{"the last line is long", trailer(replace(`"count"`, `"more":"`+strings.Repeat("x", 100<<10)+`","count"`))},
+		{"something stands behind the last line", func(lines [][]byte) [][]byte { return append(lines, []byte("{}\n")) }},
+	} {
+		for _, path := range []string{whole, filtered} {
+			t.Run(tt.name+", "+filepath.Base(path), func(t *testing.T) {
+				text, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines := bytes.SplitAfter(text, []byte("\n"))
+				forged := bytes.Join(tt.tamper(lines[:len(lines)-1]), nil)
+				if bytes.Equal(forged, text) {
+					t.Fatal("nothing was changed")
+				}
+				target := filepath.Join(t.TempDir(), "forged.ndjson")
+				if err := os.WriteFile(target, forged, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if code, text := verdict(target, "--key", vkey); code != 3 {
+					t.Errorf("exit code %d:\n%s", code, text)
+				}
+			})
+		}
+	}
+}
+
+func TestErasedDetailsAreNoFindingAndAreCounted(t *testing.T) {
+	_, vkey, export, filtered := record(t, 3)
+	for _, path := range []string{export, filtered} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = regexp.MustCompile(`,"salt":"[0-9a-f]*"`).ReplaceAll(bytes.ReplaceAll(text, []byte(`{"replicas":3}`), []byte(`{}`)), nil)
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, text := verdict(path, "--key", vkey); code != 0 || !strings.Contains(text, "unproven: the details of") {
+			t.Errorf("exit code %d:\n%s", code, text)
+		}
+	}
+}
+
+func TestDetailsInAnotherFormThanTheSealedOneFail(t *testing.T) {
+	dir, vkey, _, _ := record(t, 3)
+	path := filepath.Join(dir, trail.LogDir, "00000000000000000000.seg")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, rest, changed := bytes.Clone(data[:20]), data[20:], 0
+	for len(rest) > 8 && binary.LittleEndian.Uint32(rest) > 0 {
+		n := binary.LittleEndian.Uint32(rest)
+		body := bytes.Clone(rest[8 : 8+n])
+		if r, err := trail.ParseFrame(body); err == nil && bytes.Contains(r.Erasable, []byte(`"replicas":3`)) {
+			r.Erasable = bytes.Replace(r.Erasable, []byte(`"replicas":3`), []byte(`"replicas": 3`), 1)
+			body = r.AppendFrame(nil)
+			changed++
+		}
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(body)))
+		out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(body, castagnoli))
+		out, rest = append(out, body...), rest[8+n:]
+	}
+	if err := os.WriteFile(path, out, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := verdict(dir, "--key", vkey); code != 3 || strings.Count(text, "WRONG") != changed || changed != 3 {
+		t.Errorf("exit code %d, %d entries were changed:\n%s", code, changed, text)
 	}
 }
 
