@@ -53,12 +53,6 @@ func ParseRole(s string) (Role, error) {
 	return Role(s), nil
 }
 
-// MayGrant reports whether someone of role r may give out role other: nobody
-// gives more than they have, and only a superadmin makes a superadmin.
-func (r Role) MayGrant(other Role) bool {
-	return slices.Contains(roles[r], ManageToken) && (other != Superadmin || r == Superadmin)
-}
-
 // A Principal is who was authenticated.
 type Principal struct {
 	Name string
@@ -73,6 +67,18 @@ type Principal struct {
 
 // Can reports whether p may act.
 func (p *Principal) Can(perm Permission) bool { return slices.Contains(roles[p.Role], perm) }
+
+// MayGrant reports whether p may give out or revoke a token: nobody gives more
+// than they have, but a superadmin gives all.
+func (p *Principal) MayGrant(t *Token) bool {
+	switch {
+	case !p.Can(ManageToken), p.Namespaces != nil:
+		return false
+	case p.Role == Superadmin:
+		return true
+	}
+	return t.Role != Superadmin && (p.Attests || !t.Attests)
+}
 
 // Ways in which principals are authenticated.
 const (

@@ -47,8 +47,19 @@ func TestNobodyGivesMoreThanTheyHave(t *testing.T) {
 	for _, r := range append(access.Roles(), "", "king") {
 		for _, other := range access.Roles() {
 			want := r == access.Superadmin || r == access.Admin && other != access.Superadmin
-			if got := r.MayGrant(other); got != want {
-				t.Errorf("%s may grant %s: %v", r, other, got)
+			for _, attests := range []bool{false, true} {
+				p := access.Principal{Role: r}
+				if got := p.MayGrant(&access.Token{Role: other, Attests: attests}); got != (want && (!attests || r == access.Superadmin)) {
+					t.Errorf("%s may grant %s, attests %v: %v", r, other, attests, got)
+				}
+				p.Attests = true
+				if got := p.MayGrant(&access.Token{Role: other, Attests: attests}); got != want {
+					t.Errorf("%s who attests may grant %s: %v", r, other, got)
+				}
+				p.Namespaces = []string{"production"}
+				if p.MayGrant(&access.Token{Role: other, Attests: attests}) {
+					t.Errorf("%s of one namespace may grant %s", r, other)
+				}
 			}
 		}
 	}

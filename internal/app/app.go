@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
@@ -74,7 +75,8 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		return err
 	}
 	store, err := filestore.Open(c.Data, filestore.Options{Verifier: a.keys.Verifier, TipFile: c.TipFile,
-		SegmentSize: c.SegmentSize, Progress: progress})
+		SegmentSize: c.SegmentSize, Progress: progress,
+		OnError: func(err error) { a.log.Warn("the store", "error", err) }})
 	if err != nil {
 		return err
 	}
@@ -90,22 +92,27 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	}
 	a.onStop("ledger", func(context.Context) error { a.ledger.Close(); return nil })
 
-	tokens, err := openTokens(c.Data)
+	tokens, fresh, err := openTokens(c.Data)
 	if err != nil {
 		return err
 	}
-	if err := a.record(ctx, "LedgerStarted", map[string]any{"version": version, "size": a.ledger.State().Size()}); err != nil {
+	if err := a.record(ctx, "LedgerStarted", event.Resource{}, map[string]any{"version": version, "size": a.ledger.State().Size()}); err != nil {
 		return err
 	}
 	a.onStop("farewell", func(ctx context.Context) error {
-		return a.record(ctx, "LedgerStopped", map[string]any{"size": a.ledger.State().Size()})
+		return a.record(ctx, "LedgerStopped", event.Resource{}, map[string]any{"size": a.ledger.State().Size()})
 	})
+	if fresh {
+		if err := a.makeFirstToken(ctx, tokens); err != nil {
+			return err
+		}
+	}
 	journal := ledger.NewJournal(a.ledger)
 	a.onStop("journal", func(context.Context) error { journal.Close(); return nil })
 
-	a.rest = rest.New(rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens, VerifierKey: a.keys.VerifierKey,
+	a.rest = rest.New(rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
-		Version: version, Log: a.log, Metrics: rest.NewMetrics(registry)})
+		Log: a.log, Metrics: rest.NewMetrics(registry)})
 	a.http = &http.Server{Handler: a.rest, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
 	if c.TLSCert != "" {
@@ -151,25 +158,35 @@ func openKeys(dir, origin string) (*keyring.Keys, error) {
 	return keyring.Create(dir, origin)
 }
 
-// openTokens reads the tokens and, if there are none yet, makes the first.
-func openTokens(dir string) (*access.Tokens, error) {
+// openTokens reads the tokens, and reports whether there are none yet.
+func openTokens(dir string) (tokens *access.Tokens, fresh bool, err error) {
 	path := filepath.Join(dir, tokensFile)
-	_, err := os.Stat(path)
-	fresh := errors.Is(err, os.ErrNotExist)
-	tokens, err := access.OpenTokens(path, func(data []byte) error { return seglog.WriteFile(seglog.OS{}, path, data) })
-	if err != nil || !fresh {
-		return tokens, err
-	}
-	secret := access.NewSecret()
-	if err := seglog.WriteFile(seglog.OS{}, filepath.Join(dir, AdminTokenFile), []byte(secret+"\n")); err != nil {
-		return nil, fmt.Errorf("write the first token: %w", err)
-	}
-	return tokens, tokens.Add(access.Token{Name: "admin", Role: access.Superadmin, CreatedBy: "graven"}, secret, time.Now())
+	_, err = os.Stat(path)
+	fresh = errors.Is(err, os.ErrNotExist)
+	tokens, err = access.OpenTokens(path, func(data []byte) error { return seglog.WriteFile(seglog.OS{}, path, data) })
+	return tokens, fresh, err
 }
 
-// record records an event of the server's own life.
-func (a *App) record(ctx context.Context, eventType string, details map[string]any) error {
+// makeFirstToken makes a token for the administrator, who makes all others.
+func (a *App) makeFirstToken(ctx context.Context, tokens *access.Tokens) error {
+	first := access.Token{Name: "admin", Role: access.Superadmin, CreatedBy: "graven"}
+	if err := a.record(ctx, "TokenCreated", event.Resource{Kind: "Token", Name: first.Name},
+		map[string]any{"name": first.Name, "role": string(first.Role), "reason": "there were no tokens"}); err != nil {
+		return err
+	}
+	secret := access.NewSecret()
+	if err := seglog.WriteFile(seglog.OS{}, filepath.Join(a.config.Data, AdminTokenFile), []byte(secret+"\n")); err != nil {
+		return fmt.Errorf("write the first token: %w", err)
+	}
+	return tokens.Add(first, secret, time.Now())
+}
+
+// record records an event of the server's own life, about itself or a resource.
+func (a *App) record(ctx context.Context, eventType string, about event.Resource, details map[string]any) error {
 	e := ledger.OwnEvent(eventType, a.keys.Signer.Name(), time.Now())
+	if about.Kind != "" {
+		e.Resource = about
+	}
 	if err := e.SetDetails(details); err != nil {
 		return err
 	}

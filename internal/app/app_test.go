@@ -144,7 +144,7 @@ func TestAServerGoesOnWhereItWasStopped(t *testing.T) {
 	if again := token(t, c); again != secret {
 		t.Error("the second start has made another token")
 	}
-	want := []string{"LedgerCreated", "LedgerStarted", "IssueCreated", "LedgerStopped", "LedgerStarted"}
+	want := []string{"LedgerCreated", "LedgerStarted", "TokenCreated", "IssueCreated", "LedgerStopped", "LedgerStarted"}
 	if got := s.types(secret); !slices.Equal(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
 	}
@@ -259,7 +259,7 @@ func TestALedgerWithoutItsKeyIsNotOpened(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if types := run(t, good).types(secret); len(types) != 4 {
+			if types := run(t, good).types(secret); len(types) != 5 {
 				t.Errorf("with everything back it has %v", types)
 			}
 		})
@@ -395,7 +395,7 @@ func TestAServerSpeaksTLS(t *testing.T) {
 			if status, body := s.do(http.MethodPost, "/api/v1/audit/events", token(t, c), native); status != http.StatusCreated {
 				t.Errorf("status %d: %s", status, body)
 			}
-			if got := s.types(token(t, c)); len(got) != 3 {
+			if got := s.types(token(t, c)); len(got) != 4 {
 				t.Errorf("recorded %v", got)
 			}
 			resp, err := http.Get("http://" + s.app.Addr() + "/healthz")
@@ -431,7 +431,7 @@ func TestMetricsTellOfTheLedger(t *testing.T) {
 	secret := token(t, c)
 	s.do(http.MethodPost, "/api/v1/audit/events", secret, native)
 	_, text := s.do(http.MethodGet, "/metrics", secret, "")
-	for _, want := range []string{"graven_ledger_size 3\n", "graven_ledger_events_total 3\n", "graven_ledger_stopped 0\n", "graven_ledger_pool_events_count 3\n",
+	for _, want := range []string{"graven_ledger_size 4\n", "graven_ledger_events_total 4\n", "graven_ledger_stopped 0\n", "graven_ledger_pool_events_count 4\n",
 		"graven_ledger_commit_seconds_bucket{", "graven_ledger_bytes_total ", "graven_index_lag_entries ", "graven_http_requests_total{", "go_goroutines "} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("no %s", want)
@@ -505,7 +505,7 @@ func TestAServerMayBeStoppedTwiceAndWithoutHavingRun(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if types := run(t, c).types(token(t, c)); !slices.Equal(types, []string{"LedgerCreated", "LedgerStarted", "LedgerStopped", "LedgerStarted"}) {
+	if types := run(t, c).types(token(t, c)); !slices.Equal(types, []string{"LedgerCreated", "LedgerStarted", "TokenCreated", "LedgerStopped", "LedgerStarted"}) {
 		t.Errorf("recorded %v", types)
 	}
 }
@@ -527,14 +527,14 @@ func TestRecoveringTellsHowFarItHasCome(t *testing.T) {
 	}
 	var last int64
 	a, err := app.New(t.Context(), c, "test", slog.New(slog.DiscardHandler), func(done, total int64) {
-		if last = done; total != 8 {
+		if last = done; total != 9 {
 			t.Errorf("%d of %d", done, total)
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Stop(t.Context()); err != nil || last != 8 {
+	if err := a.Stop(t.Context()); err != nil || last != 9 {
 		t.Errorf("told of %d, %v", last, err)
 	}
 }

@@ -2,9 +2,7 @@ package filestore
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/graven-audit/graven/event"
@@ -20,10 +18,9 @@ func (s *Store) follow() {
 	defer close(s.done)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var kept string // the tip that was made durable
 	for quit := false; ; {
 		s.mu.Lock()
-		from, size, tip := s.followed, s.size, string(s.tipNote)
+		from, size := s.followed, s.size
 		s.mu.Unlock()
 		if from < size {
 			err := s.advance(context.Background(), from, min(size, from+followBatch))
@@ -42,31 +39,14 @@ func (s *Store) follow() {
 			continue
 		}
 		if quit {
-			s.keepTip(&kept, tip)
 			return
 		}
 		select {
 		case <-s.wake:
 		case <-tick.C:
-			s.keepTip(&kept, tip)
 		case <-s.quit:
 			quit = true
 		}
-	}
-}
-
-// keepTip makes the tip durable and copies it outside the directory. It is a
-// second line of defence, so that a failure only leaves an older tip.
-func (s *Store) keepTip(kept *string, tip string) {
-	if tip == *kept || tip == "" {
-		return
-	}
-	err := s.tip.Sync()
-	if s.tipFile != "" {
-		err = errors.Join(err, os.WriteFile(s.tipFile, []byte(tip), 0o600))
-	}
-	if err == nil {
-		*kept = tip
 	}
 }
 

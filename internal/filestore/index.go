@@ -26,6 +26,9 @@ import (
 // so the range of each block of blockSize entries narrows a query down.
 type index struct {
 	write, read *sql.DB
+	// lookup is the sequencer's own, which no reader keeps waiting.
+	lookup *sql.DB
+	byID   *sql.Stmt
 	// size and chain are owned by the follower: what the index was derived
 	// from, and the chain's value there.
 	size  int64
@@ -122,11 +125,21 @@ func openIndex(path string) (*index, error) {
 	if err := x.load(); err != nil {
 		return nil, fmt.Errorf("open index (graven reindex makes it anew): %w", errors.Join(err, write.Close()))
 	}
-	if x.read, err = sql.Open("sqlite", dsn+"&_pragma=query_only(true)&_pragma=cache_size(-8000)"); err != nil {
-		return nil, errors.Join(err, write.Close())
+	for _, r := range []struct {
+		db    **sql.DB
+		conns int
+	}{{&x.read, 4}, {&x.lookup, 1}} {
+		db, err := sql.Open("sqlite", dsn+"&_pragma=query_only(true)&_pragma=cache_size(-8000)")
+		if err != nil {
+			return nil, errors.Join(err, x.close())
+		}
+		db.SetMaxOpenConns(r.conns)
+		db.SetMaxIdleConns(r.conns)
+		*r.db = db
 	}
-	x.read.SetMaxOpenConns(4)
-	x.read.SetMaxIdleConns(4)
+	if x.byID, err = x.lookup.Prepare("SELECT idx FROM ids WHERE id = ?"); err != nil {
+		return nil, errors.Join(err, x.close())
+	}
 	return x, nil
 }
 
@@ -270,13 +283,8 @@ func (x *index) find(ctx context.Context, ids []event.ID, indexes []int64, ask [
 	if len(ask) == 0 {
 		return nil
 	}
-	stmt, err := x.read.PrepareContext(ctx, "SELECT idx FROM ids WHERE id = ?")
-	if err != nil {
-		return err
-	}
-	defer stmt.Close()
 	for _, i := range ask {
-		err := stmt.QueryRowContext(ctx, ids[i][:]).Scan(&indexes[i])
+		err := x.byID.QueryRowContext(ctx, ids[i][:]).Scan(&indexes[i])
 		if errors.Is(err, sql.ErrNoRows) {
 			indexes[i] = -1
 		} else if err != nil {
@@ -286,25 +294,24 @@ func (x *index) find(ctx context.Context, ids []event.ID, indexes []int64, ask [
 	return nil
 }
 
-// recent returns the ids that carry a time within from and to.
-func (x *index) recent(ctx context.Context, from, to time.Time) (map[event.ID]int64, error) {
+// recent adds the ids that carry a time within from and to.
+func (x *index) recent(ctx context.Context, from, to time.Time, found map[event.ID]int64) error {
 	bound := func(t time.Time) []byte {
 		ms := uint64(max(t.UnixMilli(), 0))
 		b := make([]byte, 16)
 		binary.BigEndian.PutUint64(b, ms<<16)
 		return b
 	}
-	rows, err := x.read.QueryContext(ctx, "SELECT id, idx FROM ids WHERE id >= ? AND id < ?", bound(from), bound(to))
+	rows, err := x.lookup.QueryContext(ctx, "SELECT id, idx FROM ids WHERE id >= ? AND id < ?", bound(from), bound(to))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	found := map[event.ID]int64{}
 	for rows.Next() {
 		var id []byte
 		var idx int64
 		if err := rows.Scan(&id, &idx); err != nil {
-			return nil, err
+			return err
 		}
 		if e := (event.ID)(id); len(id) == len(e) {
 			if _, ok := e.Time(); ok {
@@ -312,13 +319,15 @@ func (x *index) recent(ctx context.Context, from, to time.Time) (map[event.ID]in
 			}
 		}
 	}
-	return found, rows.Err()
+	return rows.Err()
 }
 
 func (x *index) close() error {
 	var errs []error
-	if x.read != nil {
-		errs = append(errs, x.read.Close())
+	for _, db := range []*sql.DB{x.read, x.lookup, x.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
 	}
-	return errors.Join(append(errs, x.write.Close())...)
+	return errors.Join(errs...)
 }

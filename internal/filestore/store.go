@@ -33,6 +33,8 @@ type Options struct {
 	FS seglog.FS
 	// Progress, if not nil, is told how far deriving has come while opening.
 	Progress func(done, total int64)
+	// OnError, if not nil, is told of failures that stop nothing.
+	OnError func(error)
 
 	replaceTiles bool // overwrite tiles that disagree with the log
 }
@@ -60,9 +62,12 @@ type Store struct {
 	tipNote  []byte             // newest checkpoint
 	failed   error              // why the follower cannot go on at present
 
-	wake chan struct{}
-	quit chan struct{}
-	done chan struct{}
+	onError func(error)
+
+	wake     chan struct{}
+	quit     chan struct{}
+	done     chan struct{} // the follower has ended
+	tipsDone chan struct{}
 }
 
 var (
@@ -83,11 +88,12 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Reserve = 256 << 10
 	}
 	s := &Store{dir: dir, fs: o.FS, tipFile: o.TipFile, unfound: map[event.ID]int64{},
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), tipsDone: make(chan struct{}), onError: o.OnError}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger in %s: %w", dir, err), s.release())
 	}
 	go s.follow()
+	go s.keepTips()
 	return s, nil
 }
 
@@ -190,8 +196,7 @@ func ledgerError(err error) error {
 
 // Find implements [ledger.Store].
 func (s *Store) Find(ctx context.Context, ids []event.ID, indexes []int64) error {
-	// Unfollowed ids are looked up last: one that the follower finishes in
-	// between is then in the index.
+	// One that the follower finishes in between is in the index by then.
 	s.mu.Lock()
 	var ask []int
 	for i, id := range ids {
@@ -207,18 +212,16 @@ func (s *Store) Find(ctx context.Context, ids []event.ID, indexes []int64) error
 
 // Recent implements [ledger.Store].
 func (s *Store) Recent(ctx context.Context, from, to time.Time) (map[event.ID]int64, error) {
-	ids, err := s.index.recent(ctx, from, to)
-	if err != nil {
-		return nil, err
-	}
+	// As in Find, the index is asked last.
+	ids := map[event.ID]int64{}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for id, i := range s.unfound {
 		if t, ok := id.Time(); ok && !t.Before(from) && t.Before(to) {
 			ids[id] = i
 		}
 	}
-	return ids, nil
+	s.mu.Unlock()
+	return ids, s.index.recent(ctx, from, to, ids)
 }
 
 // Record implements [ledger.Store].
@@ -305,6 +308,7 @@ func readSegment(ctx context.Context, reader *seglog.Reader, buf []byte, next, e
 func (s *Store) Close() error {
 	close(s.quit)
 	<-s.done
+	<-s.tipsDone
 	return s.release()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -26,6 +27,42 @@ func writeTip(f seglog.File, checkpoint []byte) error {
 	copy(page[:], checkpoint)
 	_, err := f.WriteAt(page[:], 0)
 	return err
+}
+
+// keepTips makes the tip durable once a second and copies it outside the
+// directory, until Close. It is a second line of defence: a failure leaves an
+// older tip there, holds nobody up, and is tried again.
+func (s *Store) keepTips() {
+	defer close(s.tipsDone)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var kept []byte
+	var last string // failure
+	for quit := false; ; {
+		s.mu.Lock()
+		tip := s.tipNote
+		s.mu.Unlock()
+		if !bytes.Equal(tip, kept) {
+			err := s.tip.Sync()
+			if s.tipFile != "" {
+				err = errors.Join(err, seglog.WriteFile(s.fs, s.tipFile, tip))
+			}
+			if err == nil {
+				kept, last = tip, ""
+			} else if text := err.Error(); text != last && s.onError != nil {
+				last = text
+				s.onError(fmt.Errorf("keep the tip: %w", err))
+			}
+		}
+		if quit {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-s.quit:
+			quit = true
+		}
+	}
 }
 
 // readTip reads a tip record. It returns nil where there is none yet.

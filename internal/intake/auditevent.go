@@ -54,12 +54,7 @@ type object struct {
 func readObject(raw []byte) (*object, error) {
 	var o object
 	s := jcs.NewScanner(raw)
-	seen := map[string]bool{}
-	err := s.Object(func(name []byte) (err error) {
-		if seen[string(name)] {
-			return refuse("stands twice")
-		}
-		seen[string(name)] = true
+	err := s.Members(func(name []byte) (err error) {
 		switch string(name) {
 		case "apiVersion":
 			o.apiVersion, err = s.String()

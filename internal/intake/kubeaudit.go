@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,16 +107,51 @@ func KubeAudit(raw []byte) (*event.Event, error) {
 	return e, nil
 }
 
-// KubeAuditList reads an EventList, as the API server's audit webhook posts
-// it, and calls each for every item with the event or the reason why there is
-// none. It returns the first error of each, or its own for a malformed list.
-func KubeAuditList(raw []byte, each func(i int, e *event.Event, err error) error) error {
-	var list struct {
-		Kind       string            `json:"kind"`
-		APIVersion string            `json:"apiVersion"`
-		Items      []json.RawMessage `json:"items"`
+// ErrTooMany means that a list has more items than the caller takes.
+var ErrTooMany = errors.New("too many items")
+
+// An itemList is a list of up to limit items that are not decoded yet.
+type itemList struct {
+	limit int
+	items []json.RawMessage
+}
+
+func (l *itemList) UnmarshalJSON(raw []byte) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	l.items = nil
+	if t, err := d.Token(); err != nil || t == nil {
+		return err
+	} else if t != json.Delim('[') {
+		return &event.FieldError{Field: "items", Reason: "expected an array"}
 	}
-	if err := json.Unmarshal(raw, &list); err != nil {
+	for d.More() {
+		if len(l.items) == l.limit {
+			return ErrTooMany
+		}
+		var item json.RawMessage
+		if err := d.Decode(&item); err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
+	}
+	return nil
+}
+
+// KubeAuditList reads an EventList of up to limit items, as the API server's
+// audit webhook posts it, and calls each for every item with the event or the
+// reason why there is none. It returns the first error of each, or its own for
+// a malformed list.
+func KubeAuditList(raw []byte, limit int, each func(i int, e *event.Event, err error) error) error {
+	var list struct {
+		Kind       string   `json:"kind"`
+		APIVersion string   `json:"apiVersion"`
+		Items      itemList `json:"items"`
+	}
+	list.Items.limit = limit
+	var field *event.FieldError
+	if err := json.Unmarshal(raw, &list); errors.Is(err, ErrTooMany) || errors.As(err, &field) {
+		return err
+	} else if err != nil {
 		return jsonError(err)
 	}
 	if err := expect("kind", list.Kind, "EventList"); err != nil {
@@ -124,7 +160,7 @@ func KubeAuditList(raw []byte, each func(i int, e *event.Event, err error) error
 	if err := expect("apiVersion", list.APIVersion, kubeAuditVersion); err != nil {
 		return err
 	}
-	for i, item := range list.Items {
+	for i, item := range list.Items.items {
 		e, err := KubeAudit(item)
 		if err := each(i, e, err); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -325,7 +326,7 @@ func TestAnEventListIsReadItemByItem(t *testing.T) {
 		}
 		return nil
 	}
-	if err := intake.KubeAuditList(post(item+`,{},null,`+item), each); err != nil {
+	if err := intake.KubeAuditList(post(item+`,{},null,`+item), 4, each); err != nil {
 		t.Fatal(err)
 	}
 	none := "auditID: required; stage: required; verb: required; requestReceivedTimestamp: required"
@@ -333,18 +334,23 @@ func TestAnEventListIsReadItemByItem(t *testing.T) {
 
 	stop := fmt.Errorf("full")
 	calls := 0
-	err := intake.KubeAuditList(post(item+","+item), func(int, *event.Event, error) error { calls++; return stop })
+	err := intake.KubeAuditList(post(item+","+item), 2, func(int, *event.Event, error) error { calls++; return stop })
 	if err != stop || calls != 1 {
 		t.Errorf("went on after %v, %d calls", err, calls)
+	}
+	calls = 0
+	err = intake.KubeAuditList(post(item+strings.Repeat(",{}", 9)), 9, func(int, *event.Event, error) error { calls++; return nil })
+	if !errors.Is(err, intake.ErrTooMany) || calls != 0 {
+		t.Errorf("too many give %v, %d calls", err, calls)
 	}
 	for in, want := range map[string]string{
 		request:                    `kind: expected EventList, found "Event"`,
 		`{"kind":"EventList"}`:     `apiVersion: expected audit.k8s.io/v1, found ""`,
-		`{"items":7}`:              "items: expected an array, found number",
+		`{"items":7}`:              "items: expected an array",
 		string(post("")[:40]):      "body: unexpected end of JSON input",
 		`{"kind":"EventList","ap"`: "body: unexpected end of JSON input",
 	} {
-		if err := intake.KubeAuditList([]byte(in), each); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err := intake.KubeAuditList([]byte(in), 1, each); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", in, err, want)
 		}
 	}

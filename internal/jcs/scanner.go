@@ -107,6 +107,18 @@ func (s *Scanner) Object(fn func(name []byte) error) error {
 	}
 }
 
+// Members is [Scanner.Object] for objects in which no name may stand twice.
+func (s *Scanner) Members(fn func(name []byte) error) error {
+	seen := map[string]bool{}
+	return s.Object(func(name []byte) error {
+		if seen[string(name)] {
+			return &Error{Reason: "stands twice"}
+		}
+		seen[string(name)] = true
+		return fn(name)
+	})
+}
+
 // Array reads an array and calls fn for each element; fn must read exactly it.
 func (s *Scanner) Array(fn func(i int) error) error {
 	if err := s.open('[', "an array"); err != nil {

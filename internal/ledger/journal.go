@@ -19,8 +19,8 @@ type Journal struct {
 	now    func() time.Time
 
 	mu   sync.Mutex
-	open map[actKey]*window // by their keys
-	owed map[actKey]*window // that are over, and could not be recorded yet
+	open map[whoWhat]map[string]*window // by the acts' keys
+	owed map[actKey]*window             // that are over, and could not be recorded yet
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -37,17 +37,26 @@ type Act struct {
 	Key string
 }
 
-// anyone returns the act without what tells it from others of its type.
-func (a Act) anyone() Act {
+// blurred returns the act without what tells it from others of its type and
+// principal, and the key under which those are counted.
+func (a Act) blurred() (actKey, Act) {
 	details := map[string]any{}
 	for name := range a.Details {
 		details[name] = "several"
 	}
+	if _, ok := details["principal"]; ok {
+		details["principal"] = a.By.Principal
+	}
 	details["reason"] = "too many to tell apart"
-	return Act{Type: a.Type, By: self, Details: details}
+	return actKey{whoWhat: whoWhat{a.Type, a.By.Principal}}, Act{Type: a.Type, By: a.By, Details: details}
 }
 
-type actKey struct{ eventType, principal, key string }
+type whoWhat struct{ eventType, principal string }
+
+type actKey struct {
+	whoWhat
+	key string
+}
 
 // A window counts an act's repetitions within one minute.
 type window struct {
@@ -66,15 +75,16 @@ func (w *window) over(now time.Time) bool {
 	return d < 0 || d >= time.Minute
 }
 
-// maxWindows bounds the acts that are told apart at a time. Beyond, those of
-// one type are counted together, so that an attacker with many names cannot
-// fill memory or the ledger.
+// maxWindows bounds the acts of one type and principal that are told apart at a
+// time. Beyond, they are counted together, so that an attacker, of whom nothing
+// is known but an address, fills neither memory nor the ledger, and hides
+// nobody: principals are few, for somebody gave them a token.
 const maxWindows = 1000
 
 // NewJournal starts a journal. Close it before the ledger.
 func NewJournal(l *Ledger) *Journal {
 	ctx, stop := context.WithCancel(context.Background())
-	j := &Journal{ledger: l, now: l.c.Now, open: map[actKey]*window{}, owed: map[actKey]*window{}, stop: stop, done: make(chan struct{})}
+	j := &Journal{ledger: l, now: l.c.Now, open: map[whoWhat]map[string]*window{}, owed: map[actKey]*window{}, stop: stop, done: make(chan struct{})}
 	go j.run(ctx)
 	return j
 }
@@ -83,12 +93,17 @@ func NewJournal(l *Ledger) *Journal {
 // on, since there would be no record of it.
 func (j *Journal) Record(ctx context.Context, a Act) error {
 	now := j.now().UTC()
-	k := actKey{a.Type, a.By.Principal, a.Key}
+	k := actKey{whoWhat{a.Type, a.By.Principal}, a.Key}
 	j.mu.Lock()
-	if _, ok := j.open[k]; !ok && len(j.open) >= maxWindows {
-		k, a = actKey{eventType: a.Type}, a.anyone()
+	open := j.open[k.whoWhat]
+	if open == nil {
+		open = map[string]*window{}
+		j.open[k.whoWhat] = open
 	}
-	w, ok := j.open[k]
+	if _, ok := open[k.key]; !ok && len(open) >= maxWindows {
+		k, a = a.blurred()
+	}
+	w, ok := open[k.key]
 	var over *window
 	if ok && w.over(now) {
 		over, ok = w, false
@@ -105,7 +120,7 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 		}
 	}
 	w = &window{key: k, act: a, from: now, to: now, recorded: make(chan struct{})}
-	j.open[k] = w
+	open[k.key] = w
 	j.mu.Unlock()
 
 	// Others count on this record, whatever becomes of its caller.
@@ -113,8 +128,8 @@ func (j *Journal) Record(ctx context.Context, a Act) error {
 	j.settle(ctx, over)
 	if w.err = j.once(ctx, a, 1, now, now); w.err != nil {
 		j.mu.Lock()
-		if j.open[k] == w {
-			delete(j.open, k)
+		if open[k.key] == w {
+			delete(open, k.key)
 		}
 		j.mu.Unlock()
 	}
@@ -161,7 +176,7 @@ func (j *Journal) settle(ctx context.Context, w *window) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, ok := j.owed[w.key]; !ok && len(j.owed) >= maxWindows {
-		w.key, w.act = actKey{eventType: w.act.Type}, w.act.anyone()
+		w.key, w.act = w.act.blurred()
 	}
 	if earlier, ok := j.owed[w.key]; ok {
 		w.from, w.again = earlier.from, w.again+earlier.again
@@ -191,10 +206,15 @@ func (j *Journal) flush(ctx context.Context, all bool) {
 	j.mu.Lock()
 	over := slices.Collect(maps.Values(j.owed))
 	clear(j.owed)
-	for k, w := range j.open {
-		if all || w.over(now) {
-			over = append(over, w)
-			delete(j.open, k)
+	for who, open := range j.open {
+		for k, w := range open {
+			if all || w.over(now) {
+				over = append(over, w)
+				delete(open, k)
+			}
+		}
+		if len(open) == 0 {
+			delete(j.open, who)
 		}
 	}
 	j.mu.Unlock()

@@ -28,13 +28,17 @@ func (s *Server) authorize(c *call, rt route) error {
 	if by.Can(rt.perm) {
 		return nil
 	}
-	err := s.c.Journal.Record(c.ctx(), ledger.Act{Type: "PermissionDenied", By: c.recorder(), Key: rt.pattern,
-		Details: map[string]any{"principal": by.Name, "permission": string(rt.perm), "route": rt.pattern}})
+	return s.refuse(c, string(rt.perm), "the role "+string(by.Role)+" lacks the permission "+string(rt.perm))
+}
+
+// refuse records that the caller lacks a permission, and says so.
+func (s *Server) refuse(c *call, permission, reason string) error {
+	err := s.c.Journal.Record(c.ctx(), ledger.Act{Type: "PermissionDenied", By: c.recorder(), Key: c.name + " " + permission,
+		Details: map[string]any{"principal": c.by.Name, "permission": permission, "route": c.name}})
 	if err != nil {
 		return err
 	}
-	return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
-		"the role "+string(by.Role)+" lacks the permission "+string(rt.perm))
+	return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this", reason)
 }
 
 // authenticate returns the principal of a request, or why there is none.
@@ -75,10 +79,9 @@ func (s *Server) logPerm(level string) access.Permission {
 }
 
 // unscoped refuses principals who see some namespaces only.
-func (c *call) unscoped() error {
+func (s *Server) unscoped(c *call) error {
 	if c.by != nil && c.by.Namespaces != nil {
-		return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
-			"it is limited to some namespaces, and this would show or judge others")
+		return s.refuse(c, "all namespaces", "it is limited to some namespaces, and this would show or judge others")
 	}
 	return nil
 }

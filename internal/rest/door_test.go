@@ -100,8 +100,8 @@ func openAlone(t *testing.T, changes ...change) *door {
 	for _, role := range access.Roles() {
 		d.token(access.Token{Name: string(role), Role: role})
 	}
-	rc := rest.Config{Ledger: d.ledger, Journal: d.journal, Store: d.store, Tokens: d.tokens, VerifierKey: d.bed.VerifierKey,
-		Version: "test", Log: slog.New(slog.NewTextHandler(d.log, nil)), Metrics: rest.NewMetrics(prometheus.NewRegistry())}
+	rc := rest.Config{Ledger: d.ledger, Journal: d.journal, Store: d.store, Tokens: d.tokens,
+		Log: slog.New(slog.NewTextHandler(d.log, nil)), Metrics: rest.NewMetrics(prometheus.NewRegistry())}
 	for _, c := range changes {
 		if c.store != nil {
 			rc.Store = c.store(rc.Store)

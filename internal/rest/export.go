@@ -67,10 +67,11 @@ func (s *Server) export(c *call) error {
 	if err := f.Check(); err != nil {
 		return err
 	}
-	if !s.exports.TryAcquire(1) {
-		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports at a time", "try again")
+	release, err := s.exports.take(c)
+	if err != nil {
+		return err
 	}
-	defer s.exports.Release(1)
+	defer release()
 	cp, err := s.state()
 	if err != nil {
 		return err

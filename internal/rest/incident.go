@@ -15,6 +15,7 @@ import (
 const (
 	maxIncident      = 10_000
 	maxIncidentBytes = 64 << 20
+	maxStories       = 4 // at a time, for each may take as much memory
 )
 
 var errTooMany = newProblem(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",
@@ -79,6 +80,10 @@ func (s *Server) incident(c *call) error {
 	if err := c.noParams(); err != nil {
 		return err
 	}
+	if err := s.stories.Acquire(c.ctx(), 1); err != nil {
+		return err
+	}
+	defer s.stories.Release(1)
 	id := c.r.PathValue("correlation_id")
 	hits, size, err := s.events(c, id)
 	if err != nil {

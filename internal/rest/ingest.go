@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/graven-audit/graven/event"
@@ -19,10 +20,13 @@ func (s *Server) ingestKubeAudit(c *call) error {
 	}
 	defer release()
 	var items []item
-	err = intake.KubeAuditList(data, func(_ int, e *event.Event, err error) error {
+	err = intake.KubeAuditList(data, maxItems, func(_ int, e *event.Event, err error) error {
 		items = append(items, item{event: e, err: err})
 		return nil
 	})
+	if errors.Is(err, intake.ErrTooMany) {
+		return tooMany()
+	}
 	if err != nil {
 		return err
 	}

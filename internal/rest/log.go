@@ -71,7 +71,7 @@ func (s *Server) logEntries(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.unscoped(); err != nil {
+	if err := s.unscoped(c); err != nil {
 		return err
 	}
 	first := t.N * trail.TileWidth

@@ -81,8 +81,7 @@ func (s *Server) question(c *call, extra func(name, value string) (bool, error))
 	}
 	f.Scope = c.by.Namespaces
 	if f.WithAccess() && !c.by.Can(access.ReadAccess) {
-		return f, p, newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
-			"who read what is for those with the permission "+string(access.ReadAccess))
+		return f, p, s.refuse(c, string(access.ReadAccess), "who read what is for those with the permission "+string(access.ReadAccess))
 	}
 	return f, p, f.Check()
 }

@@ -224,7 +224,7 @@ func (s *Server) conflict(c *call, r ledger.Result) error {
 	if !errors.Is(r.Err, ledger.ErrConflict) {
 		return nil
 	}
-	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(), Key: r.ID.String(),
+	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(),
 		Details: map[string]any{"id": r.ID.String(), "index": r.Index, "principal": c.by.Name}})
 }
 
@@ -271,9 +271,7 @@ func (s *Server) recordBatch(c *call) error {
 	var items []item
 	each := func(raw []byte) error {
 		if len(items) == maxItems {
-			p := newProblem(http.StatusRequestEntityTooLarge, "too-many", "The batch has too many events", fmt.Sprintf("body: the limit is %d", maxItems))
-			p.Errors = []fault{{"body", fmt.Sprintf("more than %d events", maxItems)}}
-			return p
+			return tooMany()
 		}
 		var it item
 		it.event, it.flat, it.err = s.decode(raw)
@@ -290,6 +288,12 @@ func (s *Server) recordBatch(c *call) error {
 		return problemOf(&event.FieldError{Field: "body", Reason: "no events"}, false)
 	}
 	return s.answerBatch(c, by, items, http.StatusCreated, http.StatusMultiStatus)
+}
+
+func tooMany() error {
+	p := newProblem(http.StatusRequestEntityTooLarge, "too-many", "The batch has too many events", fmt.Sprintf("body: the limit is %d", maxItems))
+	p.Errors = []fault{{"body", fmt.Sprintf("more than %d events", maxItems)}}
+	return p
 }
 
 // eachItem calls fn for each event of an array or of NDJSON.
@@ -313,7 +317,10 @@ func eachItem(contentType string, data []byte, fn func(raw []byte) error) error 
 	case sc.Kind() == '[':
 		// The whole array is read first: where it is cut off, nothing counts.
 		var raws [][]byte
-		err := sc.Array(func(int) error {
+		err := sc.Array(func(i int) error {
+			if i == maxItems {
+				return tooMany()
+			}
 			raw, err := sc.Skip()
 			raws = append(raws, raw)
 			return err

@@ -45,8 +45,6 @@ type Config struct {
 	Journal *ledger.Journal
 	Store   Store
 	Tokens  *access.Tokens
-	// VerifierKey is the ledger's public key in its text form.
-	VerifierKey string
 	// AnonymousRole is the role of calls without a token; empty refuses them.
 	AnonymousRole access.Role
 	// PublicLog says what /log/ serves without a token: "none" (the default),
@@ -56,16 +54,17 @@ type Config struct {
 	StrictTypes bool
 	// MaxBody bounds a body, after decompression, in bytes; 0 means 16 MiB.
 	MaxBody int64
-	// MaxBodies bounds all bodies held in memory at a time; 0 means 256 MiB.
+	// MaxBodies bounds all bodies held in memory at a time; 0 means 256 MiB,
+	// or twice MaxBody where that is more.
 	MaxBodies int64
-	// MaxExports bounds the exports and streams that run at a time; 0 means 64.
+	// MaxExports bounds the exports and streams that run at a time; 0 means
+	// 64. A principal has up to a quarter of them.
 	MaxExports int64
 	// BodyTimeout bounds how long a body may take; 0 means 30 s.
 	BodyTimeout time.Duration
 	// WriteTimeout bounds how long a reader may take over 64 KiB of an
 	// answer; 0 means 1 min.
 	WriteTimeout time.Duration
-	Version      string
 	Log          *slog.Logger
 	Metrics      *Metrics
 	Now          func() time.Time
@@ -77,8 +76,11 @@ type Server struct {
 	find    search.Finder
 	mux     *http.ServeMux
 	bodies  *semaphore.Weighted
-	exports *semaphore.Weighted
+	exports *slots
+	stories *semaphore.Weighted // incidents that are being told
 	verify  *semaphore.Weighted
+	// granting makes checking, recording and saving a token one step.
+	granting sync.Mutex
 	// stopping is closed when streams must end.
 	stopping chan struct{}
 	stop     sync.Once
@@ -90,7 +92,7 @@ func New(c Config) *Server {
 		c.MaxBody = 16 << 20
 	}
 	if c.MaxBodies == 0 {
-		c.MaxBodies = 256 << 20
+		c.MaxBodies = max(256<<20, 2*c.MaxBody)
 	}
 	if c.MaxExports == 0 {
 		c.MaxExports = 64
@@ -105,7 +107,8 @@ func New(c Config) *Server {
 		c.Now = time.Now
 	}
 	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
-		bodies: semaphore.NewWeighted(c.MaxBodies), exports: semaphore.NewWeighted(c.MaxExports), verify: semaphore.NewWeighted(1),
+		bodies: semaphore.NewWeighted(c.MaxBodies), exports: newSlots(c.MaxExports),
+		stories: semaphore.NewWeighted(maxStories), verify: semaphore.NewWeighted(1),
 		stopping: make(chan struct{})}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))

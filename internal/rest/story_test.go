@@ -219,8 +219,8 @@ func TestAVerdictNamesWhatWasChanged(t *testing.T) {
 		}, "does not follow", verify.Changed},
 		{"the details", func(r *trail.Record) {
 			r.Erasable = []byte(strings.Replace(string(r.Erasable), "Rollback", "Rollforward", 1))
-		}, "do not match their digest", verify.DetailsMismatch},
-		{"the salt", func(r *trail.Record) { r.Salt[0] ^= 1 }, "do not match their digest", verify.DetailsMismatch},
+		}, "do not match the entry's digest", verify.DetailsMismatch},
+		{"the salt", func(r *trail.Record) { r.Salt[0] ^= 1 }, "do not match the entry's digest", verify.DetailsMismatch},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := open(t, change{store: func(s rest.Store) rest.Store { return tamperingStore{s, 3, tt.change} }})

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
@@ -46,20 +47,25 @@ func (s *Server) stream(c *call) error {
 		}
 		next = n + 1
 	}
-	if !s.exports.TryAcquire(1) {
-		return newProblem(http.StatusServiceUnavailable, "busy", "Too many streams at a time", "try again")
+	release, err := s.exports.take(c)
+	if err != nil {
+		return err
 	}
-	defer s.exports.Release(1)
+	defer release()
 	ctx, cancel := context.WithCancel(c.ctx())
 	defer cancel()
 	c.w.Header().Set("Content-Type", "text/event-stream")
 	c.w.WriteHeader(http.StatusOK)
-	if err := c.send([]byte(": graven\n\n")); err != nil || c.r.Method == http.MethodHead {
+	// Who loses the connection before the first event comes back to this place.
+	if err := c.send([]byte("id: " + itoa(next-1) + "\n: graven\n\n")); err != nil || c.r.Method == http.MethodHead {
 		return err
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
+		if by, _ := s.authenticate(c.r); by == nil || !by.Can(access.Read) {
+			return nil // the token was revoked, or has expired
+		}
 		st := s.c.Ledger.State()
 		if err := s.sendFrom(ctx, c, &f, &next, st.Size()); err != nil {
 			return err

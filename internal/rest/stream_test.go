@@ -225,7 +225,7 @@ func TestAStreamEndsWhenTheServerStops(t *testing.T) {
 
 func TestExportsAndStreamsAreBoundedInNumber(t *testing.T) {
 	d := open(t, configured(func(c *rest.Config) { c.MaxExports = 2 }))
-	first, second := d.stream(t, d.as("viewer"), "", ""), d.stream(t, d.as("viewer"), "", "")
+	first, second := d.stream(t, d.as("viewer"), "", ""), d.stream(t, d.as("auditor"), "", "")
 	d.as("viewer").get("/api/v1/audit/stream").problem(http.StatusServiceUnavailable, "", "busy")
 	d.as("viewer").get("/api/v1/audit/export").problem(http.StatusServiceUnavailable, "", "busy")
 	d.as("viewer").get("/api/v1/audit").want(http.StatusOK)

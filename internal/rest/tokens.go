@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 // listTokens answers GET /api/v1/tokens.
 func (s *Server) listTokens(c *call) error {
 	if err := c.noParams(); err != nil {
+		return err
+	}
+	if err := s.unscoped(c); err != nil {
 		return err
 	}
 	body, err := json.Marshal(map[string]any{"tokens": s.c.Tokens.List()})
@@ -51,13 +55,11 @@ func (s *Server) createToken(c *call) error {
 		return err
 	}
 	tok.CreatedBy = c.by.Name
-	if err := c.unscoped(); err != nil {
+	if err := s.mayGrant(c, &tok); err != nil {
 		return err
 	}
-	if !c.by.Role.MayGrant(tok.Role) {
-		return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
-			"a "+string(c.by.Role)+" cannot give out the role "+string(tok.Role))
-	}
+	s.granting.Lock()
+	defer s.granting.Unlock()
 	now := s.c.Now()
 	if err := s.c.Tokens.Check(tok, now); err != nil {
 		return err
@@ -72,7 +74,8 @@ func (s *Server) createToken(c *call) error {
 	}
 	secret := access.NewSecret()
 	if err := s.c.Tokens.Add(tok, secret, now); err != nil {
-		return err
+		// What was recorded did not come about.
+		return errors.Join(err, s.recordRevoked(c, tok.Name, "the token could not be saved"))
 	}
 	made, _ := s.c.Tokens.Get(tok.Name)
 	body, err := json.Marshal(struct {
@@ -89,12 +92,7 @@ func (s *Server) parseToken(data []byte) (access.Token, error) {
 	var n newToken
 	sc := jcs.NewScanner(data)
 	str := func(dst *string) (err error) { *dst, err = sc.String(); return err }
-	seen := map[string]bool{}
-	err := sc.Object(func(name []byte) (err error) {
-		if seen[string(name)] {
-			return &jcs.Error{Reason: "stands twice"}
-		}
-		seen[string(name)] = true
+	err := sc.Members(func(name []byte) (err error) {
 		switch string(name) {
 		case "name":
 			return str(&n.Name)
@@ -153,20 +151,17 @@ func (s *Server) revokeToken(c *call) error {
 	if err := c.noParams(); err != nil {
 		return err
 	}
+	s.granting.Lock()
+	defer s.granting.Unlock()
 	name := c.r.PathValue("name")
 	tok, ok := s.c.Tokens.Get(name)
 	if !ok {
 		return access.ErrNoToken
 	}
-	if err := c.unscoped(); err != nil {
+	if err := s.mayGrant(c, &tok); err != nil {
 		return err
 	}
-	if !c.by.Role.MayGrant(tok.Role) {
-		return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this",
-			"a "+string(c.by.Role)+" cannot revoke the role "+string(tok.Role))
-	}
-	if err := s.c.Journal.Once(c.ctx(), ledger.Act{Type: "TokenRevoked", By: c.recorder(),
-		Resource: event.Resource{Kind: "Token", Name: name}, Details: map[string]any{"name": name}}); err != nil {
+	if err := s.recordRevoked(c, name, ""); err != nil {
 		return err
 	}
 	if err := s.c.Tokens.Revoke(name); err != nil {
@@ -174,4 +169,28 @@ func (s *Server) revokeToken(c *call) error {
 	}
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// mayGrant refuses callers who may not give out a token, or take it away.
+func (s *Server) mayGrant(c *call, tok *access.Token) error {
+	if err := s.unscoped(c); err != nil {
+		return err
+	}
+	if !c.by.MayGrant(tok) {
+		what := "the role " + string(tok.Role)
+		if tok.Attests {
+			what += " with attests"
+		}
+		return s.refuse(c, "tokens of "+what, "a "+string(c.by.Role)+" cannot give out or revoke "+what)
+	}
+	return nil
+}
+
+func (s *Server) recordRevoked(c *call, name, reason string) error {
+	details := map[string]any{"name": name}
+	if reason != "" {
+		details["reason"] = reason
+	}
+	return s.c.Journal.Once(c.ctx(), ledger.Act{Type: "TokenRevoked", By: c.recorder(),
+		Resource: event.Resource{Kind: "Token", Name: name}, Details: details})
 }

@@ -57,6 +57,10 @@ func (s *Server) verifyChain(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := s.stories.Acquire(c.ctx(), 1); err != nil {
+		return err
+	}
+	defer s.stories.Release(1)
 	hits, size, err := s.events(c, id)
 	if err != nil {
 		return err
@@ -98,15 +102,10 @@ func (s *Server) verifyChain(c *call) error {
 
 func parseCorrelation(data []byte) (id string, err error) {
 	sc := jcs.NewScanner(data)
-	seen := false
-	err = sc.Object(func(name []byte) error {
+	err = sc.Members(func(name []byte) error {
 		if string(name) != "correlation_id" {
 			return &jcs.Error{Reason: "no such member; there is correlation_id"}
 		}
-		if seen {
-			return &jcs.Error{Reason: "stands twice"}
-		}
-		seen = true
 		id, err = sc.String()
 		return err
 	})
@@ -143,19 +142,8 @@ func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampere
 		t.Message = "the entry is not under the signed checkpoint"
 		return t, nil
 	}
-	if r.Erasable == nil {
-		return nil, nil
-	}
-	e, want, err := event.ParseEntry(r.Entry)
-	if err == nil {
-		err = e.SetErasable(r.Erasable)
-	}
-	if err != nil {
-		t.Message = "the event cannot be read: " + err.Error()
-		return t, nil
-	}
-	if !want.Equal(e.Digests(r.Salt)) {
-		t.kind, t.Message = verify.DetailsMismatch, "the details do not match their digest"
+	if err := r.CheckErasable(); err != nil {
+		t.kind, t.Message = verify.DetailsMismatch, err.Error()
 		return t, nil
 	}
 	return nil, nil
@@ -180,7 +168,7 @@ func (s *Server) verifyLedger(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.unscoped(); err != nil {
+	if err := s.unscoped(c); err != nil {
 		return err
 	}
 	if !s.verify.TryAcquire(1) {

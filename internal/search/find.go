@@ -81,6 +81,16 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	if err := x.Ready(ctx, size); err != nil {
 		return nil, err
 	}
+	bounded, cancel := context.WithTimeout(ctx, maxScan)
+	defer cancel()
+	a, err := x.page(bounded, f, p, size)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return nil, ErrTooBroad
+	}
+	return a, err
+}
+
+func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answer, error) {
 	var a Answer
 	var err error
 	if !f.scans() {
@@ -88,12 +98,7 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 			return nil, err
 		}
 	} else {
-		scan, cancel := context.WithTimeout(ctx, maxScan)
-		defer cancel()
-		err := x.each(scan, f, Range{0, size}, false, batchSize, 0, func(Hit) error { a.Total++; return nil })
-		if err != nil && scan.Err() != nil && ctx.Err() == nil {
-			return nil, ErrTooBroad
-		}
+		err := x.each(ctx, f, Range{0, size}, false, batchSize, 0, func(Hit) error { a.Total++; return nil })
 		if err != nil {
 			return nil, err
 		}
