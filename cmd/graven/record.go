@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
@@ -358,7 +359,7 @@ func (im *importer) kubeAudit(where string, raw []byte) error {
 		Kind string `json:"kind"`
 	}
 	if json.Unmarshal(raw, &kind) == nil && kind.Kind == "EventList" {
-		return intake.KubeAuditList(raw, func(i int, e *event.Event, err error) error {
+		return intake.KubeAuditList(raw, math.MaxInt, func(i int, e *event.Event, err error) error {
 			return im.take(fmt.Sprintf("%s, item %d", where, i), e, err)
 		})
 	}
