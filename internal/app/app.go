@@ -113,6 +113,12 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	a.rest = rest.New(rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
 		Log: a.log, Metrics: rest.NewMetrics(registry)})
+	return a.listen()
+}
+
+// listen opens the door.
+func (a *App) listen() error {
+	c := a.config
 	a.http = &http.Server{Handler: a.rest, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
 	if c.TLSCert != "" {
@@ -122,6 +128,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		}
 		a.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
+	var err error
 	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -35,18 +35,18 @@ func (s *Server) formats() map[string]format {
 	}
 }
 
-// export answers GET /api/v1/audit/export. Without any filter it is the whole
-// ledger, access events included, so that its lines form one chain; for those
-// who may not see who read what, these are left out.
-func (s *Server) export(c *call) error {
-	name, withCheckpoint := "ndjson", false
-	f, _, err := s.question(c, func(param, value string) (bool, error) {
+// exportQuestion reads what to export, and how.
+func (s *Server) exportQuestion(c *call) (f search.Filter, format string, withCheckpoint bool, err error) {
+	format = "ndjson"
+	f, _, err = s.question(c, func(param, value string) (known bool, err error) {
 		switch param {
 		case "format":
-			name = value
+			if _, ok := s.formats()[value]; !ok {
+				return true, badParam("format", "one of ndjson, csv, cloudevents")
+			}
+			format = value
 			return true, nil
 		case "checkpoint":
-			var err error
 			withCheckpoint, err = flag(param, value)
 			return true, err
 		case "limit", "offset", "cursor", "order":
@@ -54,17 +54,18 @@ func (s *Server) export(c *call) error {
 		}
 		return false, nil
 	})
+	if err == nil && withCheckpoint && format != "ndjson" {
+		err = badParam("checkpoint", "only NDJSON can carry it")
+	}
+	return f, format, withCheckpoint, err
+}
+
+// export answers GET /api/v1/audit/export. Without any filter it is the whole
+// ledger, access events included, so that its lines form one chain; for those
+// who may not see who read what, these are left out.
+func (s *Server) export(c *call) error {
+	f, name, withCheckpoint, err := s.exportQuestion(c)
 	if err != nil {
-		return err
-	}
-	fm, ok := s.formats()[name]
-	if !ok {
-		return badParam("format", "one of ndjson, csv, cloudevents")
-	}
-	if withCheckpoint && name != "ndjson" {
-		return badParam("checkpoint", "only NDJSON can carry it")
-	}
-	if err := f.Check(); err != nil {
 		return err
 	}
 	release, err := s.exports.take(c)
@@ -86,39 +87,23 @@ func (s *Server) export(c *call) error {
 			return err
 		}
 	}
+	fm := s.formats()[name]
 	x := &exporter{s: s, c: c, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp, prove: withCheckpoint && !whole}
 	c.w.Header().Set("Content-Type", fm.contentType)
 	c.w.Header().Set("Content-Disposition", `attachment; filename="audit-export-`+s.c.Now().UTC().Format("20060102-150405")+"."+fm.extension+`"`)
 	if fm.begin != nil {
 		x.w.Write(fm.begin())
 	}
-	if whole {
-		err = s.c.Store.Records(c.ctx(), search.Range{End: cp.Size}, func(r *trail.Record) error {
-			e, err := r.Event()
-			if err != nil {
-				return err
-			}
-			return x.write(search.Hit{Event: e, Record: *r})
-		})
-	} else {
-		err = s.find.Each(c.ctx(), &f, search.Range{End: cp.Size}, x.write)
-	}
-	if err != nil {
+	if err := x.lines(&f, whole); err != nil {
 		return err
 	}
 	if withCheckpoint {
-		t := trail.Trailer{Checkpoint: string(cp.Note), Filter: f.Params(), Count: x.count}
-		if whole {
-			t.Filter = map[string]string{}
-		} else if len(t.Filter) == 0 {
-			t.Filter["access"] = "false"
-		}
-		if err := json.NewEncoder(x.w).Encode(t); err != nil {
+		if err := x.trailer(&f, whole); err != nil {
 			return err
 		}
 	}
-	if x.count == 0 && !withCheckpoint {
-		c.w.WriteHeader(http.StatusOK)
+	if c.w.status == 0 {
+		c.w.WriteHeader(http.StatusOK) // for an export of nothing
 	}
 	return x.w.Flush()
 }
@@ -137,6 +122,32 @@ type exporter struct {
 	buf   []byte
 	last  int64 // index of the line before
 	chain trail.Hash
+}
+
+// lines writes the lines of all events that match.
+func (x *exporter) lines(f *search.Filter, whole bool) error {
+	all := search.Range{End: x.checkpoint.Size}
+	if !whole {
+		return x.s.find.Each(x.c.ctx(), f, all, x.write)
+	}
+	return x.s.c.Store.Records(x.c.ctx(), all, func(r *trail.Record) error {
+		e, err := r.Event()
+		if err != nil {
+			return err
+		}
+		return x.write(search.Hit{Event: e, Record: *r})
+	})
+}
+
+// trailer writes the last line, with the checkpoint.
+func (x *exporter) trailer(f *search.Filter, whole bool) error {
+	t := trail.Trailer{Checkpoint: string(x.checkpoint.Note), Filter: f.Params(), Count: x.count}
+	if whole {
+		t.Filter = map[string]string{}
+	} else if len(t.Filter) == 0 {
+		t.Filter["access"] = "false"
+	}
+	return json.NewEncoder(x.w).Encode(t)
 }
 
 func (x *exporter) write(h search.Hit) error {

@@ -55,30 +55,11 @@ func (s *Server) body(c *call) (data []byte, release func(), err error) {
 			free()
 		}
 	}()
-	var in io.Reader = http.MaxBytesReader(c.raw, c.r.Body, s.c.MaxBody)
-	switch encoding := strings.ToLower(c.r.Header.Get("Content-Encoding")); encoding {
-	case "", "identity":
-	case "gzip":
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, nil, bodyError(err)
-		}
-		in = z
-	case "zstd":
-		if err := take(zstdWindow); err != nil {
-			return nil, nil, err
-		}
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
-		if err != nil {
-			return nil, nil, bodyError(err)
-		}
-		defer z.Close()
-		in = z
-	default:
-		p := newProblem(http.StatusUnsupportedMediaType, "encoding", "The body's encoding is not known", "Content-Encoding: gzip, zstd or none")
-		p.Param = "Content-Encoding"
-		return nil, nil, p
+	in, done, err := decoded(http.MaxBytesReader(c.raw, c.r.Body, s.c.MaxBody), c.r.Header.Get("Content-Encoding"), take)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer done()
 	var buf []byte
 	for {
 		if len(buf) == cap(buf) {
@@ -101,6 +82,33 @@ func (s *Server) body(c *call) (data []byte, release func(), err error) {
 			return nil, nil, bodyError(err)
 		}
 	}
+}
+
+// decoded returns a body without its encoding. done must be called in the end.
+func decoded(in io.Reader, encoding string, take func(int64) error) (out io.Reader, done func(), err error) {
+	done = func() {}
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		return in, done, nil
+	case "gzip":
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, nil, bodyError(err)
+		}
+		return z, done, nil
+	case "zstd":
+		if err := take(zstdWindow); err != nil {
+			return nil, nil, err
+		}
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
+		if err != nil {
+			return nil, nil, bodyError(err)
+		}
+		return z, z.Close, nil
+	}
+	p := newProblem(http.StatusUnsupportedMediaType, "encoding", "The body's encoding is not known", "Content-Encoding: gzip, zstd or none")
+	p.Param = "Content-Encoding"
+	return nil, nil, p
 }
 
 func bodyError(err error) error {
