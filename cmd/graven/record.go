@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,9 @@ Recording the same event again is harmless if it has an id: it is recorded once.
 			if file == "" {
 				return usage("-f FILE is needed; - is standard input")
 			}
+			if !slices.Contains(receiptOutputs, output) {
+				return usage("-o %s: one of %s", output, strings.Join(receiptOutputs, ", "))
+			}
 			c, err := conn.client()
 			if err != nil {
 				return err
@@ -52,47 +56,49 @@ Recording the same event again is harmless if it has an id: it is recorded once.
 				return err
 			}
 			defer in.Close()
-			text, err := io.ReadAll(io.LimitReader(in, maxText))
-			if err != nil {
-				return err
-			}
-			items, err := documents(text)
+			items, err := documents(in, maxText)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
 			if len(items) == 0 {
 				return fmt.Errorf("%s: no events there", file)
 			}
-			rejected := 0
-			for len(items) > 0 {
-				n := min(len(items), importBatch)
-				results, err := send(cmd, c, items[:n], false)
-				if err != nil {
-					return err
-				}
-				for i, r := range results {
-					if r.Err != nil {
-						rejected++
-						fmt.Fprintf(cmd.ErrOrStderr(), "graven: event %d: %s\n", i+1, printable(r.Err.Error()))
-						continue
-					}
-					if err := printReceipt(cmd.OutOrStdout(), output, r.Receipt); err != nil {
-						return err
-					}
-				}
-				items = items[n:]
-			}
-			if rejected > 0 {
-				return fmt.Errorf("%d events were rejected", rejected)
-			}
-			return nil
+			return recordAll(cmd, c, items, output)
 		},
 	}
 	conn.flags(cmd)
 	cmd.Flags().StringVarP(&file, "filename", "f", "", "file with events; - is standard input")
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print receipts: table, ndjson, name")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print receipts: "+strings.Join(receiptOutputs, ", "))
 	return cmd
 }
+
+// recordAll records events, in batches, and prints their receipts.
+func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output string) error {
+	rejected := 0
+	for first := 0; first < len(items); first += importBatch {
+		results, err := send(cmd, c, items[first:min(first+importBatch, len(items))], false)
+		if err != nil {
+			return err
+		}
+		for i, r := range results {
+			if r.Err != nil {
+				rejected++
+				fmt.Fprintf(cmd.ErrOrStderr(), "graven: event %d: %s\n", first+i+1, printable(r.Err.Error()))
+				continue
+			}
+			if err := printReceipt(cmd.OutOrStdout(), output, r.Receipt); err != nil {
+				return err
+			}
+		}
+	}
+	if rejected > 0 {
+		return fmt.Errorf("%d events were rejected", rejected)
+	}
+	return nil
+}
+
+// receiptOutputs are the values of -o for receipts.
+var receiptOutputs = []string{"table", "ndjson", "name"}
 
 func printReceipt(w io.Writer, output string, r *client.Receipt) error {
 	var err error
@@ -108,8 +114,6 @@ func printReceipt(w io.Writer, output string, r *client.Receipt) error {
 			"duplicate": r.Duplicate, "checkpoint": r.Checkpoint})
 	case "name":
 		_, err = fmt.Fprintln(w, r.Name)
-	default:
-		return usage("-o %s: one of table, ndjson, name", output)
 	}
 	return err
 }
@@ -121,9 +125,16 @@ func openInput(path string) (io.ReadCloser, error) {
 	return os.Open(path)
 }
 
-// documents splits text into JSON documents: it is a JSON array, NDJSON or
-// concatenated JSON, or YAML documents.
-func documents(text []byte) ([][]byte, error) {
+// documents splits an input of up to limit bytes into JSON documents: it is a
+// JSON array, NDJSON or concatenated JSON, or YAML documents.
+func documents(in io.Reader, limit int64) ([][]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("more than %d bytes; take it in parts", limit)
+	}
 	trimmed := bytes.TrimSpace(text)
 	if len(trimmed) == 0 {
 		return nil, nil
@@ -384,14 +395,7 @@ func (im *importer) kubernaut(where string, raw []byte) error {
 }
 
 func (im *importer) auditEvents(in io.Reader) error {
-	text, err := io.ReadAll(io.LimitReader(in, maxText+1))
-	if err != nil {
-		return err
-	}
-	if len(text) > maxText {
-		return fmt.Errorf("more than %d bytes; import in parts", maxText)
-	}
-	docs, err := documents(text)
+	docs, err := documents(in, maxText)
 	if err != nil {
 		return err
 	}
