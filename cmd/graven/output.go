@@ -164,8 +164,8 @@ func (f *printer) csv(events []found) error {
 		record := []string{itoa(x.index), event.FormatTime(e.Timestamp), e.EventType, e.Severity, e.Actor.Type, e.Actor.Name,
 			e.Resource.Kind, e.Resource.Namespace, e.Resource.Name, e.Outcome, e.CorrelationID, e.ID.String()}
 		for i, s := range record {
-			if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-				record[i] = "'" + s // or a spreadsheet takes it for a formula
+			if s != "" && strings.IndexByte("=+-@\t\r\n'", s[0]) >= 0 {
+				record[i] = "'" + s // or a spreadsheet takes it for a formula; one more gives the field back
 			}
 		}
 		w.Write(record)
