@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,7 +24,7 @@ const (
 	exitGap    = 4 // something is missing
 )
 
-// An exitError ends the program with a code of its own.
+// An exitCodeError ends the program with a code of its own.
 type exitCodeError struct {
 	code int
 	err  error
@@ -52,6 +51,8 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
+	began := false // whether cobra took the command line
+	root.PersistentPreRun = func(*cobra.Command, []string) { began = true }
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string) int {
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
-	} else if isUsage(err) {
+	} else if !began {
 		code = exitUsage
 	}
 	if text := err.Error(); text != "" {
@@ -72,18 +73,6 @@ func run(ctx context.Context, args []string) int {
 	return code
 }
 
-// isUsage reports whether cobra refused the command line.
-func isUsage(err error) bool {
-	text := err.Error()
-	for _, s := range []string{"unknown command", "unknown flag", "unknown shorthand", "flag needs an argument", "invalid argument",
-		"accepts ", "requires ", "required flag", "arg(s)"} {
-		if strings.Contains(text, s) {
-			return true
-		}
-	}
-	return false
-}
-
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "graven",
@@ -93,8 +82,8 @@ every step becomes an event in a signed, tamper-evident ledger that anyone can
 verify without trusting Graven, its disk or its administrators.
 
 Client commands find the server by --url or GRAVEN_URL, and prove who they are
-with the token in GRAVEN_TOKEN, in the file --token-file, or else in
-./graven-data/admin.token.
+with the token in the file --token-file, in GRAVEN_TOKEN, or else, to a server
+on this machine (localhost, 127.0.0.1, ::1), in ./graven-data/admin.token.
 
 Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 		Version:       version,
