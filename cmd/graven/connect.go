@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ type connection struct {
 
 func (c *connection) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.url, "url", "", "the server's address (default $GRAVEN_URL or "+defaultURL+")")
-	cmd.Flags().StringVar(&c.tokenFile, "token-file", "", "file that holds the token (default $GRAVEN_TOKEN, else ./graven-data/admin.token)")
+	cmd.Flags().StringVar(&c.tokenFile, "token-file", "", "file that holds the token (default $GRAVEN_TOKEN, else ./graven-data/admin.token for a server on this machine)")
 }
 
 // address returns the server's address.
@@ -39,15 +40,17 @@ func (c *connection) address() string {
 	return defaultURL
 }
 
-// token returns the token to show, which may be none.
-func (c *connection) token() (string, error) {
+// token returns the token to show to a server, which may be none. A token that
+// nobody has named, the one of a data directory in ./graven-data, is shown to a
+// server on this machine only.
+func (c *connection) token(server string) (string, error) {
 	path := c.tokenFile
 	if path == "" {
 		if t := os.Getenv("GRAVEN_TOKEN"); t != "" {
 			return t, nil
 		}
 		path = filepath.Join("graven-data", app.AdminTokenFile)
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || !isLocal(server) {
 			return "", nil
 		}
 	}
@@ -58,8 +61,18 @@ func (c *connection) token() (string, error) {
 	return strings.TrimSpace(string(data)), nil
 }
 
+// isLocal reports whether a server's address leads back to this machine.
+func isLocal(server string) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(u.Hostname(), "localhost")
+}
+
 func (c *connection) client() (*client.Client, error) {
-	token, err := c.token()
+	token, err := c.token(c.address())
 	if err != nil {
 		return nil, err
 	}

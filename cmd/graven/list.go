@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
@@ -159,7 +161,7 @@ type tailer struct {
 	cmd    *cobra.Command
 	client *client.Client
 	query  url.Values
-	last   string // index of the last event seen
+	last   string // index of the last event seen or, before one is, of the one before the stream began
 	output string
 	headed bool
 }
@@ -200,8 +202,11 @@ func (t *tailer) follow(attempt *int) error {
 			if err := t.print(json.RawMessage(value)); err != nil {
 				return err
 			}
-			t.last = id
 			*attempt = 0
+		case "": // the end of a message; the first has an id and nothing else
+			if id != "" {
+				t.last = id
+			}
 		}
 	}
 	return nil
@@ -441,7 +446,11 @@ func newCheckpoint() *cobra.Command {
 		Long: `Print the ledger's newest signed checkpoint (C2SP tlog-checkpoint).
 
 Kept where nobody who can change the ledger can change it, it shows later that
-nothing was taken away since: graven verify TARGET --since FILE`,
+nothing was taken away since: graven verify TARGET --since FILE
+
+What this command or 'graven verify' remembers of the ledger, the server has to
+show to be a part of it; the exit code is 3 if it is not. Once --key has
+authenticated the checkpoint, it is remembered, too.`,
 		Example: `  graven checkpoint > /mnt/elsewhere/$(date +%F).checkpoint
   graven checkpoint --key ledger.vkey`,
 		Args: cobra.NoArgs,
@@ -454,28 +463,62 @@ nothing was taken away since: graven verify TARGET --since FILE`,
 			if err != nil {
 				return err
 			}
-			resp, err := c.Do(cmd.Context(), http.MethodGet, "/log/checkpoint", nil, "", nil)
+			now, err := newestCheckpoint(cmd.Context(), c, verifiers)
 			if err != nil {
 				return err
 			}
-			defer resp.Body.Close()
-			text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+			if _, err := cmd.OutOrStdout().Write(now.Note); err != nil {
+				return err
+			}
+			log, err := remoteLog(&conn, conn.address())
 			if err != nil {
 				return err
 			}
-			if len(verifiers) > 0 {
-				if _, err := trail.OpenCheckpoint(text, verifiers...); err != nil {
-					return &exitCodeError{exitVerify, err}
+			known, err := remembered(now.Origin)
+			if err == nil && known != nil && now.Size < known.Size { // unless it was remembered since
+				if now, err = newestCheckpoint(cmd.Context(), c, verifiers); err != nil {
+					return err
 				}
 			}
-			if err := remember(text); err != nil {
-				return &exitCodeError{exitVerify, err}
+			if err == nil && known != nil {
+				if err := checkExtends(cmd.Context(), log.Fetch, known, now); errors.Is(err, errTurnedBack) {
+					return &exitCodeError{exitVerify, err}
+				} else if err != nil {
+					return err
+				}
 			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
+			if err == nil && len(verifiers) > 0 {
+				err = remember(now)
+			}
+			if err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", printable(err.Error()))
+			}
+			return nil
 		},
 	}
 	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, to check the signature with")
 	return cmd
+}
+
+// newestCheckpoint fetches a server's newest checkpoint. With keys, one of them
+// must have signed it.
+func newestCheckpoint(ctx context.Context, c *client.Client, keys []note.Verifier) (*trail.Checkpoint, error) {
+	resp, err := c.Do(ctx, http.MethodGet, "/log/checkpoint", nil, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return trail.ReadCheckpoint(text)
+	}
+	cp, err := trail.OpenCheckpoint(text, keys...)
+	if err != nil {
+		return nil, &exitCodeError{exitVerify, err}
+	}
+	return cp, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,30 +38,35 @@ Without --key the ledger's own word is taken for its key, so that all that can
 be said is that it agrees with itself. Take the key from elsewhere.
 
 This command remembers the newest checkpoint of each ledger that it found good,
-below $XDG_STATE_HOME/graven, and demands that the ledger extends it.`,
+below $XDG_STATE_HOME/graven, and demands that the ledger extends it. An export
+may be older than that; a filtered one shows too little to be remembered.`,
 		Example: `  graven verify ./graven-data
   graven verify ledger.ndjson --key ledger.vkey
   graven verify http://127.0.0.1:8090 --since /mnt/elsewhere/2026-11-21.checkpoint`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(documentOutputs, output) {
+				return usage("-o %s: one of %s", output, strings.Join(documentOutputs, ", "))
+			}
 			o, err := verifyOptions(keys, since)
 			if err != nil {
 				return err
 			}
-			if !noMemory {
-				o.Since = append(o.Since, seenBefore(cmd.Context(), &conn, args[0])...)
-			}
-			bar := newProgress(cmd.ErrOrStderr(), "verified")
-			o.Progress = bar.show
-			r, err := verifyTarget(cmd.Context(), &conn, args[0], o)
-			bar.end()
+			t, err := openTarget(&conn, args[0])
 			if err != nil {
 				return err
 			}
-			if r.OK() && len(r.Checkpoint) > 0 && !noMemory {
-				if err := remember(r.Checkpoint); err != nil {
-					fmt.Fprintln(cmd.ErrOrStderr(), "graven: could not remember the checkpoint:", err)
-				}
+			defer t.close()
+			bar := newProgress(cmd.ErrOrStderr(), "verified")
+			o.Progress = bar.show
+			check := t.verify
+			if !noMemory {
+				check = memory{t, cmd.ErrOrStderr()}.verify
+			}
+			r, err := check(cmd.Context(), o)
+			bar.end()
+			if err != nil {
+				return err
 			}
 			return printReport(cmd, r, output, quiet)
 		},
@@ -68,11 +74,14 @@ below $XDG_STATE_HOME/graven, and demands that the ledger extends it.`,
 	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, from a source you trust")
 	cmd.Flags().StringArrayVar(&since, "since", nil, "an earlier checkpoint, or a file with it, that the ledger must extend")
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: "+strings.Join(documentOutputs, ", "))
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing but what is wrong")
 	cmd.Flags().BoolVar(&noMemory, "no-memory", false, "neither use nor update the remembered checkpoint")
 	return cmd
 }
+
+// documentOutputs are the values of -o for what is not a list of events.
+var documentOutputs = []string{"table", "json", "yaml"}
 
 func verifyOptions(keys, since []string) (verify.Options, error) {
 	var o verify.Options
@@ -95,108 +104,117 @@ func isURL(target string) bool {
 	return strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://")
 }
 
-// verifyTarget checks a directory, a file, standard input, or a server.
-func verifyTarget(ctx context.Context, conn *connection, target string, o verify.Options) (*verify.Report, error) {
-	if isURL(target) {
-		log, err := remoteLog(conn, target)
-		if err != nil {
+// A target is what is verified: a server's log, a data directory, or an export.
+type target struct {
+	name   string
+	log    *verify.HTTP // of a server, or
+	export *os.File
+	temp   bool // the export is a copy of ours
+}
+
+// openTarget finds out what a target is. Of an export that cannot be read
+// twice, such as a pipe, it makes a copy.
+func openTarget(conn *connection, name string) (*target, error) {
+	t := &target{name: name}
+	if isURL(name) {
+		var err error
+		t.log, err = remoteLog(conn, name)
+		return t, err
+	}
+	in := os.Stdin
+	if name != "-" {
+		var err error
+		if in, err = os.Open(name); err != nil {
 			return nil, err
 		}
-		return verify.Log(ctx, target, log.Fetch, o)
 	}
-	if target == "-" {
-		return verify.Export(ctx, os.Stdin, o)
+	info, err := in.Stat()
+	if err != nil || info.IsDir() {
+		return t, errors.Join(err, in.Close())
 	}
-	info, err := os.Stat(target)
-	if err != nil {
+	if t.export = in; info.Mode().IsRegular() {
+		return t, nil
+	}
+	defer in.Close()
+	if t.export, err = os.CreateTemp("", "export-*.ndjson"); err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
-		return filestore.Verify(ctx, target, o)
-	}
-	f, err := os.Open(target)
-	if err != nil {
+	t.temp = true
+	if _, err := io.Copy(t.export, in); err != nil {
+		t.close()
 		return nil, err
 	}
-	defer f.Close()
-	r, err := verify.Export(ctx, f, o)
+	return t, nil
+}
+
+func (t *target) close() {
+	if t.export != nil {
+		t.export.Close()
+	}
+	if t.temp {
+		os.Remove(t.export.Name())
+	}
+}
+
+func (t *target) verify(ctx context.Context, o verify.Options) (*verify.Report, error) {
+	switch {
+	case t.log != nil:
+		return verify.Log(ctx, t.name, t.log.Fetch, o)
+	case t.export == nil:
+		return filestore.Verify(ctx, t.name, o)
+	}
+	r, err := verify.Export(ctx, t.export, o)
 	if r != nil {
-		r.Target = target
+		r.Target = t.name
 	}
 	return r, err
 }
 
+// claim returns the newest checkpoint by the target's own word, or nil, and
+// whether the target has every entry under it.
+func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
+	var text []byte
+	whole = true
+	switch {
+	case t.log != nil:
+		text, _ = t.log.Fetch(ctx, "checkpoint")
+	case t.export == nil:
+		text, _ = os.ReadFile(filepath.Join(t.name, trail.TipFile))
+		text = bytes.TrimRight(text, "\x00")
+	default:
+		if last := lastLine(t.export); last != nil {
+			text, whole = []byte(last.Checkpoint), last.Whole()
+		}
+	}
+	c, _ = trail.ReadCheckpoint(text) // verifying will say what is wrong with it
+	return c, whole
+}
+
 // remoteLog reaches the ledger of a server.
-func remoteLog(conn *connection, target string) (*verify.HTTP, error) {
-	token, err := conn.token()
+func remoteLog(conn *connection, url string) (*verify.HTTP, error) {
+	token, err := conn.token(url)
 	if err != nil {
 		return nil, err
 	}
-	return &verify.HTTP{URL: strings.TrimSuffix(strings.TrimRight(target, "/"), "/log") + "/log", Token: token}, nil
+	return &verify.HTTP{URL: strings.TrimSuffix(strings.TrimRight(url, "/"), "/log") + "/log", Token: token}, nil
 }
 
-// seenBefore returns the remembered checkpoint that a target must extend. An
-// export is as old as it is: it need not hold what came later.
-func seenBefore(ctx context.Context, conn *connection, target string) [][]byte {
-	var own []byte
-	isExport := false
-	if isURL(target) {
-		log, err := remoteLog(conn, target)
-		if err != nil {
-			return nil
-		}
-		if own, err = log.Fetch(ctx, "checkpoint"); err != nil {
-			return nil // verifying will say why
-		}
-	} else if text, err := os.ReadFile(filepath.Join(target, trail.VKeyFile)); err == nil {
-		if v, err := note.NewVerifier(strings.TrimSpace(string(text))); err == nil {
-			return list(remembered(v.Name()))
-		}
-	} else {
-		isExport = true
-		if own, err = lastCheckpoint(target); err != nil {
-			return nil
-		}
-	}
-	c, err := trail.ReadCheckpoint(own)
-	if err != nil {
-		return nil
-	}
-	known := remembered(c.Origin)
-	if k, err := trail.ReadCheckpoint(known); err != nil || isExport && k.Size > c.Size {
-		return nil
-	}
-	return list(known)
-}
-
-func list(checkpoint []byte) [][]byte {
-	if checkpoint == nil {
-		return nil
-	}
-	return [][]byte{checkpoint}
-}
-
-// lastCheckpoint returns the checkpoint in the last line of an export.
-func lastCheckpoint(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
+// lastLine returns the last line of an export if it is a checkpoint's.
+func lastLine(f *os.File) *trail.Trailer {
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, errors.New("not a file")
+	if err != nil {
+		return nil
 	}
-	tail := make([]byte, min(info.Size(), 64<<10))
+	tail := make([]byte, min(info.Size(), 8<<20))
 	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
-		return nil, err
+		return nil
 	}
-	tail = bytes.TrimSpace(tail)
+	tail = bytes.TrimSuffix(tail, []byte("\n"))
 	_, t, err := trail.ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
-	if err != nil || t == nil {
-		return nil, errors.New("no checkpoint at the end")
+	if err != nil {
+		return nil
 	}
-	return []byte(t.Checkpoint), nil
+	return t
 }
 
 func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool) error {
@@ -212,9 +230,6 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 			return err
 		}
 		return errors.Join(printDocument(out, output, json.RawMessage(data)), failed)
-	case "table":
-	default:
-		return usage("-o %s: one of table, json, yaml", output)
 	}
 	if quiet && r.OK() {
 		return nil

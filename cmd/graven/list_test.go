@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+const servedEvent = `{"id":"019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11","name":"audit-1-aaaaaa","eventType":"IssueCreated","timestamp":"2026-03-19T14:29:00Z","actor":{"type":"user","name":"j"},"resource":{"kind":"Issue"},"index":42}`
+
+func TestATailMissesNothingWhileItReconnects(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var from []string // of each request, where it asks to go on
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from = append(from, r.URL.Query().Get("last_event_id"))
+		switch len(from) {
+		case 1: // lost before there was an event
+			fmt.Fprint(w, "id: 41\n: graven\n\n")
+		case 2: // lost within an event
+			fmt.Fprint(w, "id: 41\n: graven\n\nid: 42\nevent: audit\n")
+		case 3:
+			fmt.Fprintf(w, "id: 41\n: graven\n\nid: 42\nevent: audit\ndata: %s\n\n", servedEvent)
+		default:
+			cancel()
+		}
+	}))
+	defer server.Close()
+	var out bytes.Buffer
+	cmd := newTail()
+	cmd.SetArgs([]string{"--url", server.URL, "-o", "ndjson"})
+	cmd.SetOut(&out)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(from, ","); got != ",41,41,42" {
+		t.Errorf("it came back to %q", got)
+	}
+	if out.String() != servedEvent+"\n" {
+		t.Errorf("it printed %s", &out)
+	}
+}
