@@ -1,17 +1,19 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
@@ -30,20 +32,41 @@ func (s *Store) Verify(ctx context.Context, o verify.Options) (*verify.Report, e
 }
 
 // Verify checks the ledger in dir, which may be open in a server, and holds
-// every row of its index against the entry that it is derived from.
+// every row of its index against the entry that it is derived from. It writes
+// nothing into dir.
 func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, error) {
 	r, err := verify.Dir(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
-	c := checker{report: r, limit: o.MaxFindings}
-	if c.limit == 0 {
-		c.limit = 1000
+	limit := o.MaxFindings
+	if limit <= 0 {
+		limit = 1000
 	}
-	if err := c.index(ctx, dir); err != nil {
-		return nil, fmt.Errorf("verify index: %w", err)
+	path := filepath.Join(dir, trail.IndexFile)
+	if !exists(path) {
+		r.Notes = append(r.Notes, "there is no index; a server that opens the directory derives it")
+		return r, nil
 	}
-	return r, nil
+	for resting := !exists(path + "-wal"); ; resting = false {
+		whole := *r
+		c := checker{report: &whole, limit: limit}
+		if err := c.index(ctx, dir, resting); err != nil {
+			return nil, fmt.Errorf("verify index: %w", err)
+		}
+		if resting && exists(path+"-wal") {
+			continue // a server came to write while we read
+		}
+		slices.SortStableFunc(whole.Findings, func(a, b verify.Finding) int {
+			return cmp.Or(cmp.Compare(a.Index, b.Index), strings.Compare(a.Where, b.Where))
+		})
+		return &whole, nil
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // A checker adds what is wrong with an index to a report.
@@ -61,17 +84,26 @@ func (c *checker) found(index int64, format string, args ...any) {
 		Where: trail.IndexFile, Message: fmt.Sprintf(format, args...)})
 }
 
-// index compares the index with the log, as of one moment.
-func (c *checker) index(ctx context.Context, dir string) error {
-	path := filepath.Join(dir, trail.IndexFile)
-	db, err := sql.Open("sqlite", "file:"+dsnPath(path)+"?mode=ro&_pragma=query_only(true)&_pragma=busy_timeout(10000)")
+func (c *checker) unproven(format string, args ...any) {
+	c.report.Unproven = append(c.report.Unproven, fmt.Sprintf(format, args...))
+}
+
+// index compares the index with the log, as of one moment. SQLite needs to
+// write beside a database that it reads, unless told that it is resting: that
+// nobody writes to it.
+func (c *checker) index(ctx context.Context, dir string, resting bool) error {
+	access := "mode=ro"
+	if resting {
+		access = "immutable=1"
+	}
+	db, err := sql.Open("sqlite", "file:"+dsnPath(filepath.Join(dir, trail.IndexFile))+"?"+access+"&_pragma=query_only(true)&_pragma=busy_timeout(10000)")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		c.report.Notes = append(c.report.Notes, "the index could not be opened and was not checked: "+err.Error())
+		c.unproven("the index could not be opened and was not checked: %v", err)
 		return nil
 	}
 	defer tx.Rollback()
@@ -88,7 +120,6 @@ func (c *checker) index(ctx context.Context, dir string) error {
 		return err
 	}
 	defer log.Close()
-	s := &Store{log: log, places: newPlaces(log, filepath.Join(dir, offsetsDir))}
 	rows, err := newRowReader(ctx, tx)
 	if err != nil {
 		return err
@@ -96,7 +127,7 @@ func (c *checker) index(ctx context.Context, dir string) error {
 	defer rows.close()
 	var blocks []block
 	var last trail.Hash
-	err = s.scan(ctx, size, func(r *trail.Record) error {
+	err = scan(ctx, log, size, func(r *trail.Record) error {
 		last = r.Chain
 		e, _, err := event.ParseEntry(r.Entry)
 		if err != nil {
@@ -110,7 +141,7 @@ func (c *checker) index(ctx context.Context, dir string) error {
 		return err
 	}
 	if errors.Is(err, errDamaged) {
-		c.report.Notes = append(c.report.Notes, "the index was checked up to the first damage of the log only")
+		c.unproven("the index was checked as far as the log can be read in one go: %v", err)
 		return nil
 	}
 	if last != chain {
@@ -273,21 +304,29 @@ func (r *rowReader) close() error { return errors.Join(r.rows.Close(), r.id.Clos
 var errDamaged = errors.New("the log is damaged")
 
 // scan calls fn for the records below size, from the segments as they are.
-func (s *Store) scan(ctx context.Context, size int64, fn func(*trail.Record) error) error {
-	err := s.Records(ctx, search.Range{End: size}, func(r *trail.Record) error {
-		if err := fn(r); err != nil {
-			return &scanError{err}
+func scan(ctx context.Context, log *seglog.Log, size int64, fn func(*trail.Record) error) error {
+	var own error
+	buf := make([]byte, 1<<20)
+	for next := int64(0); next < size; {
+		reader, err := log.Reader(uint64(next), seglog.FirstOffset)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
-		return nil
-	})
-	var own *scanError
-	switch {
-	case errors.As(err, &own):
-		return own.error
-	case err != nil && ctx.Err() == nil:
-		return fmt.Errorf("%w: %w", errDamaged, err)
+		first := next
+		next, err = readSegment(ctx, reader, buf, next, size, func(r *trail.Record) error {
+			own = fn(r)
+			return own
+		})
+		switch {
+		case own != nil:
+			return own
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		case next == first:
+			return fmt.Errorf("%w: %s holds no records", errDamaged, seglog.SegmentName(uint64(first)))
+		}
 	}
-	return err
+	return nil
 }
-
-type scanError struct{ error }

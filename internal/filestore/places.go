@@ -29,7 +29,7 @@ type places struct {
 	base   int64 // of the active segment; -1 for none
 	active []uint32
 
-	making sync.Mutex
+	making sync.Mutex // held while a file is made
 }
 
 func newPlaces(log *seglog.Log, dir string) *places { return &places{log: log, dir: dir, base: -1} }
@@ -41,6 +41,8 @@ func (p *places) roll(base int64) {
 	p.base, p.active = base, nil
 	p.mu.Unlock()
 	if old >= 0 {
+		p.making.Lock()
+		defer p.making.Unlock()
 		// If this fails, the file is made when it is needed.
 		_ = p.write(old, offsets)
 	}
