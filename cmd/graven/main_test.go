@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,9 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"graven": func() { os.Exit(run(context.Background(), os.Args[1:])) },
-	})
+	testscript.Main(m, map[string]func(){"graven": main})
 }
 
 // TestScripts runs the scripts in testdata/script, which a user could type.
