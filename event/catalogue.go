@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // A Type is an entry of the catalogue of event types.
@@ -44,10 +45,11 @@ type catalogue struct {
 	Families []Family `json:"families"`
 	Types    []Type   `json:"types"`
 	byName   map[string]int
+	reserved map[string]string // folded names of reserved types
 }
 
 var loadCatalogue = sync.OnceValue(func() *catalogue {
-	c := &catalogue{byName: map[string]int{}}
+	c := &catalogue{byName: map[string]int{}, reserved: map[string]string{}}
 	if err := json.Unmarshal(catalogueJSON, c); err != nil {
 		panic("internal error: catalogue.json: " + err.Error())
 	}
@@ -56,9 +58,22 @@ var loadCatalogue = sync.OnceValue(func() *catalogue {
 		for _, a := range t.Aliases {
 			c.byName[a] = i
 		}
+		if t.Reserved {
+			c.reserved[folded(t.Type)] = t.Type
+		}
 	}
 	return c
 })
+
+// folded returns a name without what a reader may overlook in it.
+func folded(name string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, name)
+}
 
 // Families returns the catalogue's families in their order.
 func Families() []Family { return slices.Clone(loadCatalogue().Families) }

@@ -105,7 +105,7 @@ func TestOnlyTheLedgerMaySpeakForItself(t *testing.T) {
 		t.Errorf("got %v, want ErrReserved", err)
 	}
 	fails(t, err, "ledger", "reserved for the ledger itself")
-	for _, name := range []string{"LedgerCreated", "ledger_created", "AuditRead"} {
+	for _, name := range []string{"LedgerCreated", "ledger_created", "AuditRead", "ledgerCreated", "LEDGERCREATED", "ledger-created"} {
 		err := parse(t, with(t, minimal, "eventType", `"`+name+`"`)).CheckReserved()
 		if !errors.Is(err, event.ErrReserved) {
 			t.Errorf("%s: got %v, want ErrReserved", name, err)

@@ -68,10 +68,15 @@ func (e *Event) Validate(now time.Time) error {
 }
 
 // CheckReserved returns an error that wraps [ErrReserved] if e is of a type,
-// or bears a member, that only the ledger itself may record.
+// or bears a member, that only the ledger itself may record. A type that could
+// be taken for a reserved one counts as that.
 func (e *Event) CheckReserved() error {
-	if t, ok := Lookup(e.EventType); ok && t.Reserved {
-		return &reserved{FieldError{Field: "eventType", Reason: t.Type + " is " + ErrReserved.Error()}}
+	name := e.EventType
+	if t, ok := Lookup(name); ok && !t.Reserved {
+		name = ""
+	}
+	if reservedType, ok := loadCatalogue().reserved[folded(name)]; ok && name != "" {
+		return &reserved{FieldError{Field: "eventType", Reason: reservedType + " is " + ErrReserved.Error()}}
 	}
 	if len(e.Ledger) > 0 {
 		return &reserved{FieldError{Field: "ledger", Reason: ErrReserved.Error()}}

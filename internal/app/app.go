@@ -82,6 +82,10 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	}
 	a.onStop("store", func(context.Context) error { return store.Close() })
 
+	if store.Head().Checkpoint == nil && !a.keys.Unused {
+		return fmt.Errorf("%s holds the key of the ledger %s but no entry: bring back %s/log; to begin another ledger, take another directory",
+			c.Data, a.keys.Signer.Name(), c.Data)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := newMetrics(registry, a, store)
@@ -91,6 +95,9 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		return err
 	}
 	a.onStop("ledger", func(context.Context) error { a.ledger.Close(); return nil })
+	if err := keyring.MarkUsed(c.Data); err != nil {
+		return err
+	}
 
 	tokens, fresh, err := openTokens(c.Data)
 	if err != nil {

@@ -217,10 +217,11 @@ func TestALedgerWithoutItsKeyIsNotOpened(t *testing.T) {
 		harm func(c *app.Config) error
 		says string
 	}{
-		"another origin":          {func(c *app.Config) error { c.Origin = "other.example.com/prod"; return nil }, "a ledger keeps its name"},
-		"the keys are gone":       {func(c *app.Config) error { return os.RemoveAll(filepath.Join(c.Data, "keys")) }, "bring back"},
-		"the signing key is gone": {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.key")) }, "bring back"},
-		"the public key is gone":  {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.vkey")) }, "ledger.vkey"},
+		"another origin":           {func(c *app.Config) error { c.Origin = "other.example.com/prod"; return nil }, "a ledger keeps its name"},
+		"the keys are gone":        {func(c *app.Config) error { return os.RemoveAll(filepath.Join(c.Data, "keys")) }, "bring back"},
+		"the signing key is gone":  {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.key")) }, "bring back"},
+		"the public key is gone":   {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.vkey")) }, "ledger.vkey"},
+		"all but the keys is gone": {func(c *app.Config) error { return onlyKeys(c.Data) }, "bring back"},
 		"the signing key is rubbish": {func(c *app.Config) error {
 			return os.WriteFile(filepath.Join(c.Data, "keys", "ledger.key"), []byte("x"), 0o600)
 		}, "signing key"},
@@ -254,7 +255,7 @@ func TestALedgerWithoutItsKeyIsNotOpened(t *testing.T) {
 				t.Errorf("it says %v", err)
 			}
 			// The refusal has harmed nothing.
-			for _, sub := range []string{"keys", "tokens.json"} {
+			for _, sub := range []string{"keys", "tokens.json", "log", "tip"} {
 				if err := errors.Join(os.RemoveAll(filepath.Join(good.Data, sub)), restore(kept, good.Data, sub)); err != nil {
 					t.Fatal(err)
 				}
@@ -264,6 +265,17 @@ func TestALedgerWithoutItsKeyIsNotOpened(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onlyKeys removes everything from a data directory but its keys.
+func onlyKeys(dir string) error {
+	names, err := os.ReadDir(dir)
+	for _, n := range names {
+		if n.Name() != "keys" {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, n.Name())))
+		}
+	}
+	return err
 }
 
 // foreign replaces files of a ledger's keys by those of another ledger.

@@ -56,7 +56,7 @@ func (s *Store) advance(ctx context.Context, first, end int64) error {
 	batch := s.index.begin(first)
 	chain := s.index.chain
 	before := s.tiles.snapshot()
-	err := s.Records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
+	err := s.records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
 		if chain = trail.Link(chain, r.Entry); chain != r.Chain {
 			return fmt.Errorf("%w: entry %d does not follow from the one before it", ErrTip, r.Index)
 		}

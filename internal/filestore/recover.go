@@ -34,7 +34,7 @@ func (s *Store) recover(o Options) error {
 		}
 		size, s.head.Checkpoint = c.Size, c
 	}
-	tips, err := s.readTips(o, size)
+	tips, err := s.readTips(o, end)
 	if err != nil {
 		return err
 	}
@@ -91,6 +91,8 @@ type logEnd struct {
 	at   int64  // behind the last whole checkpoint
 	size int64  // entries before it
 	note []byte // that checkpoint; nil for an empty ledger
+	// several is set where the ledger has had more than one pool, whole or not.
+	several bool
 	// empty are later segments that hold no whole checkpoint.
 	empty []uint64
 }
@@ -106,6 +108,7 @@ func (s *Store) lastCheckpoint() (logEnd, error) {
 			return end, err
 		}
 		end.empty = append(end.empty, bases[i])
+		end.several = true
 	}
 	return end, nil
 }
@@ -141,19 +144,23 @@ scan:
 			case trail.FrameRecord:
 				rec, err := trail.ParseFrame(f.Body)
 				if err != nil || rec.Index != next {
+					end.several = true
 					break scan
 				}
 				offsets = append(offsets, f.Offset)
 				next++
 			case trail.FrameCheckpoint:
+				end.several = end.several || end.note != nil || base > 0
 				end.base, end.size, end.at = base, next, f.End()
 				end.note = append([]byte(nil), f.Body[1:]...)
 				covered = next
 			default:
+				end.several = true
 				break scan
 			}
 		}
 	}
+	end.several = end.several || damage != nil || next > covered
 	if covered == int64(base) {
 		s.places.forget()
 		return false, nil
@@ -165,19 +172,24 @@ scan:
 }
 
 // readTips returns the checkpoints that were given out, as far as they are
-// known here, and refuses if one is beyond the log's size.
-func (s *Store) readTips(o Options, size int64) ([]*trail.Checkpoint, error) {
+// known here, and refuses if one is beyond the log's size, or if the tip
+// record, which is durable from the first pool on, is gone.
+func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
+	size, own := end.size, filepath.Join(s.dir, trail.TipFile)
 	behind := func(who string, knows int64) error {
 		return fmt.Errorf("%w: it holds %d entries, but %s knows of %d; bring back the newest copy", ErrTip, size, who, knows)
 	}
 	var tips []*trail.Checkpoint
-	for _, path := range []string{filepath.Join(s.dir, trail.TipFile), o.TipFile} {
+	for _, path := range []string{own, o.TipFile} {
 		if path == "" {
 			continue
 		}
 		c, err := readTip(path, o.Verifier)
 		if err != nil {
 			return nil, err
+		}
+		if c == nil && path == own && end.note != nil && end.several {
+			return nil, fmt.Errorf("%w: the tip record %s is gone, so that nothing shows whether the end was cut off; bring it back, or put the newest checkpoint that you kept there", ErrTip, path)
 		}
 		if c == nil {
 			continue
@@ -203,7 +215,7 @@ func (s *Store) derive(o Options, size int64) error {
 	ctx := context.Background()
 	from := s.index.size
 	if from > 0 {
-		last, err := s.Record(ctx, from-1)
+		last, err := s.record(from - 1)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrTip, err)
 		}
@@ -212,7 +224,7 @@ func (s *Store) derive(o Options, size int64) error {
 		}
 	}
 	var leaves []trail.Hash
-	err := s.Records(ctx, search.Range{First: from - from%trail.TileWidth, End: from}, func(r *trail.Record) error {
+	err := s.records(ctx, search.Range{First: from - from%trail.TileWidth, End: from}, func(r *trail.Record) error {
 		leaves = append(leaves, trail.LeafHash(r.Entry))
 		return nil
 	})

@@ -1,9 +1,14 @@
 package filestore_test
 
 import (
+	"bytes"
+	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +20,9 @@ import (
 
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -111,6 +118,17 @@ func TestADamagedOrOlderDirectoryIsNotSignedOn(t *testing.T) {
 		}},
 		{"everything is older, but for the tip record outside", func(t *testing.T, dir, older string) {
 			copyDir(t, older, dir)
+		}},
+		{"the tip record and the index are gone, and a bit of the last pool is flipped", func(t *testing.T, dir, _ string) {
+			change(t, last(segments(t, dir)), func(b []byte) []byte { b[len(b)-200] ^= 1; return b })
+			for _, name := range []string{"tip", "index.db"} {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+		{"the tip record is empty", func(t *testing.T, dir, _ string) {
+			change(t, filepath.Join(dir, "tip"), func([]byte) []byte { return nil })
 		}},
 		{"the tip record is damaged", func(t *testing.T, dir, _ string) {
 			change(t, filepath.Join(dir, "tip"), func(b []byte) []byte { b[30] ^= 1; return b })
@@ -387,4 +405,71 @@ func TestVerifyOfADirectoryInUseRaisesNoAlarm(t *testing.T) {
 	close(stop)
 	<-done
 	r.Check(b)
+}
+
+// TestARecordThatWasChangedIsNotServed changes records in ways that only
+// hashing shows.
+func TestARecordThatWasChangedIsNotServed(t *testing.T) {
+	const at = 25
+	for name, harm := range map[string]func(r *trail.Record){
+		"the entry":         func(r *trail.Record) { r.Entry = bytes.Replace(r.Entry, []byte("plan-24"), []byte("plan-99"), 1) },
+		"the details":       func(r *trail.Record) { r.Erasable = bytes.Replace(r.Erasable, []byte("24"), []byte("99"), 1) },
+		"the salt":          func(r *trail.Record) { r.Salt[0] ^= 1 },
+		"the chain's value": func(r *trail.Record) { r.Chain[0] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b := newBed(t, dir, filestore.Options{})
+			r := b.Start(t)
+			r.AppendMany(0, 300) // more than a tile
+			r.Stop()
+			rewrite(t, segments(t, dir)[0], at, harm)
+			r = b.Start(t)
+			ctx := context.Background()
+			if _, err := r.Store.Record(ctx, at); name != "the chain's value" && !errors.Is(err, search.ErrChanged) {
+				t.Errorf("by itself: %v", err)
+			}
+			seen := int64(0)
+			err := r.Store.Records(ctx, search.Range{First: 3, End: 300}, func(r *trail.Record) error { seen = r.Index; return nil })
+			if !errors.Is(err, search.ErrChanged) || seen != at-1 {
+				t.Errorf("among others: after %d, %v", seen, err)
+			}
+			for i := range int64(300) {
+				if _, err := r.Store.Record(ctx, i); i != at && err != nil {
+					t.Errorf("record %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+// rewrite changes a record in a segment, whose frames keep their checksums.
+func rewrite(t *testing.T, path string, index int64, fn func(r *trail.Record)) {
+	t.Helper()
+	change(t, path, func(data []byte) []byte {
+		out := bytes.Clone(data[:seglog.FirstOffset])
+		r := seglog.NewReader(bytes.NewReader(data), 0, seglog.FirstOffset)
+		buf := make([]byte, 1<<20)
+		for {
+			frames, err := r.Next(buf)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				body := f.Body
+				if rec, err := trail.ParseFrame(body); err == nil && rec.Index == index {
+					fn(&rec)
+					body = rec.AppendFrame(nil)
+				}
+				out = binary.LittleEndian.AppendUint32(out, uint32(len(body)))
+				out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+				out = append(out, body...)
+			}
+		}
+		return out
+	})
 }

@@ -117,7 +117,15 @@ func (s *Store) open(o Options) error {
 		return err
 	}
 	s.places = newPlaces(s.log, filepath.Join(s.dir, offsetsDir))
-	return s.recover(o)
+	if err := s.recover(o); err != nil {
+		return err
+	}
+	if s.tipFile != "" && s.tipNote != nil {
+		if err := seglog.WriteFile(s.fs, s.tipFile, s.tipNote); err != nil {
+			return fmt.Errorf("the tip record outside: %w", err)
+		}
+	}
+	return nil
 }
 
 // Head implements [ledger.Store].
@@ -152,8 +160,13 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 	for i := range p.Records {
 		s.places.add(offset + b.Offset(i))
 	}
+	fresh := s.head.Checkpoint == nil
 	s.head = p.Head
-	if err := writeTip(s.tip, p.Head.Checkpoint.Note); err != nil {
+	err = writeTip(s.tip, p.Head.Checkpoint.Note)
+	if err == nil && fresh {
+		err = s.tip.Sync() // from now on a ledger without a tip has lost it
+	}
+	if err != nil {
 		// Without a tip record a damaged pool could pass for one that was
 		// never acknowledged.
 		return fmt.Errorf("%w: write tip: %w", ledger.ErrBroken, err)
@@ -224,8 +237,41 @@ func (s *Store) Recent(ctx context.Context, from, to time.Time) (map[event.ID]in
 	return ids, s.index.recent(ctx, from, to, ids)
 }
 
-// Record implements [ledger.Store].
+// Record implements [ledger.Store]. A record that is not the one that was
+// sealed, as far as the hash tiles tell, is [search.ErrChanged].
 func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
+	r, err := s.record(index)
+	if err != nil {
+		return r, err
+	}
+	leaf, known, err := s.tiles.leaf(index)
+	if err != nil {
+		return r, fmt.Errorf("record %d: %w", index, err)
+	}
+	if known && leaf != trail.LeafHash(r.Entry) {
+		return r, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
+	}
+	if err := r.CheckErasable(); err != nil {
+		return r, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
+	}
+	return r, nil
+}
+
+// Stored returns a reader of the records as they stand on the disk, changed or
+// not, for those who judge them.
+func (s *Store) Stored() search.Reader { return stored{s} }
+
+type stored struct{ s *Store }
+
+func (d stored) Record(_ context.Context, index int64) (trail.Record, error) {
+	return d.s.record(index)
+}
+
+func (d stored) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	return d.s.records(ctx, r, fn)
+}
+
+func (s *Store) record(index int64) (trail.Record, error) {
 	base, offset, err := s.places.find(index)
 	if err != nil {
 		return trail.Record{}, fmt.Errorf("record %d: %w", index, err)
@@ -242,8 +288,29 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 }
 
 // Records calls fn for each record within r, in order, until fn gives an
-// error, which it returns. The record is valid during the call only.
+// error, which it returns. The record is valid during the call only. One that
+// does not follow from the one before it is [search.ErrChanged].
 func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	var chain trail.Hash
+	if r.First > 0 && r.First < r.End {
+		before, err := s.record(r.First - 1)
+		if err != nil {
+			return err
+		}
+		chain = before.Chain
+	}
+	return s.records(ctx, r, func(rec *trail.Record) error {
+		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
+			return fmt.Errorf("%w: entry %d", search.ErrChanged, rec.Index)
+		}
+		if err := rec.CheckErasable(); err != nil {
+			return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, rec.Index, err)
+		}
+		return fn(rec)
+	})
+}
+
+func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
 	if r.First >= r.End {
 		return nil
 	}

@@ -147,6 +147,23 @@ func (t *tiles) ReadHashes(indexes []int64) ([]trail.Hash, error) {
 	return out, nil
 }
 
+// leaf returns the hash of an entry; known is false where it was not derived yet.
+func (t *tiles) leaf(index int64) (h trail.Hash, known bool, err error) {
+	t.mu.RLock()
+	size := t.tree.Size()
+	t.mu.RUnlock()
+	if index >= size {
+		return h, false, nil
+	}
+	first := index - index%trail.TileWidth
+	data, err := t.data(tlog.Tile{H: trail.TileHeight, N: first / trail.TileWidth, W: int(min(trail.TileWidth, size-first))})
+	if err != nil {
+		return h, false, err
+	}
+	copy(h[:], data[(index-first)*int64(len(h)):])
+	return h, true, nil
+}
+
 // data returns the hashes of a tile, full or partial.
 func (t *tiles) data(tile tlog.Tile) ([]byte, error) {
 	t.mu.RLock()

@@ -22,7 +22,13 @@ type Keys struct {
 	Verifier note.Verifier
 	// VerifierKey is the public half in its text form (C2SP signed-note).
 	VerifierKey string
+	// Unused is set until [MarkUsed]: nothing was signed yet. A used key
+	// without its ledger must not begin another, which would be a fork.
+	Unused bool
 }
+
+// unusedFile stands beside keys that have signed nothing.
+const unusedFile = "keys/unused"
 
 // ErrNone means that there are no keys yet.
 var ErrNone = errors.New("no keys")
@@ -44,7 +50,24 @@ func Load(dir string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load keys from %s: %w", filepath.Join(dir, filepath.Dir(trail.KeyFile)), err)
 	}
+	_, err = os.Stat(filepath.Join(dir, unusedFile))
+	k.Unused = err == nil
 	return k, nil
+}
+
+// MarkUsed remembers, durably, that the keys in dir have signed something.
+func MarkUsed(dir string) error {
+	err := os.Remove(filepath.Join(dir, unusedFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = seglog.OS{}.SyncDir(filepath.Join(dir, filepath.Dir(unusedFile)))
+	}
+	if err != nil {
+		return fmt.Errorf("mark keys as used: %w", err)
+	}
+	return nil
 }
 
 // Create makes the keys of a new ledger in dir. An empty origin stands for one
@@ -68,7 +91,8 @@ func Create(dir, origin string) (*Keys, error) {
 	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(trail.KeyFile)), 0o700); err != nil {
 		return nil, fmt.Errorf("create keys: %w", err)
 	}
-	for _, f := range []struct{ name, text string }{{trail.VKeyFile, vkey}, {trail.KeyFile, skey}} {
+	k.Unused = true
+	for _, f := range []struct{ name, text string }{{unusedFile, ""}, {trail.VKeyFile, vkey}, {trail.KeyFile, skey}} {
 		// The signing key comes last: with it the pair is there.
 		if err := seglog.WriteFile(seglog.OS{}, filepath.Join(dir, f.name), []byte(f.text+"\n")); err != nil {
 			return nil, fmt.Errorf("create keys: %w", err)

@@ -23,8 +23,16 @@ func TestKeysAreLoadedAsTheyWereMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	loaded, err := keyring.Load(dir)
-	if err != nil || loaded.VerifierKey != made.VerifierKey {
+	if err != nil || loaded.VerifierKey != made.VerifierKey || !made.Unused || !loaded.Unused {
 		t.Fatalf("%+v, %v", loaded, err)
+	}
+	for range 2 {
+		if err := keyring.MarkUsed(dir); err != nil {
+			t.Fatal(err)
+		}
+		if used, err := keyring.Load(dir); err != nil || used.Unused {
+			t.Errorf("once used, they are %+v, %v", used, err)
+		}
 	}
 	signed, err := note.Sign(&note.Note{Text: "hello\n"}, loaded.Signer)
 	if err != nil {

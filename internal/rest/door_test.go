@@ -545,6 +545,8 @@ func (s echoStore) Select(_ context.Context, _ *search.Filter, r search.Range, _
 	return found, nil
 }
 
+func (s echoStore) Stored() search.Reader { return s }
+
 func (s echoStore) Record(ctx context.Context, index int64) (trail.Record, error) {
 	r, err := s.Store.Record(ctx, 1)
 	r.Index = index

@@ -96,6 +96,8 @@ func problemOf(err error, flat bool) *problem {
 		return because(err, newProblem(http.StatusServiceUnavailable, "stopped", "The ledger has stopped", "it takes nothing more until the server is started anew, whose log says why"))
 	case errors.Is(err, search.ErrNotReady):
 		return because(err, newProblem(http.StatusServiceUnavailable, "not-ready", "The index has not caught up", "try again"))
+	case errors.Is(err, search.ErrChanged):
+		return because(err, newProblem(http.StatusInternalServerError, "changed", "The ledger was tampered with", err.Error()))
 	case errors.Is(err, search.ErrTooBroad):
 		return newProblem(http.StatusBadRequest, "too-broad", "The question is too broad", err.Error())
 	case errors.Is(err, access.ErrExists):

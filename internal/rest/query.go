@@ -168,7 +168,7 @@ func (s *Server) previous(c *call, index int64) (trail.Hash, error) {
 	if index == 0 {
 		return trail.Hash{}, nil
 	}
-	r, err := s.c.Store.Record(c.ctx(), index-1)
+	r, err := s.c.Store.Stored().Record(c.ctx(), index-1)
 	return r.Chain, err
 }
 

@@ -35,6 +35,9 @@ type Store interface {
 	Find(ctx context.Context, ids []event.ID, indexes []int64) error
 	// Tile returns the hashes of a tile, as many as its width says.
 	Tile(t tlog.Tile) ([]byte, error)
+	// Stored reads records as they stand on the disk, changed or not; the
+	// store itself gives [search.ErrChanged] for one that was.
+	Stored() search.Reader
 	// Verify checks the whole ledger as it stands on the disk.
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
 }

@@ -185,18 +185,25 @@ type tamperingStore struct {
 	change func(r *trail.Record)
 }
 
-func (s tamperingStore) Record(ctx context.Context, index int64) (trail.Record, error) {
-	r, err := s.Store.Record(ctx, index)
-	if index == s.at {
-		s.change(&r)
+func (s tamperingStore) Stored() search.Reader { return tampered{s.Store.Stored(), s} }
+
+type tampered struct {
+	search.Reader
+	s tamperingStore
+}
+
+func (d tampered) Record(ctx context.Context, index int64) (trail.Record, error) {
+	r, err := d.Reader.Record(ctx, index)
+	if index == d.s.at {
+		d.s.change(&r)
 	}
 	return r, err
 }
 
-func (s tamperingStore) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
-	return s.Store.Records(ctx, r, func(r *trail.Record) error {
-		if r.Index == s.at {
-			s.change(r)
+func (d tampered) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	return d.Reader.Records(ctx, r, func(r *trail.Record) error {
+		if r.Index == d.s.at {
+			d.s.change(r)
 		}
 		return fn(r)
 	})

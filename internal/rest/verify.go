@@ -61,7 +61,7 @@ func (s *Server) verifyChain(c *call) error {
 		return err
 	}
 	defer s.stories.Release(1)
-	hits, size, err := s.events(c, id)
+	hits, size, err := s.events(c, search.Finder{Index: s.c.Store, Reader: s.c.Store.Stored()}, id)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error)
 		return nil, err
 	}
 	v := &verify.Report{Origin: cp.Origin, Size: cp.Size, Root: cp.Root, Checkpoint: cp.Note}
-	err = s.c.Store.Records(c.ctx(), search.Range{First: first, End: last + 1}, func(r *trail.Record) error {
+	err = s.c.Store.Stored().Records(c.ctx(), search.Range{First: first, End: last + 1}, func(r *trail.Record) error {
 		v.Entries++
 		t, err := s.check(c, cp, r)
 		if t != nil {

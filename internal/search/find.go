@@ -24,6 +24,8 @@ var (
 	// ErrNotReady means that the index has not caught up with what was asked
 	// for. Doors answer 503 with Retry-After.
 	ErrNotReady = errors.New("the index has not caught up, try again")
+	// ErrChanged means that a record on the disk is not the one that was sealed.
+	ErrChanged = errors.New("a record was changed on the disk; run graven verify")
 	// ErrTooBroad means that a question would have to read too many entries.
 	ErrTooBroad = errors.New("too many events to look through; narrow the question down, by time for example")
 )
