@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // Beside testscript's own commands there are
 //
 //	serve DIR       start a server on DIR and tell client commands of it
-//	stop [KILL]     stop the server, with SIGTERM or SIGKILL
+//	halt [KILL]     stop the server, with SIGTERM or SIGKILL
 //	flip FILE BYTE  flip a bit of a byte of a file; negative counts from the end
 //	lines FILE N    demand that a file has N lines
 //	taken ADDRESS   see to it that something listens on ADDRESS
@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "stop": cmdStop, "flip": cmdFlip, "lines": cmdLines, "taken": cmdTaken,
+			"serve": cmdServe, "halt": cmdHalt, "flip": cmdFlip, "lines": cmdLines, "taken": cmdTaken,
 		},
 	})
 }
@@ -135,7 +135,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("GRAVEN_TOKEN", strings.TrimSpace(string(token)))
 }
 
-func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
+func cmdHalt(ts *testscript.TestScript, _ bool, args []string) {
 	key := ts.MkAbs(".")
 	scriptMu.Lock()
 	d := daemons[key]
