@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -35,36 +37,68 @@ func (s *Server) formats() map[string]format {
 	}
 }
 
-// exportQuestion reads what to export, and how.
-func (s *Server) exportQuestion(c *call) (f search.Filter, format string, withCheckpoint bool, err error) {
-	format = "ndjson"
-	f, _, err = s.question(c, func(param, value string) (known bool, err error) {
+// An exportQuestion says what to export, and how.
+type exportQuestion struct {
+	filter     search.Filter
+	format     string
+	checkpoint bool
+	limit      int64 // of lines; 0 for none
+}
+
+// all reports whether everything is asked for.
+func (q *exportQuestion) all() bool { return q.filter.All() && q.limit == 0 }
+
+// params returns the question as parameters.
+func (q *exportQuestion) params() map[string]string {
+	params := q.filter.Params()
+	if q.limit > 0 {
+		params["limit"] = itoa(q.limit)
+	}
+	return params
+}
+
+func (s *Server) exportQuestion(c *call) (exportQuestion, error) {
+	q := exportQuestion{format: "ndjson"}
+	var err error
+	q.filter, _, err = s.question(c, func(param, value string) (known bool, err error) {
 		switch param {
 		case "format":
 			if _, ok := s.formats()[value]; !ok {
 				return true, badParam("format", "one of ndjson, csv, cloudevents")
 			}
-			format = value
+			q.format = value
 			return true, nil
 		case "checkpoint":
-			withCheckpoint, err = flag(param, value)
+			q.checkpoint, err = flag(param, value)
 			return true, err
-		case "limit", "offset", "cursor", "order":
+		case "limit":
+			q.limit, err = positive(param, value)
+			return true, err
+		case "offset", "cursor", "order":
 			return true, badParam(param, "an export has no parts; narrow it down by from and to")
 		}
 		return false, nil
 	})
-	if err == nil && withCheckpoint && format != "ndjson" {
+	if err == nil && q.checkpoint && q.format != "ndjson" {
 		err = badParam("checkpoint", "only NDJSON can carry it")
 	}
-	return f, format, withCheckpoint, err
+	return q, err
+}
+
+// positive reads a number from 1 on.
+func positive(param, value string) (int64, error) {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < 1 {
+		return 0, badParam(param, "not a number from 1 on")
+	}
+	return n, nil
 }
 
 // export answers GET /api/v1/audit/export. Without any filter it is the whole
 // ledger, access events included, so that its lines form one chain; for those
 // who may not see who read what, these are left out.
 func (s *Server) export(c *call) error {
-	f, name, withCheckpoint, err := s.exportQuestion(c)
+	q, err := s.exportQuestion(c)
 	if err != nil {
 		return err
 	}
@@ -77,28 +111,28 @@ func (s *Server) export(c *call) error {
 	if err != nil {
 		return err
 	}
-	whole := f.All() && f.Scope == nil && c.by.Can(access.ReadAccess)
+	whole := q.all() && q.filter.Scope == nil && c.by.Can(access.ReadAccess)
 	if err := s.c.Journal.Once(c.ctx(), ledger.Act{Type: "AuditExported", By: c.recorder(),
-		Details: map[string]any{"format": name, "filter": f.Params(), "size": cp.Size}}); err != nil {
+		Details: map[string]any{"format": q.format, "filter": q.params(), "size": cp.Size}}); err != nil {
 		return err
 	}
-	if !whole || withCheckpoint {
+	if !whole || q.checkpoint {
 		if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
 			return err
 		}
 	}
-	fm := s.formats()[name]
-	x := &exporter{s: s, c: c, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp, prove: withCheckpoint && !whole}
+	fm := s.formats()[q.format]
+	x := &exporter{s: s, c: c, q: &q, whole: whole, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp}
 	c.w.Header().Set("Content-Type", fm.contentType)
 	c.w.Header().Set("Content-Disposition", `attachment; filename="audit-export-`+s.c.Now().UTC().Format("20060102-150405")+"."+fm.extension+`"`)
 	if fm.begin != nil {
 		x.w.Write(fm.begin())
 	}
-	if err := x.lines(&f, whole); err != nil {
+	if err := x.lines(); err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
-	if withCheckpoint {
-		if err := x.trailer(&f, whole); err != nil {
+	if q.checkpoint {
+		if err := x.trailer(); err != nil {
 			return err
 		}
 	}
@@ -112,10 +146,11 @@ func (s *Server) export(c *call) error {
 type exporter struct {
 	s          *Server
 	c          *call
+	q          *exportQuestion
+	whole      bool // the whole ledger, whose lines prove each other
 	format     format
 	w          *bufio.Writer
 	checkpoint *trail.Checkpoint
-	prove      bool
 	count      int64
 
 	line  trail.Line
@@ -125,10 +160,10 @@ type exporter struct {
 }
 
 // lines writes the lines of all events that match.
-func (x *exporter) lines(f *search.Filter, whole bool) error {
+func (x *exporter) lines() error {
 	all := search.Range{End: x.checkpoint.Size}
-	if !whole {
-		return x.s.find.Each(x.c.ctx(), f, all, x.write)
+	if !x.whole {
+		return x.s.find.Each(x.c.ctx(), &x.q.filter, all, x.write)
 	}
 	return x.s.c.Store.Records(x.c.ctx(), all, func(r *trail.Record) error {
 		e, err := r.Event()
@@ -140,9 +175,9 @@ func (x *exporter) lines(f *search.Filter, whole bool) error {
 }
 
 // trailer writes the last line, with the checkpoint.
-func (x *exporter) trailer(f *search.Filter, whole bool) error {
-	t := trail.Trailer{Checkpoint: string(x.checkpoint.Note), Filter: f.Params(), Count: x.count}
-	if whole {
+func (x *exporter) trailer() error {
+	t := trail.Trailer{Checkpoint: string(x.checkpoint.Note), Filter: x.q.params(), Count: x.count}
+	if x.whole {
 		t.Filter = map[string]string{}
 	} else if len(t.Filter) == 0 {
 		t.Filter["access"] = "false"
@@ -160,7 +195,7 @@ func (x *exporter) write(h search.Hit) error {
 	}
 	x.last, x.chain = h.Record.Index, h.Record.Chain
 	x.line = trail.Line{Event: h.Event, Record: h.Record, Previous: previous}
-	if x.prove {
+	if x.q.checkpoint && !x.whole {
 		proof, err := tlog.ProveRecord(x.checkpoint.Size, h.Record.Index, x.s.c.Store)
 		if err != nil {
 			return err
@@ -172,9 +207,17 @@ func (x *exporter) write(h search.Hit) error {
 	}
 	x.buf = x.format.line(x.buf[:0], &x.line)
 	x.count++
-	_, err := x.w.Write(x.buf)
-	return err
+	if _, err := x.w.Write(x.buf); err != nil {
+		return err
+	}
+	if x.count == x.q.limit {
+		return errEnough
+	}
+	return nil
 }
+
+// errEnough means that the limit of lines was reached.
+var errEnough = errors.New("enough")
 
 var csvHeader = []string{"index", "id", "name", "timestamp", "eventType", "category", "action", "outcome", "severity",
 	"actorType", "actorName", "kind", "namespace", "resource", "correlationID", "cluster", "durationMs", "errorCode", "errorMessage",

@@ -110,6 +110,8 @@ func TestExportsVerifyOffline(t *testing.T) {
 		{"a text", "&q=PLAN-29", d.as("viewer"), map[string]string{"q": "PLAN-29"}, 11},
 		{"what one team sees", "", team, map[string]string{"scope": "payments"}, 101},
 		{"nothing", "&actor=nobody", d.as("viewer"), map[string]string{"actor": "nobody"}, 0},
+		{"the first five", "&limit=5", d.as("auditor"), map[string]string{"limit": "5"}, 5},
+		{"the first three of one incident", "&limit=3&correlation_id=inc-7", d.as("viewer"), map[string]string{"correlation_id": "inc-7", "limit": "3"}, 3},
 		{"the first entry", "&type=LedgerCreated", d.as("viewer"), map[string]string{"type": "LedgerCreated"}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

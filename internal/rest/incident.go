@@ -62,7 +62,10 @@ type timeline struct {
 	LedgerSize int64  `json:"ledgerSize"`
 	Total      int    `json:"total"`
 	Events     []step `json:"events"`
-	Missing    []gap  `json:"missing"`
+	// Namespaces are those that the caller sees, if not all. What is missing
+	// cannot be told then, and the status is that of what is seen.
+	Namespaces []string `json:"namespaces,omitzero"`
+	Missing    []gap    `json:"missing"`
 }
 
 type step struct {
@@ -102,6 +105,9 @@ func (s *Server) incident(c *call) error {
 	for i, st := range t.Steps {
 		a.Events[i] = step{SinceStartMs: st.SinceStart.Milliseconds(), SincePreviousMs: st.SincePrevious.Milliseconds(),
 			Event: appendHit(nil, byIndex[st.Index])}
+	}
+	if c.by.Namespaces != nil {
+		a.Namespaces, t.Missing = c.by.Namespaces, nil
 	}
 	for _, g := range t.Missing {
 		a.Missing = append(a.Missing, gap(g))

@@ -323,21 +323,13 @@ func eachItem(contentType string, data []byte, fn func(raw []byte) error) error 
 		}
 		return nil
 	case sc.Kind() == '[':
-		// The whole array is read first: where it is cut off, nothing counts.
-		var raws [][]byte
-		err := sc.Array(func(i int) error {
-			if i == maxItems {
-				return tooMany()
-			}
-			raw, err := sc.Skip()
-			raws = append(raws, raw)
-			return err
-		})
-		if err == nil {
-			err = sc.End()
-		}
+		// The whole array is split first: where it is cut off, nothing counts.
+		raws, err := jcs.Elements(data, maxItems)
 		if err != nil {
 			return err
+		}
+		if len(raws) > maxItems {
+			return tooMany()
 		}
 		for _, raw := range raws {
 			if err := fn(raw); err != nil {

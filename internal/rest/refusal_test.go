@@ -82,6 +82,16 @@ func TestWhoLostAQuietStreamMissesNothing(t *testing.T) {
 	}
 }
 
+func TestAStreamEndsAtItsLimit(t *testing.T) {
+	d := open(t)
+	d.as("recorder").record(samples(0, 9)...)
+	s := d.stream(t, d.as("viewer"), "?limit=4&last_event_id=-1", "")
+	s.until(4)
+	if rest, err := io.ReadAll(s.r); err != nil || len(rest) > 0 {
+		t.Errorf("behind its limit: %q, %v", rest, err)
+	}
+}
+
 func TestAListOfTooManyItemsCostsNoMemory(t *testing.T) {
 	d := open(t)
 	items := strings.Repeat("{},", rest.MaxItems) + "{}"
@@ -93,4 +103,25 @@ func TestAListOfTooManyItemsCostsNoMemory(t *testing.T) {
 			d.as("recorder").post(path, body).problem(http.StatusRequestEntityTooLarge, "body", "too-many")
 		}
 	})
+}
+
+func TestWhoSeesSomeNamespacesIsToldSo(t *testing.T) {
+	d := open(t)
+	d.as("recorder").record(samples(0, 12)...)
+	team := d.token(access.Token{Name: "team", Role: access.Viewer, Namespaces: []string{"payments"}})
+	var got, all struct {
+		Total      int
+		Namespaces []string
+		Missing    []any
+	}
+	team.get("/api/v1/audit/incidents/inc-0").want(http.StatusOK).into(&got)
+	d.as("viewer").get("/api/v1/audit/incidents/inc-0").want(http.StatusOK).into(&all)
+	if got.Total >= all.Total || len(got.Namespaces) != 1 || len(got.Missing) > 0 || all.Namespaces != nil {
+		t.Errorf("%+v of %+v", got, all)
+	}
+	var verdict struct{ Namespaces []string }
+	team.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`).want(http.StatusOK).into(&verdict)
+	if len(verdict.Namespaces) != 1 {
+		t.Errorf("%+v", verdict)
+	}
 }

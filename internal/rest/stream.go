@@ -20,6 +20,7 @@ const heartbeat = 15 * time.Second
 // index.
 func (s *Server) stream(c *call) error {
 	last := c.r.Header.Get("Last-Event-ID")
+	left := int64(-1) // events, without a limit
 	f, _, err := s.question(c, func(param, value string) (bool, error) {
 		switch param {
 		case "last_event_id":
@@ -27,7 +28,11 @@ func (s *Server) stream(c *call) error {
 				last = value
 			}
 			return true, nil
-		case "limit", "offset", "cursor", "order":
+		case "limit":
+			var err error
+			left, err = positive(param, value)
+			return true, err
+		case "offset", "cursor", "order":
 			return true, badParam(param, "a stream has no parts")
 		}
 		return false, nil
@@ -67,8 +72,11 @@ func (s *Server) stream(c *call) error {
 			return nil // the token was revoked, or has expired
 		}
 		st := s.c.Ledger.State()
-		if err := s.sendFrom(ctx, c, &f, &next, st.Size()); err != nil {
+		if err := s.sendFrom(ctx, c, &f, &next, st.Size(), &left); err != nil {
 			return err
+		}
+		if left == 0 {
+			return nil
 		}
 		select {
 		case <-st.Changed():
@@ -84,14 +92,19 @@ func (s *Server) stream(c *call) error {
 	}
 }
 
-// sendFrom sends the events from *next on, below size, that match.
-func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *int64, size int64) error {
+// sendFrom sends the events from *next on, below size, that match, until *left
+// is 0.
+func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *int64, size int64, left *int64) error {
 	err := s.c.Store.Records(ctx, search.Range{First: *next, End: size}, func(r *trail.Record) error {
 		e, err := r.Event()
 		if err != nil {
 			return err
 		}
+		if *left == 0 {
+			return errStopping
+		}
 		if f.Match(e) {
+			*left--
 			b := []byte("id: " + itoa(r.Index) + "\nevent: audit\ndata: ")
 			b = appendHit(b, search.Hit{Event: e, Record: *r})
 			if err := c.send(append(b, '\n', '\n')); err != nil {

@@ -27,6 +27,9 @@ type chainVerdict struct {
 	Message          string     `json:"message"`
 	// Checkpoint is the signed statement that the events were held against.
 	Checkpoint string `json:"checkpoint"`
+	// Namespaces are those that the caller sees, if not all: events of others
+	// were not verified.
+	Namespaces []string `json:"namespaces,omitzero"`
 }
 
 type tampered struct {
@@ -86,6 +89,7 @@ func (s *Server) verifyChain(c *call) error {
 		v.TamperedEvents = append(v.TamperedEvents, *t)
 	}
 	v.IsValid = len(v.TamperedEvents) == 0
+	v.Namespaces = c.by.Namespaces
 	v.Message = fmt.Sprintf("all %d events verified under a signed checkpoint of %d entries", v.TotalEvents, cp.Size)
 	if !v.IsValid {
 		v.Message = fmt.Sprintf("%d of %d events do not verify", len(v.TamperedEvents), v.TotalEvents)
