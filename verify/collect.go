@@ -24,7 +24,7 @@ type collector struct {
 	lastAt place
 	sealed int64 // entries under checkpoints
 
-	details, erased   int64 // since the last checkpoint
+	entries, details  int64 // since the last checkpoint
 	seals, signatures int64 // of checkpoints, all and checked
 	foreign           int64 // checkpoints signed by a wrong key
 	foreignAt         int   // in Findings, or -1: the finding for them
@@ -86,13 +86,9 @@ func (c *collector) record(b *block, f *checkedFrame, body []byte, at place) err
 	}
 	r.Index = f.index
 	follows := c.chain.follow(&r, !f.broken)
-	c.rep.Entries++
-	if f.erased {
-		c.erased++
-		c.rep.Erased++
-	} else {
+	c.entries++
+	if !f.bare {
 		c.details++
-		c.rep.Details++
 	}
 	if r.Index == 0 && !b.damaged {
 		c.keys.checkCreated(c.rep, r.Entry, at.String())
@@ -128,11 +124,17 @@ func (c *collector) checkpoint(s *seal, at place) error {
 	}
 	first := c.sealed
 	c.sealed = s.Size
-	c.details, c.erased = 0, 0
+	c.count()
 	if s.fault != "" && right == nil {
 		return nil // an unsigned root says nothing about the entries
 	}
 	return c.tree.settle(right, first, at)
+}
+
+// count counts the entries since the last checkpoint.
+func (c *collector) count() {
+	c.rep.Entries, c.rep.Details = c.rep.Entries+c.entries, c.rep.Details+c.details
+	c.entries, c.details = 0, 0
 }
 
 // sign makes sure that the signature of the last checkpoint was checked.
@@ -151,8 +153,7 @@ func (c *collector) finish(known int64, tip *earlier) error {
 	c.sign()
 	if known <= c.sealed {
 		c.tree.forget(c.sealed)
-		c.rep.Details, c.rep.Erased, c.rep.Entries = c.rep.Details-c.details, c.rep.Erased-c.erased, c.rep.Entries-c.details-c.erased
-	} else if tip != nil && tip.Size == c.tree.next {
+	} else if c.count(); tip != nil && tip.Size == c.tree.next {
 		if right := c.tree.way(tip.Root); right != nil {
 			if err := c.tree.settle(right, c.sealed, place{tip.where, -1}); err != nil {
 				return err

@@ -227,7 +227,9 @@ func (d *directory) read(ctx context.Context, source func(context.Context, *feed
 
 // conclude sums up what the verdict rests on, and what it does not say.
 func (d *directory) conclude(c *collector) {
-	d.keys.conclude(d.rep, c.newest)
+	if d.keys.conclude(d.rep, c.newest); c.newest == nil && d.keys.given && d.rep.OK() {
+		d.rep.add(Missing, -1, trail.LogDir, "nothing in the log is signed: it holds no checkpoint")
+	}
 	switch {
 	case !d.noTip:
 	case d.survey.Commits > 1:
@@ -237,9 +239,6 @@ func (d *directory) conclude(c *collector) {
 	}
 	if full, last := d.rep.Size/trail.TileWidth, d.tiles[0]; full > last+1 {
 		d.rep.note("%d of %d hash tiles are not written yet", full-last-1, full)
-	}
-	if d.rep.Erased > 0 {
-		d.rep.unproven("the details of %d %s were erased; whether that was due was not checked", d.rep.Erased, plural(d.rep.Erased, "entry", "entries"))
 	}
 	if c.seals > c.signatures && len(d.keys.keys) > 0 {
 		d.rep.note("the signatures of %d of %d checkpoints were checked, the newest among them; the roots of all were compared", c.signatures, c.seals)

@@ -32,13 +32,10 @@ func TestAnUntouchedLedgerIsGood(t *testing.T) {
 				pools = pools[:l-1]
 			}
 		}
-		erased, zeros := r.IntN(10), r.IntN(10000)
+		zeros := r.IntN(10000)
 		t.Run(fmt.Sprint(n, pools), func(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t, uint64(n), pools...)
-			for i := erased; i < len(l.records); i += 10 {
-				l.erase(i)
-			}
 			i := l.image(t)
 			i["log/notes.txt"] = []byte("not a segment")
 			last := i.segments()[len(l.segments)-1]
@@ -51,7 +48,7 @@ func TestAnUntouchedLedgerIsGood(t *testing.T) {
 			o.Progress = func(d, t int64) { done.Store(d); total.Store(t) }
 			r := checkDir(t, i.write(t), o)
 			size := l.tree.Size()
-			if !r.OK() || !r.Authenticated || r.Size != size || r.Root != l.tree.Root() || r.Entries != size || r.Details+r.Erased != size || r.Origin != origin {
+			if !r.OK() || !r.Authenticated || r.Size != size || r.Root != l.tree.Root() || r.Entries != size || r.Details != size || r.Origin != origin {
 				t.Errorf("%+v\n%s", r, describe(r))
 			}
 			if !bytes.Equal(r.Checkpoint, l.newest().Note) {
@@ -67,7 +64,6 @@ func TestAnUntouchedLedgerIsGood(t *testing.T) {
 func TestWhatWasNotShownIsSaid(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 1, 1, 300, 3)
-	l.erase(5)
 	i := l.image(t)
 	tests := []struct {
 		name     string
@@ -77,19 +73,19 @@ func TestWhatWasNotShownIsSaid(t *testing.T) {
 		notes    []string
 	}{
 		{"with everything given", nil, verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{l.pools[1].Note}},
-			[]string{"the details of 1 entry were erased"}, nil},
+			nil, nil},
 		{"without a key", nil, verify.Options{Since: [][]byte{l.pools[1].Note}},
-			[]string{"the key was not authenticated", "were erased"}, nil},
+			[]string{"the key was not authenticated"}, nil},
 		{"without an earlier checkpoint", nil, verify.Options{Keys: []note.Verifier{l.key.verifier}},
-			[]string{"no earlier checkpoint was given", "were erased"}, nil},
+			[]string{"no earlier checkpoint was given"}, nil},
 		{"without tiles", func(i image) { delete(i, "tile/0/000") }, verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{l.pools[1].Note}},
-			[]string{"were erased"}, []string{"1 of 1 hash tiles are not written yet"}},
+			nil, []string{"1 of 1 hash tiles are not written yet"}},
 		{"without a key file", func(i image) { delete(i, "keys/ledger.vkey") }, verify.Options{Since: [][]byte{l.pools[1].Note}},
-			[]string{"the key was not authenticated", "were erased"}, []string{"there is no file keys/ledger.vkey"}},
+			[]string{"the key was not authenticated"}, []string{"there is no file keys/ledger.vkey"}},
 		{"with strays", func(i image) { i["log/x"], i["tile/0/001.p/3"], i["tile/y"] = nil, nil, nil }, verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{l.pools[1].Note}},
-			[]string{"were erased"}, []string{"2 files in tile are each not a full hash tile", "files that are not segments of the log: 1, such as x"}},
+			nil, []string{"2 files in tile are each not a full hash tile", "files that are not segments of the log: 1, such as x"}},
 		{"with a segment just begun", func(i image) { i["log/"+seglog.SegmentName(304)] = nil }, verify.Options{Keys: []note.Verifier{l.key.verifier}, Since: [][]byte{l.pools[1].Note}},
-			[]string{"were erased"}, []string{"was begun and not used"}},
+			nil, []string{"was begun and not used"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -341,7 +337,6 @@ func TestALedgerWithoutARealFirstEntryIsFound(t *testing.T) {
 			t.Fatalf("no %s in %s", old, l.records[0].Entry)
 		}
 		l.records[0].Entry = bytes.Replace(l.records[0].Entry, []byte(old), []byte(with), 1)
-		l.records[0].Salt, l.records[0].Erasable = [16]byte{}, nil
 		l.resign(t)
 		return l
 	}
@@ -410,7 +405,6 @@ func TestTheReportIsWrittenAsJSON(t *testing.T) {
  "root": %q,
  "entries": 4,
  "details": 4,
- "erased": 0,
  "authenticated": false,
  "findings": [],
  "omitted": 0,

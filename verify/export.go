@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
@@ -18,51 +17,21 @@ import (
 // A whole export, which has every entry of the ledger and ends in a
 // checkpoint, shows as much as the ledger itself. A filtered one shows of each
 // of its entries that it is in the ledger, and not that nothing else matches
-// the filter. Without a checkpoint the lines can only agree with each other.
+// the filter. Without a checkpoint the lines can only agree with each other,
+// which is a finding where the options have a key or an earlier checkpoint.
 //
-// If r cannot be read twice, such as a pipe, it is first copied to a temporary
-// file. Whatever is wrong with the export is in the report; an error means
-// that it could not be checked.
-func Export(ctx context.Context, r io.Reader, o Options) (*Report, error) {
+// Whatever is wrong with the export is in the report; an error means that it
+// could not be checked.
+func Export(ctx context.Context, r io.ReadSeeker, o Options) (*Report, error) {
 	target := "export"
 	if named, ok := r.(interface{ Name() string }); ok {
 		target = named.Name()
 	}
-	file, done, err := twice(r)
-	if err != nil {
-		return nil, fmt.Errorf("verify export: %w", err)
-	}
-	defer done()
-	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), file: file}
+	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), file: r}
 	if err := x.check(ctx); err != nil {
 		return nil, fmt.Errorf("verify export: %w", err)
 	}
 	return x.rep.report(), nil
-}
-
-// twice returns what r reads as something that can be read twice.
-func twice(r io.Reader) (io.ReadSeeker, func(), error) {
-	if s, ok := r.(io.ReadSeeker); ok {
-		if _, err := s.Seek(0, io.SeekStart); err == nil {
-			return s, func() {}, nil
-		}
-	}
-	f, err := os.CreateTemp("", "export-*.ndjson")
-	if err != nil {
-		return nil, nil, err
-	}
-	done := func() {
-		f.Close()
-		os.Remove(f.Name())
-	}
-	if _, err = io.Copy(f, r); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	return f, done, nil
 }
 
 // An export is one that is being checked.
@@ -120,6 +89,9 @@ func (x *export) check(ctx context.Context) error {
 
 // peek reads the first line, for a key, and the last, for the checkpoint.
 func (x *export) peek() error {
+	if _, err := x.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	first, err := bufio.NewReaderSize(io.LimitReader(x.file, maxLine), 64<<10).ReadBytes('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -188,9 +160,7 @@ func (x *export) unreadable(c *checkedLine) {
 func (x *export) event(c *checkedLine) error {
 	x.lines++
 	x.rep.Entries++
-	if c.erased {
-		x.rep.Erased++
-	} else {
+	if !c.bare {
 		x.rep.Details++
 	}
 	if c.index == 0 && c.previous != (trail.Hash{}) && c.fault == "" {
@@ -245,7 +215,14 @@ func (x *export) finishUnsigned() {
 	}
 	x.tree.since = nil
 	x.tree.finish()
-	x.rep.unproven("the export has no checkpoint: it cannot show that nothing was cut off, and nothing in it is signed")
+	switch {
+	case x.keys.given || len(x.o.Since) > 0:
+		x.rep.add(Missing, -1, atLine(0, x.lines+1), "nothing in the export is signed: it does not end with a checkpoint (over HTTP it does with ?checkpoint=true)")
+	case x.lines == 0:
+		x.rep.add(Missing, -1, atLine(0, 1), "the export is empty")
+	default:
+		x.rep.unproven("the export has no checkpoint: it cannot show that nothing was cut off, and nothing in it is signed")
+	}
 	if x.absent > 0 {
 		x.rep.unproven("%d entries before its last are not in it; whether a filter or someone else left them out cannot be told", x.absent)
 	}

@@ -184,6 +184,14 @@ func (l *ledger) resign(t testing.TB) {
 	}
 }
 
+// tiny returns the next record with an entry that is tiny and no event.
+func (l *ledger) tiny() trail.Record {
+	r := trail.Record{Index: int64(len(l.records)), Erasable: []byte("{}")}
+	r.Entry = fmt.Appendf(nil, `{"n":%d,"detailsDigest":"%x"}`, r.Index, sha256.Sum256(append(r.Salt[:], "{}"...)))
+	r.Chain = trail.Link(l.records[r.Index-1].Chain, r.Entry)
+	return r
+}
+
 // erase erases the details of an entry.
 func (l *ledger) erase(i int) { l.records[i].Salt, l.records[i].Erasable = event.Salt{}, nil }
 

@@ -42,7 +42,7 @@ type checkedLine struct {
 	previous, hash trail.Hash
 	leaf           trail.Hash
 	entry          []byte // of the first entry only
-	erased         bool
+	bare           bool   // without erasable content
 	// kind and fault say what is wrong with the line in itself.
 	kind  Kind
 	fault string
@@ -144,7 +144,7 @@ func (x *export) line(c *checkedLine, text []byte) error {
 		return nil
 	}
 	r := &l.Record
-	c.read, c.index, c.previous, c.hash, c.erased = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
+	c.read, c.index, c.previous, c.hash, c.bare = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
 	c.leaf = trail.LeafHash(r.Entry)
 	if c.index == 0 {
 		c.entry = r.Entry
@@ -156,6 +156,8 @@ func (x *export) line(c *checkedLine, text []byte) error {
 		return err
 	}
 	switch {
+	case c.bare:
+		return errBare
 	case !x.filtered() || x.seal.Note == nil:
 	case l.Proof == nil:
 		return errors.New("the line has no proof")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -109,9 +108,8 @@ func TestALogWithUpperTilesIsGood(t *testing.T) {
 // and no events.
 func manyEntries(t testing.TB, n int) *ledger {
 	l := newLedger(t, 1, 1)
-	for i := 1; i < n; i++ {
-		r := trail.Record{Index: int64(i), Entry: fmt.Appendf(nil, "entry %d", i)}
-		r.Chain = trail.Link(l.records[i-1].Chain, r.Entry)
+	for len(l.records) < n {
+		r := l.tiny()
 		leaf := trail.LeafHash(r.Entry)
 		l.records, l.leaves = append(l.records, r), append(l.leaves, leaf)
 		l.tree.Append(leaf, nil)

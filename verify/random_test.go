@@ -102,8 +102,7 @@ func TestManyCheckpointsAreSampledAndTheReportSaysSo(t *testing.T) {
 	i := l.image(t)
 	bodies := frames(i[i.segments()[0]])
 	for len(l.records) < n {
-		r := trail.Record{Index: int64(len(l.records)), Entry: fmt.Appendf(nil, "entry %d", len(l.records))}
-		r.Chain = trail.Link(l.records[len(l.records)-1].Chain, r.Entry)
+		r := l.tiny()
 		l.records = append(l.records, r)
 		l.tree.Append(trail.LeafHash(r.Entry), nil)
 		l.seal(t)

@@ -48,13 +48,17 @@ type checkedFrame struct {
 	seal *seal // nil for a record, of which follows what it has
 	// parsed: there is a record. All others are damaged.
 	parsed bool
-	erased bool
 	// broken: the stored chain value does not follow from the one before.
 	broken bool
 	index  int64
 	leaf   trail.Hash
+	bare   bool   // without erasable content
 	fault  string // of the erasable content
 }
+
+// errBare is for an entry without its erasable content: there are no tombstones
+// that could name it.
+var errBare = &trail.ErasableError{Reason: "the details are missing, and no tombstone in the ledger says that they may be"}
 
 // A sampler says which checkpoints have their signatures checked at once: all
 // of the first 20,000, then one for each 256 entries, since a check takes as
@@ -98,11 +102,13 @@ func (b *block) work(keys *keyring) {
 			continue
 		}
 		b.seals.unsampled++
-		c.parsed, c.index, c.erased = true, r.Index, r.Erasable == nil
+		c.parsed, c.index, c.bare = true, r.Index, r.Erasable == nil
 		c.broken = known && trail.Link(previous, r.Entry) != r.Chain
 		c.leaf = trail.LeafHash(r.Entry)
 		if err := r.CheckErasable(); err != nil {
 			c.fault = err.Error()
+		} else if c.bare {
+			c.fault = errBare.Error()
 		}
 		previous, known = r.Chain, true
 	}

@@ -52,11 +52,9 @@ type Report struct {
 	Size       int64      `json:"size"`
 	Root       trail.Hash `json:"root"`
 	Checkpoint []byte     `json:"checkpoint"`
-	// Entries and Details count what was checked; Erased counts entries
-	// whose erasable content is gone.
+	// Entries counts what was checked, Details those of them that have theirs.
 	Entries int64 `json:"entries"`
 	Details int64 `json:"details"`
-	Erased  int64 `json:"erased"`
 	// Authenticated means that a key given from outside signs the checkpoint.
 	// Otherwise the ledger agrees with itself at best.
 	Authenticated bool `json:"authenticated"`
@@ -147,7 +145,7 @@ func (r *reporter) merge(o *reporter) {
 	r.Findings = append(r.Findings, o.Findings[:room]...)
 	r.Omitted += o.Omitted + int64(len(o.Findings)-room)
 	r.Notes, r.Unproven = append(r.Notes, o.Notes...), append(r.Unproven, o.Unproven...)
-	r.Entries, r.Details, r.Erased = r.Entries+o.Entries, r.Details+o.Details, r.Erased+o.Erased
+	r.Entries, r.Details = r.Entries+o.Entries, r.Details+o.Details
 }
 
 // report returns the finished report.

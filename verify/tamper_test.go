@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
@@ -71,13 +72,11 @@ var tablePools = []int{1, 3, 6, 0, 10, 10, 270, 0, 1, 9, 90, 190, 10}
 func TestEveryTamperingIsNamed(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 1, tablePools...)
-	l.erase(7)
 	whole := l.image(t)
 	seg := whole.segments()
 	other := newKey(t, origin, 2)
 	forged := func(t *testing.T, k key, change func(*ledger)) *ledger {
 		f := newLedger(t, 1, tablePools...)
-		f.erase(7)
 		f.key = k
 		change(f)
 		f.resign(t)
@@ -85,7 +84,6 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 	}
 	rewrite := func(f *ledger) { alter(&f.records[33]) }
 	older := newLedger(t, 1, tablePools[:len(tablePools)-2]...)
-	older.erase(7)
 	type table []struct {
 		name   string
 		tamper func(t *testing.T, i image)
@@ -154,10 +152,12 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 				r.Erasable = bytes.Replace(r.Erasable, []byte(`},"message"`), []byte(`}"message"`), 1)
 			})
 		}, []found{{verify.DetailsMismatch, 9}}},
-		{"erased details are replaced by others", func(t *testing.T, i image) {
-			i.editRecord(7, func(r *trail.Record) { r.Erasable = []byte(`{"details":{"n":7}}`) })
-		}, []found{{verify.DetailsMismatch, 7}}},
-		{"erased details get a salt", func(t *testing.T, i image) { i.editRecord(7, func(r *trail.Record) { r.Salt[0] = 1 }) },
+		{"details and their salt are wiped", func(t *testing.T, i image) {
+			for _, n := range []int64{7, 599} {
+				i.editRecord(n, func(r *trail.Record) { r.Salt, r.Erasable = event.Salt{}, nil })
+			}
+		}, []found{{verify.DetailsMismatch, 7}, {verify.DetailsMismatch, 599}}},
+		{"details are wiped and their salt is not", func(t *testing.T, i image) { i.editRecord(7, func(r *trail.Record) { r.Erasable = nil }) },
 			[]found{{verify.DetailsMismatch, 7}}},
 		{"an entry and its details are changed", func(t *testing.T, i image) {
 			i.editRecord(8, func(r *trail.Record) { alter(r); r.Erasable = []byte(`{"details":{"n":9}}`) })

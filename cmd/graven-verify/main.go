@@ -37,6 +37,7 @@ ledger's public key, or a file with it, from a source you trust; without it the
 ledger can only be found to agree with itself. CHECKPOINT is a file with a
 checkpoint that was seen earlier, which the ledger must extend; whether the
 ledger of a filtered export does can be told only at the export's own size.
+With either of them, an export that does not end with a checkpoint fails.
 
 Exit codes: 0 nothing wrong, 1 error, 2 usage, 3 verification failed.
 `
@@ -104,9 +105,6 @@ func (v *verifier) good() {
 	case !v.whole && v.since.Size < v.checkpoint.Size:
 		fmt.Fprintf(v.out, "unproven: the earlier checkpoint of %d entries could not be compared with a filtered export\n", v.since.Size)
 	}
-	if v.erased > 0 {
-		fmt.Fprintf(v.out, "unproven: the details of %d entries are gone; whether they were to be erased is not known\n", v.erased)
-	}
 	if !v.whole {
 		fmt.Fprintln(v.out, "unproven: the export is filtered; it cannot show that it has everything that matches")
 	}
@@ -126,7 +124,6 @@ type verifier struct {
 	whole      bool              // the target holds the ledger from entry 0
 	count      int64
 	last       int64 // index in the line before, of a filtered export
-	erased     int64 // entries whose details are not there
 	wrong      int
 	gap        bool // entries are missing, or out of order
 }
@@ -228,12 +225,14 @@ func (v *verifier) add(r *trail.Record, done func(level int, n int64, h trail.Ha
 	v.count++
 }
 
-// content takes what a check of a record's erasable content has given.
+// content takes what a check of a record's erasable content has given. That
+// passes content which is gone; here there are no tombstones to allow it.
 func (v *verifier) content(r *trail.Record, err error) {
-	if err != nil {
+	switch {
+	case err != nil:
 		v.found("entry %d: %v", r.Index, err)
-	} else if r.Erasable == nil {
-		v.erased++
+	case r.Erasable == nil:
+		v.found("entry %d: the details are missing, and no tombstone in the ledger says that they may be", r.Index)
 	}
 }
 
@@ -402,7 +401,8 @@ func (v *verifier) export(path string) error {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, maxLine)
 	lines.Split(splitLines)
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
 		l, t, err := trail.ParseLine(lines.Bytes())
 		switch {
 		case err != nil:
@@ -417,7 +417,17 @@ func (v *verifier) export(path string) error {
 		}
 		v.line(n, l, lines.Bytes())
 	}
-	return lines.Err()
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		v.found("line %d is longer than %d bytes; what follows was not checked", n, maxLine)
+	case err != nil:
+		return err
+	case v.trusted || v.since != nil:
+		v.found("nothing in the export is signed: it does not end with a checkpoint (over HTTP it does with ?checkpoint=true)")
+	case n == 1:
+		v.found("the export is empty")
+	}
+	return nil
 }
 
 // splitLines splits at newlines. Unlike bufio.ScanLines it takes nothing else

@@ -192,7 +192,7 @@ func TestAnOlderCopyFailsAgainstALaterCheckpoint(t *testing.T) {
 	if err := os.WriteFile(export, cut, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, text := verdict(export, "--key", key); code != 0 || !strings.Contains(text, "nothing shows that the end was not cut off") {
+	if code, text := verdict(export); code != 0 || !strings.Contains(text, "nothing shows that the end was not cut off") {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 	if code, text := verdict(export, "--key", key, "--since", kept); code != 3 || !strings.Contains(text, "speaks of 21 entries, there are 10") {
@@ -300,7 +300,7 @@ func TestAnExportThatWasTamperedWithFails(t *testing.T) {
 	}
 }
 
-func TestErasedDetailsAreNoFindingAndAreCounted(t *testing.T) {
+func TestAnExportWhoseDetailsWereStrippedFails(t *testing.T) {
 	_, vkey, export, filtered := record(t, 3)
 	for _, path := range []string{export, filtered} {
 		text, err := os.ReadFile(path)
@@ -311,25 +311,96 @@ func TestErasedDetailsAreNoFindingAndAreCounted(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if code, text := verdict(path, "--key", vkey); code != 0 || !strings.Contains(text, "unproven: the details of") {
-			t.Errorf("exit code %d:\n%s", code, text)
+		for _, args := range [][]string{{path}, {path, "--key", vkey}} {
+			if code, text := verdict(args...); code != 3 || !strings.Contains(text, "WRONG entry 3: the details are missing") {
+				t.Errorf("exit code %d:\n%s", code, text)
+			}
 		}
 	}
 }
 
-func TestDetailsInAnotherFormThanTheSealedOneFail(t *testing.T) {
-	dir, vkey, _, _ := record(t, 3)
+func TestAnExportWithoutItsCheckpointFailsWhereMoreIsAskedFor(t *testing.T) {
+	dir, vkey, export, filtered := record(t, 3)
+	for _, path := range []string{export, filtered} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unsigned := text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1]
+		if err := os.WriteFile(path, unsigned, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"a whole one, with the key", []string{export, "--key", vkey}, "nothing in the export is signed"},
+		{"a filtered one, with the key", []string{filtered, "--key", vkey}, "?checkpoint=true"},
+		{"with an earlier checkpoint", []string{export, "--since", tip(t, dir)}, "nothing in the export is signed"},
+		{"an empty one, with the key", []string{os.DevNull, "--key", vkey}, "nothing in the export is signed"},
+		{"an empty one", []string{os.DevNull}, "the export is empty"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if code, text := verdict(tt.args...); code != 3 || !strings.Contains(text, tt.want) || strings.Contains(text, "--key") {
+				t.Errorf("exit code %d, want %q in:\n%s", code, tt.want, text)
+			}
+		})
+	}
+	if code, text := verdict(export); code != 0 || !strings.Contains(text, "no signature was checked") {
+		t.Errorf("without a key: exit code %d:\n%s", code, text)
+	}
+}
+
+func TestALongLineIsAFinding(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "long.ndjson")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 50<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := verdict(path); code != 3 || !strings.Contains(text, "WRONG line 1 is longer than 8388608 bytes") {
+		t.Errorf("exit code %d:\n%.500s", code, text)
+	}
+}
+
+func TestWhatIsBesideAnEntryMustBeAsItWasSealed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*trail.Record)
+		want   string
+	}{
+		{"details are in another form", func(r *trail.Record) {
+			r.Erasable = bytes.Replace(r.Erasable, []byte(`"replicas":3`), []byte(`"replicas": 3`), 1)
+		}, "not in the form"},
+		{"details are gone", func(r *trail.Record) { r.Salt, r.Erasable = event.Salt{}, nil }, "the details are missing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, vkey, _, _ := record(t, 3)
+			if n := reseal(t, dir, tt.change); n != 3 {
+				t.Fatalf("%d entries were changed", n)
+			}
+			if code, text := verdict(dir, "--key", vkey); code != 3 || strings.Count(text, "WRONG") != 3 || strings.Count(text, tt.want) != 3 {
+				t.Errorf("exit code %d:\n%s", code, text)
+			}
+		})
+	}
+}
+
+// reseal changes the records with replicas in a directory, with good checksums,
+// and returns how many there are.
+func reseal(t *testing.T, dir string, change func(*trail.Record)) (changed int) {
+	t.Helper()
 	path := filepath.Join(dir, trail.LogDir, "00000000000000000000.seg")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, rest, changed := bytes.Clone(data[:20]), data[20:], 0
+	out, rest := bytes.Clone(data[:20]), data[20:]
 	for len(rest) > 8 && binary.LittleEndian.Uint32(rest) > 0 {
 		n := binary.LittleEndian.Uint32(rest)
 		body := bytes.Clone(rest[8 : 8+n])
 		if r, err := trail.ParseFrame(body); err == nil && bytes.Contains(r.Erasable, []byte(`"replicas":3`)) {
-			r.Erasable = bytes.Replace(r.Erasable, []byte(`"replicas":3`), []byte(`"replicas": 3`), 1)
+			change(&r)
 			body = r.AppendFrame(nil)
 			changed++
 		}
@@ -340,9 +411,7 @@ func TestDetailsInAnotherFormThanTheSealedOneFail(t *testing.T) {
 	if err := os.WriteFile(path, out, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, text := verdict(dir, "--key", vkey); code != 3 || strings.Count(text, "WRONG") != changed || changed != 3 {
-		t.Errorf("exit code %d, %d entries were changed:\n%s", code, changed, text)
-	}
+	return changed
 }
 
 // TestItAgreesWithTheOtherVerifier flips bits and cuts files at random. The

@@ -238,11 +238,7 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 	if r.Origin != "" {
 		fmt.Fprintf(out, "  ledger    %s\n  size      %d entries\n  root      %s\n", printable(r.Origin), r.Size, r.Root)
 	}
-	fmt.Fprintf(out, "  checked   %d entries, %d with details", r.Entries, r.Details)
-	if r.Erased > 0 {
-		fmt.Fprintf(out, ", %d erased", r.Erased)
-	}
-	fmt.Fprintln(out)
+	fmt.Fprintf(out, "  checked   %d entries, %d with details\n", r.Entries, r.Details)
 	for _, f := range r.Findings {
 		at := ""
 		if f.Index >= 0 {

@@ -368,7 +368,7 @@ func TestManyClientsAtOnceLeaveASoundLedger(t *testing.T) {
 					holds(t, "report", get("/api/v1/audit/verify").want(http.StatusOK).body, `{"ok":true}`)
 				case 3:
 					body := get("/api/v1/audit/export?checkpoint=true").want(http.StatusOK).body
-					if report := d.verified(t, body); report.Size < 101 {
+					if report := d.verified(t, body, d.bed.Verifier); report.Size < 101 {
 						t.Errorf("an export of %d entries", report.Size)
 					}
 				default:
