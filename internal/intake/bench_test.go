@@ -24,14 +24,14 @@ func BenchmarkKubernaut(b *testing.B) {
 	b.SetBytes(int64(len(full)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := intake.Native([]byte(full)); err != nil {
+		if _, _, err := intake.Native([]byte(full)); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkAppendKubernaut(b *testing.B) {
-	e, err := intake.Native([]byte(full))
+	e, _, err := intake.Native([]byte(full))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -265,10 +265,10 @@ func TestEitherFormIsToldByEventType(t *testing.T) {
 		{"nothing", ``, "", "body: expected an object, found the end"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if flat := strings.HasPrefix(tt.name, "the flat form"); tt.err == "" && intake.IsKubernaut([]byte(tt.in)) != flat {
-				t.Errorf("taken for the flat form: %v", !flat)
+			e, flat, err := intake.Native([]byte(tt.in))
+			if want := strings.HasPrefix(tt.name, "the flat form"); tt.err == "" && (flat != want || intake.IsKubernaut([]byte(tt.in)) != want) {
+				t.Errorf("taken for the flat form: %v", flat)
 			}
-			e, err := intake.Native([]byte(tt.in))
 			switch {
 			case tt.err != "":
 				if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
@@ -310,7 +310,7 @@ func FuzzRow(f *testing.F) {
 	f.Add([]byte(`{"eventType":"a","original":{"event_metadata":"{","severity":"x","parent_event_date":"\""},"details":{"a":[1]}}`))
 	f.Add([]byte(minimal))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		e, err := intake.Native(raw)
+		e, _, err := intake.Native(raw)
 		if err != nil {
 			return
 		}

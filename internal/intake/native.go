@@ -9,16 +9,19 @@ import (
 )
 
 // Native reads one event in either form that the HTTP API accepts: an object
-// with the member "event_type" is Kubernaut's flat form, any other the native one.
-func Native(raw []byte) (*event.Event, error) {
-	flat, err := isFlat(raw)
+// with the member "event_type" is Kubernaut's flat form, any other the native
+// one. It tells whether it was the flat one.
+func Native(raw []byte) (e *event.Event, flat bool, err error) {
+	flat, err = isFlat(raw)
 	switch {
 	case err != nil:
-		return nil, fieldError(err)
+		err = fieldError(err)
 	case flat:
-		return Kubernaut(raw)
+		e, err = Kubernaut(raw)
+	default:
+		e, err = event.Parse(raw)
 	}
-	return event.Parse(raw)
+	return e, flat, err
 }
 
 // isFlat looks for the member event_type. Few native events hold the word at

@@ -138,10 +138,9 @@ func identify(c *call, e *event.Event, position int) {
 // Its errors name members as that form does; what is found later must be
 // translated.
 func (s *Server) decode(raw []byte) (e *event.Event, flat bool, err error) {
-	if e, err = intake.Native(raw); err != nil {
+	if e, flat, err = intake.Native(raw); err != nil {
 		return nil, false, err
 	}
-	flat = intake.IsKubernaut(raw)
 	if _, ok := event.Lookup(e.EventType); s.c.StrictTypes && !ok && e.EventType != "" {
 		field := "eventType"
 		if flat {
