@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/seglog"
@@ -31,9 +33,10 @@ func (s *Store) Verify(ctx context.Context, o verify.Options) (*verify.Report, e
 	return Verify(ctx, s.dir, o)
 }
 
-// Verify checks the ledger in dir, which may be open in a server, and holds
-// every row of its index against the entry that it is derived from. It writes
-// nothing into dir.
+// Verify checks the ledger in dir, which may be open in a server, and its
+// index: every row against the entry that it is derived from, every lookup
+// structure of SQLite's against the rows, and the schema. It writes nothing
+// into dir.
 func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, error) {
 	r, err := verify.Dir(ctx, dir, o)
 	if err != nil {
@@ -88,38 +91,56 @@ func (c *checker) unproven(format string, args ...any) {
 	c.report.Unproven = append(c.report.Unproven, fmt.Sprintf(format, args...))
 }
 
-// index compares the index with the log, as of one moment. SQLite needs to
-// write beside a database that it reads, unless told that it is resting: that
-// nobody writes to it.
+// unreadable takes an error of SQLite's: it could not get at the index, or
+// the index is damaged.
+func (c *checker) unreadable(err error) {
+	var own *sqlite.Error
+	if errors.As(err, &own) {
+		switch own.Code() & 0xff {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY:
+			c.unproven("the index could not be opened and was not checked: %v", err)
+			return
+		}
+	}
+	c.found(-1, "the index cannot be read: %v; graven reindex makes it anew", err)
+}
+
+// index checks the index as of one moment. SQLite needs to write beside a
+// database that it reads, unless told that it is resting: that nobody writes
+// to it.
 func (c *checker) index(ctx context.Context, dir string, resting bool) error {
 	access := "mode=ro"
 	if resting {
 		access = "immutable=1"
 	}
-	db, err := sql.Open("sqlite", "file:"+dsnPath(filepath.Join(dir, trail.IndexFile))+"?"+access+"&_pragma=query_only(true)&_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", "file:"+dsnPath(filepath.Join(dir, trail.IndexFile))+"?"+access+"&_pragma=query_only(true)&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=trusted_schema(false)")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		c.unproven("the index could not be opened and was not checked: %v", err)
-		return nil
-	}
-	defer tx.Rollback()
-	size, chain, err := readMeta(ctx, tx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		c.found(-1, "the index cannot be read: %v; graven reindex makes it anew", err)
-		return nil
-	}
 	log, err := seglog.Open(filepath.Join(dir, trail.LogDir), seglog.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err == nil {
+		defer tx.Rollback()
+		// All of them go as far as they get; one error stands for all.
+		err = cmp.Or(c.schema(ctx, tx), c.integrity(ctx, tx), c.contents(ctx, tx, log))
+	}
+	if err != nil && ctx.Err() == nil {
+		c.unreadable(err)
+	}
+	return ctx.Err()
+}
+
+// contents compares the rows with the log.
+func (c *checker) contents(ctx context.Context, tx *sql.Tx, log *seglog.Log) error {
+	size, chain, err := readMeta(ctx, tx)
+	if err != nil {
+		return err
+	}
 	rows, err := newRowReader(ctx, tx)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package filestore_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"io/fs"
@@ -128,4 +129,143 @@ func TestACopyWithoutItsIndexIsWhole(t *testing.T) {
 	if err != nil || !report.OK() || !strings.Contains(strings.Join(report.Notes, "\n"), "there is no index") {
 		t.Errorf("%v: %+v", err, report)
 	}
+}
+
+// tamper runs statements on the index in a directory at rest.
+func tamper(t *testing.T, dir string, statements ...string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "index.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatHidesEventsFromQueriesIsNamed(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		statements []string
+		index      int64
+		says       string
+	}{
+		{"an index that leaves an event out, under the name of the whole one", []string{
+			"DROP INDEX entry_actor",
+			"CREATE INDEX entry_actor ON entry (actor) WHERE idx <> 123",
+			"PRAGMA writable_schema = 1",
+			"UPDATE sqlite_master SET sql = 'CREATE INDEX entry_actor ON entry (actor)' WHERE name = 'entry_actor'",
+		}, 123, "queries miss the entry: its row is not as it is in entry_actor"},
+		{"an index on other values, under the name of the right one", []string{
+			"DROP INDEX entry_resource",
+			"CREATE INDEX entry_resource ON entry (CASE idx WHEN 77 THEN 1 ELSE resource END) WHERE resource IS NOT NULL",
+			"PRAGMA writable_schema = 1",
+			"UPDATE sqlite_master SET sql = 'CREATE INDEX entry_resource ON entry (resource) WHERE resource IS NOT NULL' WHERE name = 'entry_resource'",
+		}, 77, "entry_resource"},
+		{"an index that leaves an event out, and rows that are missing", []string{
+			"DROP INDEX entry_type",
+			"DELETE FROM entry WHERE idx IN (5, 9)",
+			"CREATE INDEX entry_type ON entry (type) WHERE idx <> 50",
+			"PRAGMA writable_schema = 1",
+			"UPDATE sqlite_master SET sql = 'CREATE INDEX entry_type ON entry (type)' WHERE name = 'entry_type'",
+		}, 50, "entry_type"},
+		{"an index that says that it leaves events out", []string{
+			"DROP INDEX entry_actor", "CREATE INDEX entry_actor ON entry (actor) WHERE idx <> 123"}, -1, "index entry_actor is missing"},
+		{"no index at all", []string{"DROP INDEX entry_correlation"}, -1, "index entry_correlation is missing"},
+		{"a trigger", []string{"CREATE TRIGGER t AFTER INSERT ON entry BEGIN DELETE FROM entry WHERE idx = new.idx; END"}, -1, "trigger t does not belong"},
+		{"a table that is gone", []string{"DROP TABLE block"}, -1, "table block is missing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir, b, r := segmented(t)
+			r.Stop()
+			tamper(t, dir, tt.statements...)
+			before := contents(t, dir, false)
+			report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(report.Findings, func(f verify.Finding) bool {
+				return f.Kind == verify.IndexMismatch && f.Index == tt.index && strings.Contains(f.Message, tt.says)
+			}) {
+				t.Errorf("no finding at %d that says %q: %+v", tt.index, tt.says, report.Findings)
+			}
+			if after := contents(t, dir, false); !slices.Equal(before, after) {
+				t.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+			}
+		})
+	}
+}
+
+func TestADamagedIndexHidesNothingElse(t *testing.T) {
+	dir, b, r := segmented(t)
+	r.Stop()
+	change(t, segments(t, dir)[1], func(data []byte) []byte { data[len(data)-300] ^= 1; return data })
+	path := filepath.Join(dir, "index.db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	index := func(f verify.Finding) bool { return f.Kind == verify.IndexMismatch }
+	found := 0
+	for at := 0; at < len(whole); at++ {
+		if at > 112 && at%page > 12 && at%499 != 0 { // headers whole, the rest by samples
+			continue
+		}
+		harmed := slices.Clone(whole)
+		harmed[at] ^= 1 << (at % 8)
+		if err := os.WriteFile(path, harmed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
+		if err != nil {
+			t.Fatalf("byte %d: %v", at, err)
+		}
+		if !slices.ContainsFunc(report.Findings, func(f verify.Finding) bool { return !index(f) }) {
+			t.Fatalf("byte %d hides the damaged log: %+v", at, report.Findings)
+		}
+		if slices.ContainsFunc(report.Findings, index) {
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("nothing was found in the index")
+	}
+	t.Logf("%d of the flips were findings", found)
+	for name, data := range map[string][]byte{"no database": []byte("none"), "nothing": {}, "half of it": whole[:len(whole)/2]} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
+		if err != nil || !slices.ContainsFunc(report.Findings, index) {
+			t.Errorf("%s: %v, %+v", name, err, report)
+		}
+	}
+}
+
+func TestAnIndexIsCheckedWhileItGrows(t *testing.T) {
+	dir, b, r := segmented(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := 150; ctx.Err() == nil; n += 10 {
+			r.AppendMany(n, 10)
+		}
+	}()
+	for range 10 {
+		report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
+		if err != nil || !report.OK() || len(report.Unproven) != 1 {
+			t.Errorf("%v: %+v", err, report)
+		}
+	}
+	cancel()
+	<-ended
 }
