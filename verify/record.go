@@ -60,6 +60,15 @@ type checkedFrame struct {
 // that could name it.
 var errBare = &trail.ErasableError{Reason: "the details are missing, and no tombstone in the ledger says that they may be"}
 
+// CheckErasable checks that a record's erasable content is there, and is the
+// one that was sealed. Otherwise the error is a [trail.ErasableError].
+func CheckErasable(r *trail.Record) error {
+	if err := r.CheckErasable(); err != nil || r.Erasable != nil {
+		return err
+	}
+	return errBare
+}
+
 // A sampler says which checkpoints have their signatures checked at once: all
 // of the first 20,000, then one for each 256 entries, since a check takes as
 // long as hashing 30 of them. The roots of all are compared, and those that
@@ -105,10 +114,8 @@ func (b *block) work(keys *keyring) {
 		c.parsed, c.index, c.bare = true, r.Index, r.Erasable == nil
 		c.broken = known && trail.Link(previous, r.Entry) != r.Chain
 		c.leaf = trail.LeafHash(r.Entry)
-		if err := r.CheckErasable(); err != nil {
+		if err := CheckErasable(&r); err != nil {
 			c.fault = err.Error()
-		} else if c.bare {
-			c.fault = errBare.Error()
 		}
 		previous, known = r.Chain, true
 	}

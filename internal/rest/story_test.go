@@ -228,6 +228,7 @@ func TestAVerdictNamesWhatWasChanged(t *testing.T) {
 			r.Erasable = []byte(strings.Replace(string(r.Erasable), "Rollback", "Rollforward", 1))
 		}, "do not match the entry's digest", verify.DetailsMismatch},
 		{"the salt", func(r *trail.Record) { r.Salt[0] ^= 1 }, "do not match the entry's digest", verify.DetailsMismatch},
+		{"details and salt, to nothing", func(r *trail.Record) { r.Salt, r.Erasable = event.Salt{}, nil }, "the details are missing", verify.DetailsMismatch},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := open(t, change{store: func(s rest.Store) rest.Store { return tamperingStore{s, 3, tt.change} }})

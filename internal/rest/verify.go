@@ -146,7 +146,7 @@ func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampere
 		t.Message = "the entry is not under the signed checkpoint"
 		return t, nil
 	}
-	if err := r.CheckErasable(); err != nil {
+	if err := verify.CheckErasable(r); err != nil {
 		t.kind, t.Message = verify.DetailsMismatch, err.Error()
 		return t, nil
 	}
