@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/app"
 )
 
@@ -138,6 +139,17 @@ func (f *filter) query() (url.Values, error) {
 		q.Set("access", "true")
 	}
 	return q, nil
+}
+
+// completeTypes completes event types.
+func completeTypes(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, t := range event.Types() {
+		if strings.HasPrefix(t.Type, prefix) {
+			names = append(names, t.Type+"\t"+t.Description)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // wait sleeps before a call is tried again, unless ctx ends.

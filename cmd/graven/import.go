@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/intake"
+)
+
+var importFormats = []string{"native", "kube-audit", "auditevent", "kubernaut"}
+
+func newImport() *cobra.Command {
+	var conn connection
+	var format string
+	cmd := &cobra.Command{
+		Use:   "import --format FORMAT FILE",
+		Short: "Import events that other software recorded",
+		Long: `Import events that other software recorded, from a file or, with -, from standard
+input. Formats:
+
+  native      our own NDJSON, exports among it, or a JSON array
+  kube-audit  a kube-apiserver's audit log (audit.k8s.io/v1), as lines or EventList;
+              secrets are removed before anything leaves this machine
+  auditevent  ChatCLI's AuditEvent objects, in YAML or JSON, as
+              'kubectl get auditevents -o yaml' prints them
+  kubernaut   Kubernaut's flat events: NDJSON, an array, or a page of its API
+
+Ids are derived from what the source says, so that importing twice adds
+nothing; an import that broke off goes on by running it again.`,
+		Example: `  graven import --format kube-audit /var/log/kubernetes/audit.log
+  kubectl get auditevents -A -o json | graven import --format auditevent -`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := conn.client()
+			if err != nil {
+				return err
+			}
+			in, err := openInput(args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close()
+			im := importer{cmd: cmd, client: c, bar: newProgress(cmd.ErrOrStderr(), "imported")}
+			if err := im.run(format, in); err != nil {
+				return err
+			}
+			return im.summary()
+		},
+	}
+	conn.flags(cmd)
+	cmd.Flags().StringVar(&format, "format", "native", strings.Join(importFormats, ", "))
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(importFormats, cobra.ShellCompDirectiveNoFileComp)))
+	return cmd
+}
+
+// An importer sends what it reads, in batches.
+type importer struct {
+	cmd    *cobra.Command
+	client *client.Client
+	bar    *progress
+
+	batch [][]byte
+	where []string // of each event of the batch
+	bytes int
+
+	recorded, duplicates, rejected, left int64
+}
+
+func (im *importer) run(format string, in io.Reader) error {
+	var err error
+	switch format {
+	case "native":
+		err = im.each(in, im.native)
+	case "kube-audit":
+		err = im.each(in, im.kubeAudit)
+	case "auditevent":
+		err = im.auditEvents(in)
+	case "kubernaut":
+		err = im.each(in, im.kubernaut)
+	default:
+		return usage("--format %s: one of %s", format, strings.Join(importFormats, ", "))
+	}
+	if err == nil {
+		err = im.flush()
+	}
+	im.bar.end()
+	return err
+}
+
+// each calls fn for each document: lines, or the elements of an array.
+func (im *importer) each(in io.Reader, fn func(where string, raw []byte) error) error {
+	r := bufio.NewReaderSize(in, 1<<20)
+	first, err := firstByte(r)
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(r)
+	if first == '[' {
+		if _, err := dec.Token(); err != nil {
+			return err
+		}
+	}
+	for n := 1; dec.More(); n++ {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return fmt.Errorf("document %d: %w", n, err)
+		}
+		if err := fn("document "+itoa(n), raw); err != nil {
+			return err
+		}
+	}
+	if first == '[' {
+		if _, err := dec.Token(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstByte looks at the first byte that is no white space.
+func firstByte(r *bufio.Reader) (byte, error) {
+	for {
+		b, err := r.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if b != ' ' && b != '\n' && b != '\r' && b != '\t' {
+			return b, r.UnreadByte()
+		}
+	}
+}
+
+// native imports an event of our own form. What a server set is left out, and
+// so are another ledger's own events.
+func (im *importer) native(where string, raw []byte) error {
+	var mark struct {
+		Checkpoint *string `json:"checkpoint"`
+		Count      *int64  `json:"count"`
+	}
+	if json.Unmarshal(raw, &mark) == nil && mark.Checkpoint != nil && mark.Count != nil {
+		return nil // the last line of an export
+	}
+	if intake.IsKubernaut(raw) {
+		return im.kubernaut(where, raw)
+	}
+	e, err := event.ParseServed(raw)
+	if err != nil {
+		im.reject(where, err)
+		return nil
+	}
+	if e.CheckReserved() != nil {
+		im.left++
+		return nil
+	}
+	e.Recorded = event.Recorded{}
+	return im.add(where, e)
+}
+
+func (im *importer) kubeAudit(where string, raw []byte) error {
+	var kind struct {
+		Kind string `json:"kind"`
+	}
+	if json.Unmarshal(raw, &kind) == nil && kind.Kind == "EventList" {
+		return intake.KubeAuditList(raw, math.MaxInt, func(i int, e *event.Event, err error) error {
+			return im.take(fmt.Sprintf("%s, item %d", where, i), e, err)
+		})
+	}
+	e, err := intake.KubeAudit(raw)
+	return im.take(where, e, err)
+}
+
+func (im *importer) kubernaut(where string, raw []byte) error {
+	var page struct {
+		Data *[]json.RawMessage `json:"data"`
+	}
+	if json.Unmarshal(raw, &page) == nil && page.Data != nil {
+		for i, raw := range *page.Data {
+			if err := im.kubernaut(fmt.Sprintf("%s, item %d", where, i), raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	e, err := intake.Kubernaut(raw)
+	return im.take(where, e, err)
+}
+
+func (im *importer) auditEvents(in io.Reader) error {
+	docs, err := documents(in, maxText)
+	if err != nil {
+		return err
+	}
+	for n, doc := range docs {
+		events, err := intake.AuditEvent(doc)
+		where := "document " + itoa(n+1)
+		if err != nil {
+			im.reject(where, err)
+		}
+		for _, e := range events {
+			if err := im.add(where, e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (im *importer) take(where string, e *event.Event, err error) error {
+	if err != nil {
+		im.reject(where, err)
+		return nil
+	}
+	return im.add(where, e)
+}
+
+func (im *importer) add(where string, e *event.Event) error {
+	raw := e.AppendJSON(nil)
+	im.batch = append(im.batch, raw)
+	im.where = append(im.where, where)
+	im.bytes += len(raw)
+	if len(im.batch) == importBatch || im.bytes > 4<<20 {
+		return im.flush()
+	}
+	return nil
+}
+
+func (im *importer) flush() error {
+	if len(im.batch) == 0 {
+		return nil
+	}
+	results, err := send(im.cmd, im.client, im.batch, true)
+	if err != nil {
+		return fmt.Errorf("%w (%d events are recorded; run it again to go on)", err, im.recorded)
+	}
+	for i, r := range results {
+		switch {
+		case r.Err != nil:
+			im.reject(im.where[i], r.Err)
+		case r.Receipt.Duplicate:
+			im.duplicates++
+		default:
+			im.recorded++
+		}
+	}
+	im.batch, im.where, im.bytes = im.batch[:0], im.where[:0], 0
+	im.bar.show(im.recorded+im.duplicates, 0)
+	return nil
+}
+
+// maxComplaints bounds the rejections that are told one by one.
+const maxComplaints = 20
+
+func (im *importer) reject(where string, err error) {
+	im.rejected++
+	im.bar.end()
+	switch {
+	case im.rejected <= maxComplaints:
+		fmt.Fprintf(im.cmd.ErrOrStderr(), "graven: %s: %s\n", where, printable(err.Error()))
+	case im.rejected == maxComplaints+1:
+		fmt.Fprintln(im.cmd.ErrOrStderr(), "graven: … and more")
+	}
+}
+
+func (im *importer) summary() error {
+	text := fmt.Sprintf("%d events recorded", im.recorded)
+	if im.duplicates > 0 {
+		text += fmt.Sprintf(", %d recorded before", im.duplicates)
+	}
+	if im.left > 0 {
+		text += fmt.Sprintf(", %d of another ledger's own left out", im.left)
+	}
+	if _, err := fmt.Fprintln(im.cmd.OutOrStdout(), text); err != nil {
+		return err
+	}
+	if im.rejected > 0 {
+		return fmt.Errorf("%d events were rejected", im.rejected)
+	}
+	return nil
+}

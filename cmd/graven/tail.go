@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/client"
+)
+
+func newTail() *cobra.Command {
+	var conn connection
+	var f filter
+	var output, after string
+	cmd := &cobra.Command{
+		Use:   "tail",
+		Short: "Print events as they are recorded",
+		Example: `  graven tail --severity critical,high
+  graven tail --after 4711 -o ndjson | jq .eventType`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q, err := f.query()
+			if err != nil {
+				return err
+			}
+			c, err := conn.client()
+			if err != nil {
+				return err
+			}
+			if output == "json" || output == "yaml" {
+				return usage("-o %s: a stream has no end; take ndjson", output)
+			}
+			t := tailer{cmd: cmd, client: c, query: q, last: after, output: output}
+			return t.run()
+		},
+	}
+	conn.flags(cmd)
+	f.flags(cmd)
+	outputFlag(cmd, &output, "table")
+	cmd.Flags().StringVar(&after, "after", "", "begin behind the event with this index; -1 begins at the first")
+	return cmd
+}
+
+// A tailer follows the server's stream, through its restarts too.
+type tailer struct {
+	cmd    *cobra.Command
+	client *client.Client
+	query  url.Values
+	last   string // index of the last event seen or, before one is, of the one before the stream began
+	output string
+	headed bool
+}
+
+func (t *tailer) run() error {
+	for attempt := 0; ; attempt++ {
+		err := t.follow(&attempt)
+		if t.cmd.Context().Err() != nil {
+			return nil // interrupted: that is how a tail ends
+		}
+		if err != nil && !client.IsRetryable(err) {
+			return err
+		}
+		if err := wait(t.cmd, attempt, err); err != nil {
+			return nil
+		}
+	}
+}
+
+func (t *tailer) follow(attempt *int) error {
+	if t.last != "" {
+		t.query.Set("last_event_id", t.last)
+	}
+	resp, err := t.client.Do(t.cmd.Context(), http.MethodGet, "/api/v1/audit/stream", t.query, "", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 8<<20)
+	var id string
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		switch name {
+		case "id":
+			id = value
+		case "data":
+			if err := t.print(json.RawMessage(value)); err != nil {
+				return err
+			}
+			*attempt = 0
+		case "": // the end of a message; the first has an id and nothing else
+			if id != "" {
+				t.last = id
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tailer) print(raw json.RawMessage) error {
+	e, err := parseFound(raw)
+	if err != nil {
+		return err
+	}
+	if t.output != "table" && t.output != "wide" {
+		return (&printer{w: t.cmd.OutOrStdout(), output: t.output}).print([]found{e})
+	}
+	if !t.headed {
+		t.headed = true
+		fmt.Fprintf(t.cmd.OutOrStdout(), "%-8s %-20s %-28s %-8s %-40s %s\n", "INDEX", "TIME", "TYPE", "SEVERITY", "ACTOR", "RESOURCE")
+	}
+	v := e.event
+	_, err = fmt.Fprintf(t.cmd.OutOrStdout(), "%-8d %-20s %-28s %-8s %-40s %s\n", e.index, clock(v.Timestamp), cell(v.EventType),
+		cell(v.Severity), cell(actorOf(v)), cell(resourceOf(v)))
+	return err
+}
