@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v2"
 
 	"github.com/graven-audit/graven/event"
 )
@@ -181,7 +182,7 @@ func printDocument(w io.Writer, output string, v any) error {
 		return err
 	}
 	if output == "yaml" {
-		if data, err = yaml.JSONToYAML(data); err != nil {
+		if data, err = toYAML(data); err != nil {
 			return err
 		}
 		_, err = w.Write(data)
@@ -189,6 +190,41 @@ func printDocument(w io.Writer, output string, v any) error {
 	}
 	_, err = fmt.Fprintf(w, "%s\n", data)
 	return err
+}
+
+// toYAML writes JSON as YAML. It goes through values, for YAML readers refuse
+// some of the characters, and some of the keys, that JSON may have.
+func toYAML(text []byte) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	return yaml.Marshal(numbers(v))
+}
+
+// numbers replaces the numbers in v by such as YAML knows.
+func numbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			v[k] = numbers(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = numbers(v[i])
+		}
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
+		return v.String()
+	}
+	return v
 }
 
 // A progress shows how far something has come, on a terminal only.

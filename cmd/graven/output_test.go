@@ -3,8 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/csv"
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
+	"unicode"
+
+	"go.yaml.in/yaml/v2"
 
 	"github.com/graven-audit/graven/event"
 )
@@ -23,4 +28,41 @@ func TestNoFieldOfCSVIsAFormula(t *testing.T) {
 			t.Errorf("%q is written as %q", name, got)
 		}
 	}
+}
+
+func TestAnyTextIsPrintedAsYAML(t *testing.T) {
+	var text strings.Builder
+	for r := rune(0); r <= 0x2fff; r++ {
+		text.WriteRune(r)
+	}
+	for _, r := range []rune{0xd7ff, 0xe000, 0xfeff, 0xfffd, 0xfffe, 0xffff, 0x1f600, 0xe0001, 0x10ffff} {
+		text.WriteRune(r)
+	}
+	want := map[string]any{text.String(): text.String(), "n": 1 << 50, "x": 0.5, strings.Repeat("long", 1000): []any{true, nil}}
+	for name, doc := range map[string]any{"a value": want, "raw JSON": json.RawMessage(jcs(t, want))} {
+		var out bytes.Buffer
+		if err := printDocument(&out, "yaml", doc); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var got map[string]any
+		if err := yaml.Unmarshal(out.Bytes(), &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s comes back as another: %v", name, err)
+		}
+		if i := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
+			t.Errorf("%s: a control character is printed: %q", name, out.String()[i:i+8])
+		}
+	}
+}
+
+// jcs writes JSON as servers do, with raw characters wherever JSON allows them.
+func jcs(t *testing.T, v any) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return []byte(strings.NewReplacer(`\u2028`, "\u2028", `\u2029`, "\u2029").Replace(out.String()))
 }
