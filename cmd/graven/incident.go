@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,69 +31,85 @@ func newIncident() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			missing, err := showIncident(cmd, c, args[0], output)
-			if err == nil && check && missing > 0 {
-				return &exitCodeError{exitGap, fmt.Errorf("%d steps are missing", missing)}
+			t, err := showIncident(cmd, c, args[0], output)
+			switch {
+			case err != nil || !check:
+				return err
+			case t.Namespaces != nil:
+				return &exitCodeError{exitGap, fmt.Errorf("cannot tell: the token is limited to namespaces %s", strings.Join(t.Namespaces, ", "))}
+			case len(t.Missing) > 0:
+				return &exitCodeError{exitGap, fmt.Errorf("%d steps are missing", len(t.Missing))}
 			}
-			return err
+			return nil
 		},
 	}
 	conn.flags(cmd)
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")
-	cmd.Flags().BoolVar(&check, "check", false, "end with exit code 4 if a step is missing")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: "+strings.Join(documentOutputs, ", "))
+	cmd.Flags().BoolVar(&check, "check", false, "end with exit code 4 if a step is missing, or the token sees too little to tell")
 	return cmd
 }
 
-// showIncident prints an incident's timeline and returns how many steps are missing.
-func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (missing int, err error) {
+// A timeline is an incident as the server tells it.
+type timeline struct {
+	CorrelationID, Status, Severity, StartedAt string
+	DurationMs                                 int64
+	Total                                      int
+	Events                                     []struct {
+		SinceStartMs int64
+		Event        json.RawMessage
+	}
+	// Namespaces are those that the token is limited to, or nil. What is
+	// missing cannot be told then.
+	Namespaces []string
+	Missing    []struct {
+		Expected []string
+		Index    int64
+		Reason   string
+	}
+}
+
+// showIncident fetches an incident and prints it.
+func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (*timeline, error) {
+	if !slices.Contains(documentOutputs, output) {
+		return nil, usage("-o %s: one of %s", output, strings.Join(documentOutputs, ", "))
+	}
 	var raw json.RawMessage
 	if err := c.Get(cmd.Context(), "/api/v1/audit/incidents/"+url.PathEscape(id), nil, &raw); err != nil {
-		return 0, err
+		return nil, err
 	}
-	var t struct {
-		CorrelationID, Status, Severity, StartedAt string
-		DurationMs                                 int64
-		Total                                      int
-		Events                                     []struct {
-			SinceStartMs int64
-			Event        json.RawMessage
-		}
-		Missing []struct {
-			Expected []string
-			Index    int64
-			Reason   string
-		}
+	t := new(timeline)
+	if err := json.Unmarshal(raw, t); err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return 0, err
+	if output != "table" {
+		return t, printDocument(cmd.OutOrStdout(), output, raw)
 	}
-	out := cmd.OutOrStdout()
-	switch output {
-	case "json", "yaml":
-		return len(t.Missing), printDocument(out, output, raw)
-	case "table":
-	default:
-		return 0, usage("-o %s: one of table, json, yaml", output)
-	}
+	return t, t.print(cmd.OutOrStdout())
+}
+
+func (t *timeline) print(out io.Writer) error {
 	fmt.Fprintf(out, "Incident %s: %s, severity %s, %d events in %s, from %s\n\n", cell(t.CorrelationID), t.Status, t.Severity, t.Total,
 		span(t.DurationMs), t.StartedAt)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, s := range t.Events {
 		e, err := parseFound(s.Event)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		v := e.event
 		fmt.Fprintf(w, "  +%s\t%s\t%s\t%s\t%s\t%s\n", span(s.SinceStartMs), cell(v.EventType), cell(actorOf(v)), cell(resourceOf(v)),
 			cell(v.Outcome), cell(gist(v)))
 	}
 	if err := w.Flush(); err != nil {
-		return 0, err
+		return err
+	}
+	if t.Namespaces != nil {
+		fmt.Fprintf(out, "\n  Only events of these namespaces are shown: %s\n", cell(strings.Join(t.Namespaces, ", ")))
 	}
 	for _, m := range t.Missing {
 		fmt.Fprintf(out, "\n  MISSING %s: %s (entry %d)\n", cell(strings.Join(m.Expected, " or ")), cell(m.Reason), m.Index)
 	}
-	return len(t.Missing), nil
+	return nil
 }
 
 func span(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }
