@@ -121,6 +121,33 @@ func (f *filter) flags(cmd *cobra.Command) {
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("type", completeTypes))
 }
 
+// positive is the value of a flag: a number from 1 on. 0 stands for none.
+type positive int
+
+func (p *positive) String() string { return itoa(int(*p)) }
+func (p *positive) Type() string   { return "int" }
+
+func (p *positive) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return errors.New("not a number from 1 on")
+	}
+	*p = positive(n)
+	return nil
+}
+
+// set makes the number, if there is one, the parameter limit.
+func (p positive) set(q url.Values) {
+	if p > 0 {
+		q.Set("limit", itoa(int(p)))
+	}
+}
+
+func limitFlag(cmd *cobra.Command, limit *positive, help string) {
+	cmd.Flags().Var(limit, "limit", help)
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("limit", cobra.NoFileCompletions))
+}
+
 // query returns the filter as the server's parameters.
 func (f *filter) query() (url.Values, error) {
 	q := url.Values{}

@@ -87,7 +87,7 @@ func (d *demonstration) run(ctx context.Context) error {
 	fmt.Fprintf(out, "A Graven server is at %s, its ledger in %s.\n\n", d.url, d.data)
 
 	fmt.Fprint(out, "Importing the audit log of a kube-apiserver: ")
-	im := importer{cmd: d.cmd, client: c, bar: newProgress(io.Discard, "")}
+	im := newImporter(d.cmd, c, newProgress(io.Discard, ""))
 	if err := im.run("kube-audit", bytes.NewReader(examples.KubeAudit)); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ func newExport() *cobra.Command {
 	var conn connection
 	var f filter
 	var format, file string
+	var limit positive
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Export events, with what it takes to verify them offline",
@@ -22,8 +23,11 @@ func newExport() *cobra.Command {
 
 An NDJSON export ends with a line that holds the signed checkpoint it was made
 under. Without filters it is the whole ledger, and its lines re-hash with
-nothing but SHA-256; with filters each line bears its inclusion proof.
-'graven verify FILE' and 'graven-verify FILE' check both.`,
+nothing but SHA-256; with filters, --limit among them, each line bears its
+inclusion proof. 'graven verify FILE' and 'graven-verify FILE' check both.
+
+If a file's checkpoint shows that the ledger is shorter than the one that
+'graven verify' or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 		Example: `  graven export -o ledger.ndjson
   graven export --since 7d --namespace production --format csv -o week.csv
   graven export --format cloudevents | kcat -P -t audit`,
@@ -37,10 +41,12 @@ nothing but SHA-256; with filters each line bears its inclusion proof.
 			if err != nil {
 				return err
 			}
+			limit.set(q)
 			q.Set("format", format)
 			if format == "ndjson" {
 				q.Set("checkpoint", "true")
 			}
+			seen := newWatch()
 			resp, err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/audit/export", q, "", nil)
 			if err != nil {
 				return err
@@ -55,11 +61,12 @@ nothing but SHA-256; with filters each line bears its inclusion proof.
 				return fmt.Errorf("export: %w", err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d bytes in %s\n", n, file)
-			return nil
+			return seen.export(file)
 		},
 	}
 	conn.flags(cmd)
 	f.flags(cmd)
+	limitFlag(cmd, &limit, "how many events at the most, the oldest first (default all)")
 	cmd.Flags().StringVar(&format, "format", "ndjson", "ndjson, csv or cloudevents")
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write; nothing is left there if the export breaks off (default: standard output)")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"ndjson", "csv", "cloudevents"}, cobra.ShellCompDirectiveNoFileComp)))

@@ -12,7 +12,7 @@ func newList() *cobra.Command {
 	var conn connection
 	var f filter
 	var output, order string
-	var limit int
+	limit := positive(100)
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List events, the newest first",
@@ -29,19 +29,16 @@ func newList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if limit < 1 {
-				return usage("--limit %d: a number from 1 on", limit)
-			}
 			q.Set("order", order)
 			p := printer{w: cmd.OutOrStdout(), output: output}
 			var events []found
-			for len(events) < limit {
+			for len(events) < int(limit) {
 				var page struct {
 					Total  int64             `json:"total"`
 					Events []json.RawMessage `json:"events"`
 					Next   string            `json:"next"`
 				}
-				q.Set("limit", itoa(min(limit-len(events), 1000)))
+				q.Set("limit", itoa(min(int(limit)-len(events), 1000)))
 				if err := c.Get(cmd.Context(), "/api/v1/audit", q, &page); err != nil {
 					return err
 				}
@@ -70,7 +67,7 @@ func newList() *cobra.Command {
 	conn.flags(cmd)
 	f.flags(cmd)
 	outputFlag(cmd, &output, "table")
-	cmd.Flags().IntVar(&limit, "limit", 100, "how many events at the most")
+	limitFlag(cmd, &limit, "how many events at the most")
 	cmd.Flags().StringVar(&order, "order", "desc", "desc puts the newest first, asc the oldest")
 	return cmd
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 const servedEvent = `{"id":"019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11","name":"audit-1-aaaaaa","eventType":"IssueCreated","timestamp":"2026-03-19T14:29:00Z","actor":{"type":"user","name":"j"},"resource":{"kind":"Issue"},"index":42}`
@@ -44,4 +46,36 @@ func TestATailMissesNothingWhileItReconnects(t *testing.T) {
 	if out.String() != servedEvent+"\n" {
 		t.Errorf("it printed %s", &out)
 	}
+}
+
+func TestATailWithALimitEndsOverALostConnection(t *testing.T) {
+	var limits []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		limits = append(limits, r.URL.Query().Get("limit"))
+		fmt.Fprintf(w, "id: 41\n: graven\n\nid: 42\nevent: audit\ndata: %s\n\n", servedEvent)
+	}))
+	defer server.Close()
+	var out bytes.Buffer
+	cmd := newTail()
+	cmd.SetArgs([]string{"--url", server.URL, "-o", "name", "--limit", "2"})
+	cmd.SetOut(&out)
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(limits, ","); got != "2,1" || strings.Count(out.String(), "\n") != 2 {
+		t.Errorf("it asked for %s and printed\n%s", got, &out)
+	}
+}
+
+func TestEveryCommandShowsExamples(t *testing.T) {
+	var check func(c *cobra.Command)
+	check = func(c *cobra.Command) {
+		if c.Example == "" && c.Name() != "help" {
+			t.Errorf("%s does not", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			check(sub)
+		}
+	}
+	check(newRoot())
 }

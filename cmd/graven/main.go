@@ -86,6 +86,9 @@ with the token in the file --token-file, in GRAVEN_TOKEN, or else, to a server
 on this machine (localhost, 127.0.0.1, ::1), in ./graven-data/admin.token.
 
 Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
+		Example: `  graven serve --data ./graven-data
+  graven list --since 24h --severity critical,high
+  graven verify ./graven-data --key ledger.vkey`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -95,7 +98,25 @@ Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newExport(),
 		newVerify(), newProve(), newCheckpoint(), newToken(), newReindex(), newVersion(),
 	)
+	addCompletion(root)
 	return root
+}
+
+// addCompletion adds cobra's own commands for completion, with examples.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	completion, _, err := root.Find([]string{"completion"})
+	cobra.CheckErr(err)
+	examples := map[string]string{
+		"bash":       "  source <(graven completion bash)",
+		"zsh":        "  graven completion zsh > \"${fpath[1]}/_graven\"",
+		"fish":       "  graven completion fish > ~/.config/fish/completions/graven.fish",
+		"powershell": "  graven completion powershell | Out-String | Invoke-Expression",
+	}
+	completion.Example = examples["bash"]
+	for _, shell := range completion.Commands() {
+		shell.Example = examples[shell.Name()]
+	}
 }
 
 func newVersion() *cobra.Command {

@@ -20,9 +20,8 @@ import (
 	"github.com/graven-audit/graven/verify"
 )
 
-// memoryPath returns the file that holds the newest checkpoint seen of a
-// ledger.
-func memoryPath(origin string) (string, error) {
+// memoryDir returns the directory that holds the newest checkpoints seen.
+func memoryDir() (string, error) {
 	dir := os.Getenv("XDG_STATE_HOME")
 	if dir == "" {
 		home, err := os.UserHomeDir()
@@ -31,8 +30,15 @@ func memoryPath(origin string) (string, error) {
 		}
 		dir = filepath.Join(home, ".local", "state")
 	}
+	return filepath.Join(dir, "graven"), nil
+}
+
+// memoryPath returns the file that holds the newest checkpoint seen of a
+// ledger.
+func memoryPath(origin string) (string, error) {
+	dir, err := memoryDir()
 	sum := sha256.Sum256([]byte(origin))
-	return filepath.Join(dir, "graven", hex.EncodeToString(sum[:8])+".checkpoint"), nil
+	return filepath.Join(dir, hex.EncodeToString(sum[:8])+".checkpoint"), err
 }
 
 // remembered returns the newest checkpoint seen of a ledger, or nil.
@@ -129,24 +135,76 @@ func (m memory) verifyAs(ctx context.Context, origin string, claim *trail.Checkp
 // errTurnedBack means that a ledger is shown not to extend what was seen of it.
 var errTurnedBack = errors.New("the ledger is not the one that was seen before")
 
-// checkExtends has a server show that its ledger, as of a checkpoint, extends
-// the one of a checkpoint before.
-func checkExtends(ctx context.Context, fetch verify.Fetch, known, now *trail.Checkpoint) error {
-	if now.Size < known.Size {
+// turnedBack is an error if two checkpoints alone show that a ledger does not
+// go on from what was seen of it.
+func turnedBack(known, now *trail.Checkpoint) error {
+	switch {
+	case now.Size < known.Size:
 		return fmt.Errorf("%w: %s had %d entries, now it has %d", errTurnedBack, now.Origin, known.Size, now.Size)
-	}
-	root := now.Root
-	if now.Size > known.Size {
-		tiles := tlog.TileHashReader(tlog.Tree{N: now.Size, Hash: now.Root}, &tileReader{ctx, fetch})
-		var err error
-		if root, err = tlog.TreeHash(known.Size, tiles); err != nil {
-			return fmt.Errorf("the server does not show that its ledger extends the %d entries seen before: %w", known.Size, err)
-		}
-	}
-	if root != known.Root {
+	case now.Size == known.Size && now.Root != known.Root:
 		return fmt.Errorf("%w: at %d entries, %s had another root", errTurnedBack, known.Size, now.Origin)
 	}
 	return nil
+}
+
+// A watch holds the checkpoints that come with answers against those that were
+// remembered before they were asked for. It takes no request of its own.
+type watch struct {
+	known map[string]*trail.Checkpoint // by origin
+	alarm error
+}
+
+// newWatch recalls what was seen of all ledgers, as far as it can be read.
+func newWatch() *watch {
+	w := &watch{known: map[string]*trail.Checkpoint{}}
+	if dir, err := memoryDir(); err == nil {
+		paths, _ := filepath.Glob(filepath.Join(dir, "*.checkpoint"))
+		for _, path := range paths {
+			data, _ := os.ReadFile(path)
+			if c, err := trail.ReadCheckpoint(data); err == nil {
+				w.known[c.Origin] = c
+			}
+		}
+	}
+	return w
+}
+
+// see takes a checkpoint, a signed note, or "" for none.
+func (w *watch) see(text string) {
+	now, err := trail.ReadCheckpoint([]byte(text))
+	if err != nil || w.known[now.Origin] == nil || w.alarm != nil {
+		return
+	}
+	if err := turnedBack(w.known[now.Origin], now); err != nil {
+		w.alarm = &exitCodeError{exitVerify, err}
+	}
+}
+
+// export takes the checkpoint of an export, if it ends with one.
+func (w *watch) export(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if last := lastLine(f); last != nil {
+		w.see(last.Checkpoint)
+	}
+	return w.alarm
+}
+
+// checkExtends has a server show that its ledger, as of a checkpoint, extends
+// the one of a checkpoint before.
+func checkExtends(ctx context.Context, fetch verify.Fetch, known, now *trail.Checkpoint) error {
+	if now.Size <= known.Size {
+		return turnedBack(known, now)
+	}
+	tiles := tlog.TileHashReader(tlog.Tree{N: now.Size, Hash: now.Root}, &tileReader{ctx, fetch})
+	root, err := tlog.TreeHash(known.Size, tiles)
+	if err != nil {
+		return fmt.Errorf("the server does not show that its ledger extends the %d entries seen before: %w", known.Size, err)
+	}
+	return turnedBack(known, &trail.Checkpoint{Origin: now.Origin, Size: known.Size, Root: root})
 }
 
 // A tileReader reads a server's hash tiles.

@@ -29,7 +29,11 @@ func newRecord() *cobra.Command {
 array, NDJSON, or YAML documents. Each answer is the event's receipt: it is
 durable, has its place in the ledger and is covered by a signed checkpoint.
 
-Recording the same event again is harmless if it has an id: it is recorded once.`,
+Recording the same event again is harmless if it has an id: it is recorded once.
+An event without one gets another each time; 'graven import' derives ids instead.
+
+If the receipts show that the ledger is shorter than the one that 'graven verify'
+or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 		Example: `  graven record -f event.yaml
   echo '{"eventType":"RemediationExecuted","timestamp":"2026-03-19T14:30:00.123Z",
     "actor":{"type":"controller","name":"remediation-reconciler"},
@@ -71,10 +75,11 @@ Recording the same event again is harmless if it has an id: it is recorded once.
 // recordAll records events, in batches, and prints their receipts.
 func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output string) error {
 	rejected := 0
+	seen := newWatch()
 	for first := 0; first < len(items); first += importBatch {
-		results, err := send(cmd, c, items[first:min(first+importBatch, len(items))], false)
+		results, err := send(cmd, c, seen, items[first:min(first+importBatch, len(items))], false)
 		if err != nil {
-			return err
+			return errors.Join(seen.alarm, err)
 		}
 		for i, r := range results {
 			if r.Err != nil {
@@ -88,9 +93,9 @@ func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output stri
 		}
 	}
 	if rejected > 0 {
-		return fmt.Errorf("%d events were rejected", rejected)
+		return errors.Join(seen.alarm, fmt.Errorf("%d events were rejected", rejected))
 	}
-	return nil
+	return seen.alarm
 }
 
 // receiptOutputs are the values of -o for receipts.
@@ -196,10 +201,16 @@ const importBatch = 500
 const maxTries = 8
 
 // send records events, and tries again while the server asks for it.
-func send(cmd *cobra.Command, c *client.Client, events [][]byte, asserted bool) ([]client.Result, error) {
+func send(cmd *cobra.Command, c *client.Client, seen *watch, events [][]byte, asserted bool) ([]client.Result, error) {
 	for attempt := 0; ; attempt++ {
 		results, err := c.RecordRaw(cmd.Context(), events, asserted)
 		if err == nil || !client.IsRetryable(err) || attempt == maxTries-1 {
+			for _, r := range results {
+				if r.Receipt != nil {
+					seen.see(r.Receipt.Checkpoint) // the same for all
+					break
+				}
+			}
 			return results, err
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "graven: trying again:", printable(err.Error()))

@@ -17,11 +17,13 @@ func newTail() *cobra.Command {
 	var conn connection
 	var f filter
 	var output, after string
+	var limit positive
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print events as they are recorded",
 		Example: `  graven tail --severity critical,high
-  graven tail --after 4711 -o ndjson | jq .eventType`,
+  graven tail --after 4711 -o ndjson | jq .eventType
+  graven tail --type ApprovalRequested --limit 1   # waits for one`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := f.query()
@@ -35,12 +37,13 @@ func newTail() *cobra.Command {
 			if output == "json" || output == "yaml" {
 				return usage("-o %s: a stream has no end; take ndjson", output)
 			}
-			t := tailer{cmd: cmd, client: c, query: q, last: after, output: output}
+			t := tailer{cmd: cmd, client: c, query: q, last: after, left: limit, output: output}
 			return t.run()
 		},
 	}
 	conn.flags(cmd)
 	f.flags(cmd)
+	limitFlag(cmd, &limit, "end after so many events (default never)")
 	outputFlag(cmd, &output, "table")
 	cmd.Flags().StringVar(&after, "after", "", "begin behind the event with this index; -1 begins at the first")
 	return cmd
@@ -51,7 +54,9 @@ type tailer struct {
 	cmd    *cobra.Command
 	client *client.Client
 	query  url.Values
-	last   string // index of the last event seen or, before one is, of the one before the stream began
+	last   string   // index of the last event seen or, before one is, of the one before the stream began
+	left   positive // events to come; 0 for no limit
+	done   bool     // there are none
 	output string
 	headed bool
 }
@@ -59,7 +64,7 @@ type tailer struct {
 func (t *tailer) run() error {
 	for attempt := 0; ; attempt++ {
 		err := t.follow(&attempt)
-		if t.cmd.Context().Err() != nil {
+		if t.done || t.cmd.Context().Err() != nil {
 			return nil // interrupted: that is how a tail ends
 		}
 		if err != nil && !client.IsRetryable(err) {
@@ -75,6 +80,7 @@ func (t *tailer) follow(attempt *int) error {
 	if t.last != "" {
 		t.query.Set("last_event_id", t.last)
 	}
+	t.left.set(t.query)
 	resp, err := t.client.Do(t.cmd.Context(), http.MethodGet, "/api/v1/audit/stream", t.query, "", nil)
 	if err != nil {
 		return err
@@ -93,6 +99,11 @@ func (t *tailer) follow(attempt *int) error {
 				return err
 			}
 			*attempt = 0
+			if t.left == 1 {
+				t.done = true
+				return nil
+			}
+			t.left = max(t.left-1, 0)
 		case "": // the end of a message; the first has an id and nothing else
 			if id != "" {
 				t.last = id
