@@ -92,6 +92,7 @@ func (f *filter) flags(cmd *cobra.Command) {
 	f.values = map[string]*string{}
 	for _, d := range []struct{ flag, param, help string }{
 		{"type", "type", "event types, separated by commas; either spelling"},
+		{"category", "category", "categories, separated by commas"},
 		{"severity", "severity", "severities, separated by commas: critical, high, medium, low, info"},
 		{"actor", "actor", "who did it"},
 		{"correlation-id", "correlation_id", "the incident"},
@@ -103,6 +104,8 @@ func (f *filter) flags(cmd *cobra.Command) {
 		{"from", "from", "not before: a time, a date, or an age such as 24h or 7d"},
 		{"to", "to", "not after: a time, a date, or an age"},
 		{"text", "q", "text that stands anywhere in the event"},
+		{"detail-key", "detail_key", "a member of the details that is as --detail-value says"},
+		{"detail-value", "detail_value", "what the member --detail-key of the details is"},
 	} {
 		v := new(string)
 		shorthand := ""
@@ -161,6 +164,9 @@ func (f *filter) query() (url.Values, error) {
 			return nil, usage("--since and --from say the same")
 		}
 		q.Set("from", f.since)
+	}
+	if q.Has("detail_key") != q.Has("detail_value") {
+		return nil, usage("--detail-key and --detail-value say something together only")
 	}
 	if f.access {
 		q.Set("access", "true")

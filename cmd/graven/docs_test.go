@@ -21,7 +21,7 @@ func blocks(t *testing.T, page, mark string) []string {
 		t.Fatal(err)
 	}
 	var out []string
-	for _, m := range regexp.MustCompile("(?s)<!-- "+mark+" -->\n```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?s)<!-- "+mark+" -->\n```(?:ba)?sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		out = append(out, m[1])
 	}
 	if len(out) == 0 {
