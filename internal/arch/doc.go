@@ -6,13 +6,14 @@
 //	commands   cmd/*                      wiring only, and cmd/graven-verify far less
 //	wiring     internal/app               the one package that knows everyone
 //	edges      stores, doors, sinks       one technology each, never another edge
+//	engines    internal/sqlite            a technology that stores stand on
 //	recorders  recorder, rbac
 //	types      api/...                    Kubernetes types, nothing of ours
 //	features   ledger, search, report, …  know no HTTP, no SQL, no Kubernetes, not each other
 //	tools      verify, client
 //	format     trail
 //	ground     event, internal/seglog
-//	cellar     internal/jcs, examples     nothing of ours
+//	cellar     internal/jcs, internal/posting, examples     nothing of ours
 //
 // Apart from the floors stand this package and the generator of the docs. The table in floors_test.go is the only list of packages; a
 // package that is not in it fails the test, so that no drawer appears by accident.

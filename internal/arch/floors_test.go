@@ -20,6 +20,7 @@ const (
 	features
 	types
 	recorders
+	engines
 	edges
 	wiring
 	commands
@@ -27,7 +28,7 @@ const (
 )
 
 func (f floor) String() string {
-	return [...]string{"cellar", "ground", "format", "tools", "features", "types", "recorders", "edges", "wiring", "commands", "apart"}[f]
+	return [...]string{"cellar", "ground", "format", "tools", "features", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
 }
 
 // rooms puts packages on floors; the first match counts. A pattern is a path
@@ -36,13 +37,14 @@ var rooms = []struct {
 	floor    floor
 	patterns string
 }{
-	{cellar, "internal/jcs examples"},
+	{cellar, "internal/jcs internal/posting examples"},
 	{ground, "event internal/seglog"},
 	{format, "trail"},
 	{tools, "verify client"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
+	{engines, "internal/sqlite"},
 	{edges, "internal/filestore internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/console internal/controller internal/admission internal/testenv internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},

@@ -6,12 +6,61 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
 )
 
-// followBatch is how many entries the follower derives in one transaction.
-const followBatch = 4096
+const (
+	// followBatch is how many entries the follower derives in one transaction.
+	followBatch = 16 << 10
+	// followPause is how long the follower lets entries come together, unless
+	// somebody waits for them.
+	followPause = 100 * time.Millisecond
+	// maxFed bounds the entries that are handed to the follower in memory.
+	// Others it reads from the log.
+	maxFed = 64 << 10
+)
+
+// A fed is what the follower needs of a pool.
+type fed struct {
+	rows   []sqlite.Row
+	leaves []trail.Hash
+	chain  trail.Hash // behind the last
+}
+
+// feed hands a pool over to the follower. s.mu must be held.
+func (s *Store) feed(p *ledger.Pool, rows []sqlite.Row) {
+	if s.fedTo != rows[0].Index || s.fedEntries+len(rows) > maxFed {
+		return // what the follower has missed, and all that comes behind it, it reads
+	}
+	s.fed = append(s.fed, fed{rows, p.Leaves, p.Head.Chain})
+	s.fedEntries += len(rows)
+	s.fedTo += int64(len(rows))
+}
+
+// next returns what the follower does next: pools from memory or, without,
+// entries of the log from the first on, below end.
+func (s *Store) next() (pools []fed, first, end int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first = s.followed
+	if len(s.fed) == 0 {
+		if first == s.size {
+			s.fedTo = s.size
+		}
+		return nil, first, min(s.size, first+followBatch)
+	}
+	if fedFirst := s.fed[0].rows[0].Index; first < fedFirst {
+		return nil, first, min(fedFirst, first+followBatch)
+	}
+	n := 0
+	for end = first; n < len(s.fed) && end-first < followBatch; n++ {
+		end += int64(len(s.fed[n].rows))
+	}
+	return s.fed[:n:n], first, end
+}
 
 // follow derives tiles and index behind the writer, until Close.
 func (s *Store) follow() {
@@ -19,22 +68,17 @@ func (s *Store) follow() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for quit := false; ; {
-		s.mu.Lock()
-		from, size := s.followed, s.size
-		s.mu.Unlock()
-		if from < size {
-			err := s.advance(context.Background(), from, min(size, from+followBatch))
-			s.report(from, err)
-			if err == nil {
-				continue
-			}
-			if quit {
+		pools, first, end := s.next()
+		if first < end {
+			err := s.advance(context.Background(), pools, first, end)
+			s.report(first, err)
+			switch {
+			case err == nil && end-first < followBatch && !quit:
+				quit = s.pause()
+			case err != nil && quit:
 				return // the next start goes on from here
-			}
-			select {
-			case <-tick.C:
-			case <-s.quit:
-				quit = true
+			case err != nil:
+				quit = s.sleep(tick.C)
 			}
 			continue
 		}
@@ -43,35 +87,67 @@ func (s *Store) follow() {
 		}
 		select {
 		case <-s.wake:
-		case <-tick.C:
 		case <-s.quit:
 			quit = true
 		}
 	}
 }
 
+// pause lets entries come together, until somebody waits for them.
+func (s *Store) pause() (quit bool) {
+	t := time.NewTimer(followPause)
+	defer t.Stop()
+	return s.sleep(t.C)
+}
+
+// sleep waits, but neither longer than anybody who waits for the follower.
+func (s *Store) sleep(c <-chan time.Time) (quit bool) {
+	select {
+	case <-c:
+	case <-s.urge:
+	case <-s.quit:
+		return true
+	}
+	return false
+}
+
 // advance derives from the entries from first on, below end. It is the
-// follower's, or recovery's before there is one.
-func (s *Store) advance(ctx context.Context, first, end int64) error {
-	batch := s.index.begin(first)
-	chain := s.index.chain
-	before := s.tiles.snapshot()
-	err := s.records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
-		if chain = trail.Link(chain, r.Entry); chain != r.Chain {
-			return fmt.Errorf("%w: entry %d does not follow from the one before it", ErrTip, r.Index)
-		}
-		e, _, err := event.ParseEntry(r.Entry)
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", r.Index, err)
-		}
-		if err := s.tiles.append(trail.LeafHash(r.Entry)); err != nil {
+// follower's, or recovery's before there is one. Without pools it reads the log.
+func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) error {
+	if from, unknown := s.index.OpenFrom(); unknown {
+		if err := s.resume(ctx, from); err != nil {
 			return err
 		}
-		batch.add(r.Index, e)
-		return nil
-	})
+	}
+	chain := s.index.Chain()
+	before := s.tiles.snapshot()
+	var deriver sqlite.Deriver
+	s.rows = s.rows[:0]
+	var err error
+	if pools == nil {
+		err = s.records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
+			if chain = trail.Link(chain, r.Entry); chain != r.Chain {
+				return fmt.Errorf("%w: entry %d does not follow from the one before it", ErrTip, r.Index)
+			}
+			e, _, err := event.ParseEntry(r.Entry)
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", r.Index, err)
+			}
+			s.rows = append(s.rows, deriver.Row(r.Index, e))
+			return s.tiles.append(trail.LeafHash(r.Entry))
+		})
+	}
+	for i := range pools {
+		chain = pools[i].chain
+		s.rows = append(s.rows, pools[i].rows...)
+		for _, leaf := range pools[i].leaves {
+			if err == nil {
+				err = s.tiles.append(leaf)
+			}
+		}
+	}
 	if err == nil {
-		err = s.index.commit(ctx, batch, end, chain)
+		err = s.index.Commit(ctx, s.rows, end, chain)
 	}
 	if err != nil {
 		s.tiles.restore(before)
@@ -80,8 +156,12 @@ func (s *Store) advance(ctx context.Context, first, end int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.followed = end
-	for i := range batch.rows {
-		delete(s.unfound, batch.rows[i].id)
+	for i := range s.rows {
+		delete(s.unfound, s.rows[i].ID)
+	}
+	s.fed = s.fed[len(pools):]
+	if pools != nil {
+		s.fedEntries -= int(end - first)
 	}
 	waiting := s.waiters[:0]
 	for _, w := range s.waiters {
@@ -93,6 +173,24 @@ func (s *Store) advance(ctx context.Context, first, end int64) error {
 	}
 	s.waiters = waiting
 	return nil
+}
+
+// resume gives the index the rows, from the given entry on, that it has lost.
+func (s *Store) resume(ctx context.Context, from int64) error {
+	var deriver sqlite.Deriver
+	var rows []sqlite.Row
+	err := s.records(ctx, search.Range{First: from, End: s.index.Size()}, func(r *trail.Record) error {
+		e, _, err := event.ParseEntry(r.Entry)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", r.Index, err)
+		}
+		rows = append(rows, deriver.Row(r.Index, e))
+		return nil
+	})
+	if err == nil {
+		s.index.Resume(rows)
+	}
+	return err
 }
 
 // report tells queries and writers how the follower fares. A full disk passes;
@@ -127,6 +225,10 @@ func (s *Store) Wait(ctx context.Context, size int64) error {
 	w := waiter{size: size, ready: make(chan struct{})}
 	s.waiters = append(s.waiters, w)
 	s.mu.Unlock()
+	select {
+	case s.urge <- struct{}{}:
+	default:
+	}
 	select {
 	case <-w.ready:
 		s.mu.Lock()

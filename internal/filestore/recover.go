@@ -199,7 +199,7 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 		}
 		tips = append(tips, c)
 	}
-	if m := s.index.size; m > size {
+	if m := s.index.Size(); m > size {
 		return nil, behind("the index", m)
 	}
 	next := tlog.Tile{H: trail.TileHeight, N: size / trail.TileWidth, W: trail.TileWidth}
@@ -213,13 +213,13 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 // them up to size.
 func (s *Store) derive(o Options, size int64) error {
 	ctx := context.Background()
-	from := s.index.size
+	from := s.index.Size()
 	if from > 0 {
 		last, err := s.record(from - 1)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrTip, err)
 		}
-		if last.Chain != s.index.chain {
+		if last.Chain != s.index.Chain() {
 			return fmt.Errorf("%w: entry %d is not the one that the index knows", ErrTip, from-1)
 		}
 	}
@@ -237,13 +237,14 @@ func (s *Store) derive(o Options, size int64) error {
 	s.tiles.replace = o.replaceTiles
 	s.size, s.followed = size, from
 	for s.followed < size {
-		if err := s.advance(ctx, s.followed, min(size, s.followed+followBatch)); err != nil {
+		if err := s.advance(ctx, nil, s.followed, min(size, s.followed+followBatch)); err != nil {
 			return err
 		}
 		if o.Progress != nil {
 			o.Progress(s.followed, size)
 		}
 	}
-	s.head = ledger.Head{Chain: s.index.chain, Tree: s.tiles.tree, Checkpoint: s.head.Checkpoint}
+	s.fedTo = size
+	s.head = ledger.Head{Chain: s.index.Chain(), Tree: s.tiles.tree, Checkpoint: s.head.Checkpoint}
 	return nil
 }

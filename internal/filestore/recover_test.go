@@ -325,14 +325,27 @@ func TestATamperedIndexChangesNoAnswerAndIsNamed(t *testing.T) {
 		name, sql string
 		index     int64
 	}{
-		{"a row says another type", "UPDATE entry SET type = (SELECT type FROM entry WHERE idx = 0) WHERE idx = 17", 17},
-		{"a row says another actor", "UPDATE entry SET actor = 12345 WHERE idx = 17", 17},
-		{"a row is gone", "DELETE FROM entry WHERE idx = 17", 17},
-		{"a row is made up", "INSERT INTO entry (idx, ts, type) SELECT 5000, ts, type FROM entry WHERE idx = 3", 5000},
+		// Field 8 is the resource's name, which no other entry shares.
+		{"a row says another word", "UPDATE posting SET word = 12345 WHERE field = 8 AND places = x'1100'", 17},
+		{"a row says another place", "UPDATE posting SET places = x'1000' WHERE field = 8 AND places = x'1100'", 16},
+		{"a row says no place", "UPDATE posting SET places = x'' WHERE field = 8 AND places = x'1100'", 17},
+		{"a row says it in another way", "UPDATE posting SET places = x'11001100' WHERE field = 8 AND places = x'1100'", 0},
+		{"a row is malformed", "UPDATE posting SET places = x'11' WHERE field = 8 AND places = x'1100'", 0},
+		{"a row is gone", "DELETE FROM posting WHERE field = 8 AND places = x'1100'", 17},
+		{"a row is made up", "INSERT INTO posting VALUES (0, 8, 12345, 0, x'1100')", 17},
+		{"a row is of another epoch", "UPDATE posting SET epoch = 1 WHERE field = 8 AND places = x'1100'", 17},
+		{"a row is of another field", "UPDATE posting SET field = 99 WHERE field = 8 AND places = x'1100'", 17},
+		{"a row is of a later block", "INSERT INTO posting VALUES (0, 8, 12345, 7, x'0000')", 7 * 4096},
 		{"an id is gone", "DELETE FROM ids WHERE idx = 17", 17},
 		{"an id leads elsewhere", "UPDATE ids SET idx = 3 WHERE idx = 17", 17},
-		{"a time is wrong", "UPDATE entry SET ts = ts + 1 WHERE idx = 17", 17},
-		{"a block of times is wrong", "UPDATE block SET last = last - 1", 0},
+		{"an id is made up", "INSERT INTO ids VALUES (x'00000000000000000000000000000000', 17)", -1},
+		{"a time is wrong", "UPDATE block SET times = x'02' || substr(times, 2)", 0},
+		{"a range of times is wrong", "UPDATE block SET last = last - 1", 0},
+		{"a block's times are gone", "DELETE FROM block", 0},
+		{"there is another index", "CREATE INDEX hide ON posting (block) WHERE word <> 5", -1},
+		{"there is a trigger", "CREATE TRIGGER x AFTER DELETE ON ids BEGIN DELETE FROM block; END", -1},
+		{"the chain's value is another", "UPDATE meta SET value = zeroblob(32) WHERE name = 'chain'", -1},
+		{"the size is less", "UPDATE meta SET value = 40 WHERE name = 'size'", -1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -15,6 +15,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -48,23 +49,33 @@ type Store struct {
 	lock    *os.File
 	log     *seglog.Log
 	tip     seglog.File
-	head    ledger.Head // owned by the appending goroutine
+	// head, batch and deriver are owned by the appending goroutine.
+	head    ledger.Head
+	batch   seglog.Batch
+	deriver sqlite.Deriver
 
 	places *places
 	tiles  *tiles
-	index  *index
+	index  *sqlite.Index
 
 	mu       sync.Mutex // guards what follows
 	size     int64      // entries that are durable
 	followed int64      // entries that the follower has done
 	waiters  []waiter
 	unfound  map[event.ID]int64 // ids of entries that the follower has not done
-	tipNote  []byte             // newest checkpoint
-	failed   error              // why the follower cannot go on at present
+	// fed holds what the follower does next, up to fedTo, if it has not
+	// fallen behind so far that it must read the log first.
+	fed        []fed
+	fedEntries int
+	fedTo      int64
+	tipNote    []byte // newest checkpoint
+	failed     error  // why the follower cannot go on at present
 
 	onError func(error)
+	rows    []sqlite.Row // owned by the follower
 
 	wake     chan struct{}
+	urge     chan struct{} // somebody waits for the follower
 	quit     chan struct{}
 	done     chan struct{} // the follower has ended
 	tipsDone chan struct{}
@@ -88,7 +99,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Reserve = 256 << 10
 	}
 	s := &Store{dir: dir, fs: o.FS, tipFile: o.TipFile, unfound: map[event.ID]int64{},
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), tipsDone: make(chan struct{}), onError: o.OnError}
+		wake: make(chan struct{}, 1), urge: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), tipsDone: make(chan struct{}), onError: o.OnError}
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger in %s: %w", dir, err), s.release())
 	}
@@ -113,7 +124,7 @@ func (s *Store) open(o Options) error {
 	if s.tip, err = o.FS.Open(filepath.Join(s.dir, trail.TipFile), os.O_RDWR|os.O_CREATE); err != nil {
 		return err
 	}
-	if s.index, err = openIndex(filepath.Join(s.dir, trail.IndexFile)); err != nil {
+	if s.index, err = sqlite.Open(filepath.Join(s.dir, trail.IndexFile)); err != nil {
 		return err
 	}
 	s.places = newPlaces(s.log, filepath.Join(s.dir, offsetsDir))
@@ -146,14 +157,15 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 		}
 		s.places.roll(first)
 	}
-	var b seglog.Batch
+	b := &s.batch
+	b.Reset()
 	for i := range p.Records {
 		b.Add(p.Records[i].AppendFrame)
 	}
 	b.Add(func(dst []byte) []byte {
 		return append(append(dst, trail.FrameCheckpoint), p.Head.Checkpoint.Note...)
 	})
-	offset, err := s.log.Append(&b, p.Own)
+	offset, err := s.log.Append(b, p.Own)
 	if err != nil {
 		return ledgerError(err)
 	}
@@ -171,11 +183,16 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 		// never acknowledged.
 		return fmt.Errorf("%w: write tip: %w", ledger.ErrBroken, err)
 	}
+	rows := make([]sqlite.Row, len(p.Records))
+	for i := range rows {
+		rows[i] = s.deriver.Row(p.Records[i].Index, p.Events[i])
+	}
 	s.mu.Lock()
 	s.size, s.tipNote = p.Head.Checkpoint.Size, p.Head.Checkpoint.Note
-	for i := range p.Records {
-		s.unfound[p.Events[i].ID] = p.Records[i].Index
+	for i := range rows {
+		s.unfound[rows[i].ID] = rows[i].Index
 	}
+	s.feed(p, rows)
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -220,7 +237,7 @@ func (s *Store) Find(ctx context.Context, ids []event.ID, indexes []int64) error
 		}
 	}
 	s.mu.Unlock()
-	return s.index.find(ctx, ids, indexes, ask)
+	return s.index.Find(ctx, ids, indexes, ask)
 }
 
 // Recent implements [ledger.Store].
@@ -234,7 +251,7 @@ func (s *Store) Recent(ctx context.Context, from, to time.Time) (map[event.ID]in
 		}
 	}
 	s.mu.Unlock()
-	return ids, s.index.recent(ctx, from, to, ids)
+	return ids, s.index.Recent(ctx, from, to, ids)
 }
 
 // Record implements [ledger.Store]. A record that is not the one that was
@@ -255,6 +272,16 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 		return r, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
 	}
 	return r, nil
+}
+
+// Select implements [search.Index].
+func (s *Store) Select(ctx context.Context, f *search.Filter, r search.Range, oldest bool, limit int, offset int64) ([]int64, error) {
+	return s.index.Select(ctx, f, r, oldest, limit, offset)
+}
+
+// Count implements [search.Index].
+func (s *Store) Count(ctx context.Context, f *search.Filter, r search.Range) (int64, error) {
+	return s.index.Count(ctx, f, r)
 }
 
 // Stored returns a reader of the records as they stand on the disk, changed or
@@ -382,7 +409,7 @@ func (s *Store) Close() error {
 func (s *Store) release() error {
 	var errs []error
 	if s.index != nil {
-		errs = append(errs, s.index.close())
+		errs = append(errs, s.index.Close())
 	}
 	if s.tip != nil {
 		errs = append(errs, s.tip.Sync(), s.tip.Close())

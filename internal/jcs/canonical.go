@@ -36,7 +36,7 @@ func (s *Scanner) Canonical(dst []byte, maxDepth int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return appendText(dst, b), nil
+		return appendBytes(dst, b), nil
 	case '{':
 		if maxDepth == 0 {
 			return nil, s.fail("nested too deeply")
@@ -88,7 +88,7 @@ func (s *Scanner) canonicalObject(dst []byte, maxDepth int) ([]byte, error) {
 		}
 		at := len(s.members)
 		s.members = append(s.members, member{name: name, start: len(dst)})
-		dst = append(appendText(dst, name), ':')
+		dst = append(appendBytes(dst, name), ':')
 		if dst, err = s.Canonical(dst, maxDepth); err != nil {
 			return err
 		}
@@ -155,6 +155,16 @@ func unit(r rune) rune {
 
 // AppendString appends s, which must be valid UTF-8, as a canonical string.
 func AppendString(dst []byte, s string) []byte { return appendText(dst, s) }
+
+// appendBytes is appendText for what seldom needs escapes.
+func appendBytes(dst, s []byte) []byte {
+	if plain(s, 0) < len(s) {
+		return appendText(dst, s)
+	}
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}
 
 func appendText[T string | []byte](dst []byte, s T) []byte {
 	const hex = "0123456789abcdef"

@@ -118,3 +118,22 @@ func FuzzNumber(f *testing.F) {
 		}
 	})
 }
+
+// TestEveryByteIsSeenAtEveryPlace puts each byte at each place of a string.
+func TestEveryByteIsSeenAtEveryPlace(t *testing.T) {
+	for place := range 20 {
+		for b := range 256 {
+			text := []byte("abcdefghijklmnopqrstuvwxyz")
+			text[place] = byte(b)
+			in := append(append([]byte{'"'}, text...), '"')
+			out, err := ours.Transform(in, 4)
+			good := b >= 0x20 && b < 0x80 && b != '"' && b != '\\' // others need an escape, or a second byte
+			if b == '\\' && strings.ContainsRune("bfnrtu", rune(text[place+1])) {
+				continue
+			}
+			if (err == nil) != good || good && string(out) != string(in) {
+				t.Errorf("byte %#x at %d: %q, %v", b, place, out, err)
+			}
+		}
+	}
+}

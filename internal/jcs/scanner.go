@@ -9,8 +9,10 @@
 package jcs
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -118,6 +120,9 @@ func (s *Scanner) Members(fn func(name []byte) error) error {
 		return fn(name)
 	})
 }
+
+// Left returns how many bytes are left to read.
+func (s *Scanner) Left() int { return len(s.data) - s.pos }
 
 // Array reads an array and calls fn for each element; fn must read exactly it.
 func (s *Scanner) Array(fn func(i int) error) error {
@@ -300,7 +305,10 @@ func (s *Scanner) number() ([]byte, error) {
 func (s *Scanner) text() ([]byte, error) {
 	s.pos++
 	start, ascii := s.pos, true
-	for s.pos < len(s.data) {
+	for {
+		if s.pos = plain(s.data, s.pos); s.pos == len(s.data) {
+			return nil, s.fail("unterminated string")
+		}
 		switch c := s.data[s.pos]; {
 		case c == '"':
 			b := s.data[start:s.pos]
@@ -318,7 +326,27 @@ func (s *Scanner) text() ([]byte, error) {
 		}
 		s.pos++
 	}
-	return nil, s.fail("unterminated string")
+}
+
+// plain returns the index, from i on, of the first byte that is a quote, a
+// backslash, a control character or no ASCII, or else len(data). It looks at
+// eight bytes at a time.
+func plain(data []byte, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for ; i+8 <= len(data); i += 8 {
+		w := binary.LittleEndian.Uint64(data[i:])
+		quote, backslash := w^(ones*'"'), w^(ones*'\\')
+		// The lowest bit set is right: a borrow only reaches bytes above it.
+		if found := (w | (w - ones*0x20) | (quote - ones) | (backslash - ones)) & tops; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(data); i++ {
+		if c := data[i]; c == '"' || c == '\\' || c < 0x20 || c >= 0x80 {
+			break
+		}
+	}
+	return i
 }
 
 // escaped goes on where text met the first backslash.

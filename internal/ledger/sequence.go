@@ -104,6 +104,7 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 		head.Tree.Append(it.leaf, nil)
 		pool.Records = append(pool.Records, it.record)
 		pool.Events = append(pool.Events, it.event)
+		pool.Leaves = append(pool.Leaves, it.leaf)
 		size += len(it.record.Entry) + len(it.record.Erasable)
 	}
 	for _, r := range requests {

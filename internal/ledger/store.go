@@ -19,7 +19,8 @@ type Head struct {
 // A Pool is what is appended at once. The store owns it from then on.
 type Pool struct {
 	Records []trail.Record
-	Events  []*event.Event // what the records hold, decoded
+	Events  []*event.Event // what the records hold, decoded; the caller's again after Append
+	Leaves  []trail.Hash   // of the records, in the Merkle tree
 	// Head is the state after the last record. Its checkpoint is to be kept.
 	Head Head
 	// Own is set for pools of nothing but the ledger's own events, which may

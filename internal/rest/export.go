@@ -102,9 +102,9 @@ func (s *Server) export(c *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.exports.take(c)
-	if err != nil {
-		return err
+	release, ok := s.exports.Take(c.by.Name)
+	if !ok {
+		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
 	defer release()
 	cp, err := s.state()

@@ -79,7 +79,7 @@ type Server struct {
 	find    search.Finder
 	mux     *http.ServeMux
 	bodies  *semaphore.Weighted
-	exports *slots
+	exports *access.Quota
 	stories *semaphore.Weighted // incidents that are being told
 	verify  *semaphore.Weighted
 	// granting makes checking, recording and saving a token one step.
@@ -110,7 +110,7 @@ func New(c Config) *Server {
 		c.Now = time.Now
 	}
 	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
-		bodies: semaphore.NewWeighted(c.MaxBodies), exports: newSlots(c.MaxExports),
+		bodies: semaphore.NewWeighted(c.MaxBodies), exports: access.NewQuota(c.MaxExports),
 		stories: semaphore.NewWeighted(maxStories), verify: semaphore.NewWeighted(1),
 		stopping: make(chan struct{})}
 	for _, r := range s.routes() {

@@ -52,9 +52,9 @@ func (s *Server) stream(c *call) error {
 		}
 		next = n + 1
 	}
-	release, err := s.exports.take(c)
-	if err != nil {
-		return err
+	release, ok := s.exports.Take(c.by.Name)
+	if !ok {
+		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
 	defer release()
 	ctx, cancel := context.WithCancel(c.ctx())

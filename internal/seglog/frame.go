@@ -33,7 +33,7 @@ type Batch struct {
 func (b *Batch) Add(appendBody func([]byte) []byte) {
 	start := len(b.buf)
 	b.starts = append(b.starts, start)
-	b.buf = append(b.buf, make([]byte, frameHead)...)
+	b.buf = append(b.buf, 0, 0, 0, 0, 0, 0, 0, 0)
 	b.buf = appendBody(b.buf)
 	body := b.buf[start+frameHead:]
 	if len(body) == 0 || len(body) > MaxBody {
@@ -43,8 +43,16 @@ func (b *Batch) Add(appendBody func([]byte) []byte) {
 	binary.LittleEndian.PutUint32(b.buf[start+4:], crc32.Checksum(body, castagnoli))
 }
 
-// Reset empties b and keeps its memory.
-func (b *Batch) Reset() { b.buf, b.starts = b.buf[:0], b.starts[:0] }
+// maxKept bounds the memory that an empty batch keeps.
+const maxKept = 4 << 20
+
+// Reset empties b. It keeps its memory, unless that is much.
+func (b *Batch) Reset() {
+	if cap(b.buf) > maxKept {
+		b.buf = nil
+	}
+	b.buf, b.starts = b.buf[:0], b.starts[:0]
+}
 
 // Size returns how many bytes the batch takes up.
 func (b *Batch) Size() int { return len(b.buf) }

@@ -1,0 +1,390 @@
+// Package sqlite keeps what queries select entries from, in a SQLite database.
+// All of it is derived from the ledger and can be made anew.
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/posting"
+	"github.com/graven-audit/graven/trail"
+)
+
+// An Index selects entries by what their events say. It holds no text: a string
+// is represented by 47 bits of its SHA-256, so that it is small, erasing an
+// event leaves nothing here, and a collision costs one entry that is read and
+// found not to match.
+//
+// Entries are indexed by blocks of [posting.BlockSize]. For each block, field
+// and word that occurs in it, there is one row with the places of the entries
+// in the block. Rows are ordered by epochs of blocksPerEpoch blocks first, so
+// that new rows go into a part of the table that fits into memory, however
+// large it grows, and a word is looked up in each epoch.
+type Index struct {
+	write, read *sql.DB
+	// lookup is the sequencer's own, which no reader keeps waiting.
+	lookup *sql.DB
+	byID   *sql.Stmt
+	// places, epoch and block are statements of read.
+	places, block   *sql.Stmt
+	rising, falling *sql.Stmt
+
+	// What follows is owned by the follower: what the index was derived from,
+	// the chain's value there, and the block that is not full, if it is known.
+	size  int64
+	chain trail.Hash
+	open  *openBlock
+}
+
+const blocksPerEpoch = 256
+
+// indexFormat is that of the tables, and of what stands in them.
+const indexFormat = 2
+
+const schema = `
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO meta VALUES ('format', 2), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
+CREATE TABLE ids (id BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE posting (
+	epoch INTEGER NOT NULL, field INTEGER NOT NULL, word INTEGER NOT NULL, block INTEGER NOT NULL,
+	places BLOB NOT NULL,
+	PRIMARY KEY (epoch, field, word, block)
+) WITHOUT ROWID;
+CREATE TABLE block (n INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, times BLOB NOT NULL);
+`
+
+// A field is a part of events that the index knows.
+type field uint8
+
+const (
+	fieldType field = iota
+	fieldCategory
+	fieldSeverity
+	fieldOutcome
+	fieldActor
+	fieldCorrelation
+	fieldNamespace
+	fieldKind
+	fieldResource
+	fieldCluster
+	fieldAccess // has the word 1 for events that tell of reading the ledger
+	fields
+)
+
+func (f field) String() string {
+	return [...]string{"type", "category", "severity", "outcome", "actor", "correlation", "namespace", "kind", "resource", "cluster", "access"}[f]
+}
+
+// A Row is what the index holds of an entry.
+type Row struct {
+	ID    event.ID
+	Index int64
+	ts    int64 // nanoseconds since 1970
+	words [fields]int64
+}
+
+// A Deriver derives rows. It remembers the words of strings that came of late.
+type Deriver struct {
+	known  map[string]int64
+	access map[string]int64 // by type of event: the word of fieldAccess
+}
+
+// maxWords bounds how many strings are remembered.
+const maxWords = 4096
+
+// Row derives an entry's row from its event.
+func (w *Deriver) Row(index int64, e *event.Event) Row {
+	if w.known == nil || len(w.known) > maxWords {
+		w.known, w.access = map[string]int64{}, map[string]int64{}
+	}
+	r := Row{ID: e.ID, Index: index, ts: e.Timestamp.UnixNano()}
+	for i, s := range [...]string{e.EventType, e.Category, e.Severity, e.Outcome, e.Actor.Name, e.CorrelationID,
+		e.Resource.Namespace, e.Resource.Kind, e.Resource.Name, e.Cluster} {
+		if s == "" {
+			continue
+		}
+		n, ok := w.known[s]
+		if !ok {
+			n = word(s)
+			w.known[strings.Clone(s)] = n
+		}
+		r.words[i] = n
+	}
+	access, ok := w.access[e.EventType]
+	if !ok {
+		if t, _ := event.Lookup(e.EventType); t.Access {
+			access = 1
+		}
+		w.access[strings.Clone(e.EventType)] = access
+	}
+	r.words[fieldAccess] = access
+	return r
+}
+
+// word represents a string; 0 represents none.
+func word(s string) int64 {
+	if s == "" {
+		return 0
+	}
+	sum := sha256.Sum256([]byte(s))
+	return int64(binary.BigEndian.Uint64(sum[:])>>17) | 1
+}
+
+// Open opens the index at path, or makes one.
+func Open(path string) (*Index, error) {
+	// SQLite gives its other files the mode of this one.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open index: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	dsn := "file:" + dsnPath(path) +
+		"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=wal_autocheckpoint(4000)"
+	write, err := sql.Open("sqlite", dsn+"&_pragma=cache_size(-16000)")
+	if err != nil {
+		return nil, err
+	}
+	write.SetMaxOpenConns(1)
+	x := &Index{write: write}
+	if err := x.load(); err != nil {
+		return nil, fmt.Errorf("open index (graven reindex makes it anew): %w", errors.Join(err, write.Close()))
+	}
+	for _, r := range []struct {
+		db    **sql.DB
+		conns int
+	}{{&x.read, 4}, {&x.lookup, 1}} {
+		db, err := sql.Open("sqlite", dsn+"&_pragma=query_only(true)&_pragma=cache_size(-8000)")
+		if err != nil {
+			return nil, errors.Join(err, x.Close())
+		}
+		db.SetMaxOpenConns(r.conns)
+		db.SetMaxIdleConns(r.conns)
+		*r.db = db
+	}
+	const postings = "SELECT block, places FROM posting WHERE epoch = ? AND field = ? AND word = ? AND block >= ? AND block <= ? ORDER BY block"
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		db    *sql.DB
+		query string
+	}{
+		{&x.byID, x.lookup, "SELECT idx FROM ids WHERE id = ?"},
+		{&x.places, x.read, "SELECT places FROM posting WHERE epoch = ? AND field = ? AND word = ? AND block = ?"},
+		{&x.block, x.read, "SELECT times FROM block WHERE n = ?"},
+		{&x.rising, x.read, postings},
+		{&x.falling, x.read, postings + " DESC"},
+	} {
+		if *p.stmt, err = p.db.Prepare(p.query); err != nil {
+			return nil, errors.Join(err, x.Close())
+		}
+	}
+	return x, nil
+}
+
+// dsnPath writes a path as it stands in a data source name.
+func dsnPath(path string) string {
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+}
+
+// load reads how far the index has come, and makes its tables if it is new.
+func (x *Index) load() error {
+	var tables int
+	if err := x.write.QueryRow("SELECT count(*) FROM sqlite_master").Scan(&tables); err != nil {
+		return err
+	}
+	if tables == 0 {
+		if _, err := x.write.Exec("BEGIN;" + schema + "COMMIT"); err != nil {
+			return err
+		}
+	}
+	var err error
+	x.size, x.chain, err = readMeta(context.Background(), x.write)
+	return err
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func readMeta(ctx context.Context, q queryer) (size int64, chain trail.Hash, err error) {
+	var format int
+	var c []byte
+	err = q.QueryRowContext(ctx, `SELECT
+		(SELECT value FROM meta WHERE name = 'format'),
+		(SELECT value FROM meta WHERE name = 'size'),
+		(SELECT value FROM meta WHERE name = 'chain')`).Scan(&format, &size, &c)
+	if err == nil && (format != indexFormat || len(c) != len(chain) || size < 0) {
+		err = errors.New("not an index of this version")
+	}
+	copy(chain[:], c)
+	return size, chain, err
+}
+
+// Size returns how many entries the index is derived from.
+func (x *Index) Size() int64 { return x.size }
+
+// Chain returns the chain's value behind those entries.
+func (x *Index) Chain() trail.Hash { return x.chain }
+
+// OpenFrom returns the first entry of the block that is not full, and whether
+// its rows must be given to [Index.Resume] before anything is committed.
+func (x *Index) OpenFrom() (first int64, unknown bool) {
+	return x.size - x.size%posting.BlockSize, x.open == nil
+}
+
+// Resume makes known the rows of the block that is not full.
+func (x *Index) Resume(rows []Row) {
+	x.open = newOpenBlock(x.size / posting.BlockSize)
+	for i := range rows {
+		x.open.add(&rows[i])
+	}
+	x.open.done()
+}
+
+// Commit adds the rows of consecutive entries, which it puts into another
+// order, after which the index is that of size entries.
+func (x *Index) Commit(ctx context.Context, rows []Row, size int64, chain trail.Hash) (err error) {
+	tx, err := x.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			x.open = nil // it holds what was not written
+			err = errors.Join(err, tx.Rollback())
+		}
+	}()
+	for rest := rows; len(rest) > 0; {
+		n := min(len(rest), int(x.open.end()-rest[0].Index))
+		for i := range rest[:n] {
+			x.open.add(&rest[i])
+		}
+		if err := x.open.write(ctx, tx); err != nil {
+			return err
+		}
+		if rest = rest[n:]; len(rest) > 0 {
+			x.open = newOpenBlock(rest[0].Index / posting.BlockSize)
+		}
+	}
+	// In the order of the table, neighbours go into one page.
+	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	if err := insert(ctx, tx, "INSERT INTO ids (id, idx) VALUES ", "", 2, len(rows), func(dst []any, i int) []any {
+		return append(dst, rows[i].ID[:], rows[i].Index)
+	}); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value = CASE name WHEN 'size' THEN ? ELSE ? END WHERE name IN ('size', 'chain')",
+		size, chain[:]); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	x.size, x.chain = size, chain
+	if size == x.open.end() {
+		x.open = newOpenBlock(size / posting.BlockSize)
+	}
+	return nil
+}
+
+// rowsPerInsert is how many rows one statement inserts. The driver's time for
+// binding grows with the square of a statement's parameters.
+const rowsPerInsert = 8
+
+// insert runs an INSERT for n rows, several a statement.
+func insert(ctx context.Context, tx *sql.Tx, head, tail string, width, n int, values func(dst []any, i int) []any) error {
+	one := "(?" + strings.Repeat(",?", width-1) + ")"
+	args := make([]any, 0, width*rowsPerInsert)
+	var full *sql.Stmt
+	for i := 0; i < n; {
+		count := min(rowsPerInsert, n-i)
+		args = args[:0]
+		for end := i + count; i < end; i++ {
+			args = values(args, i)
+		}
+		var err error
+		if count == rowsPerInsert {
+			if full == nil {
+				if full, err = tx.PrepareContext(ctx, head+one+strings.Repeat(","+one, count-1)+tail); err != nil {
+					return err
+				}
+				defer full.Close()
+			}
+			_, err = full.ExecContext(ctx, args...)
+		} else {
+			_, err = tx.ExecContext(ctx, head+one+strings.Repeat(","+one, count-1)+tail, args...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Find sets indexes[i] for the i in ask to the index of ids[i], or to -1.
+func (x *Index) Find(ctx context.Context, ids []event.ID, indexes []int64, ask []int) error {
+	if len(ask) == 0 {
+		return nil
+	}
+	for _, i := range ask {
+		err := x.byID.QueryRowContext(ctx, ids[i][:]).Scan(&indexes[i])
+		if errors.Is(err, sql.ErrNoRows) {
+			indexes[i] = -1
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Recent adds the ids that carry a time within from and to.
+func (x *Index) Recent(ctx context.Context, from, to time.Time, found map[event.ID]int64) error {
+	bound := func(t time.Time) []byte {
+		ms := uint64(max(t.UnixMilli(), 0))
+		b := make([]byte, 16)
+		binary.BigEndian.PutUint64(b, ms<<16)
+		return b
+	}
+	rows, err := x.lookup.QueryContext(ctx, "SELECT id, idx FROM ids WHERE id >= ? AND id < ?", bound(from), bound(to))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id []byte
+		var idx int64
+		if err := rows.Scan(&id, &idx); err != nil {
+			return err
+		}
+		if e := (event.ID)(id); len(id) == len(e) {
+			if _, ok := e.Time(); ok {
+				found[e] = idx
+			}
+		}
+	}
+	return rows.Err()
+}
+
+// Close closes the index.
+func (x *Index) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{x.read, x.lookup, x.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
