@@ -102,13 +102,11 @@ func (x *export) peek() error {
 	if x.size, err = x.file.Seek(0, io.SeekEnd); err != nil {
 		return err
 	}
-	last, err := lastLine(x.file, x.size)
-	if err != nil {
+	if x.trailer, err = Trailer(x.file); err != nil {
 		return err
 	}
-	if _, t, err := trail.ParseLine(last); err == nil && t != nil {
-		x.trailer = t
-		x.seal = x.keys.open([]byte(t.Checkpoint), true)
+	if x.trailer != nil {
+		x.seal = x.keys.open([]byte(x.trailer.Checkpoint), true)
 	}
 	_, err = x.file.Seek(0, io.SeekStart)
 	return err

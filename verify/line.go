@@ -52,9 +52,13 @@ func (c *checkedLine) where() string { return atLine(0, c.number) }
 
 func atLine(_ int, line int64) string { return place{at: line}.String() }
 
-// lastLine returns the last line without its newline, or nil where it is
-// longer than a line may be.
-func lastLine(r io.ReadSeeker, size int64) ([]byte, error) {
+// Trailer returns the last line of an export if it is a checkpoint's, and nil
+// otherwise.
+func Trailer(r io.ReadSeeker) (*trail.Trailer, error) {
+	size, err := r.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
 	tail := make([]byte, min(size, maxLine))
 	if _, err := r.Seek(size-int64(len(tail)), io.SeekStart); err != nil {
 		return nil, err
@@ -63,11 +67,11 @@ func lastLine(r io.ReadSeeker, size int64) ([]byte, error) {
 		return nil, err
 	}
 	tail = bytes.TrimSuffix(tail, newline)
-	i := bytes.LastIndexByte(tail, '\n')
-	if i < 0 && size > maxLine {
-		return nil, nil
+	_, t, err := trail.ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	if err != nil {
+		return nil, nil // checking the lines will say what is wrong with it
 	}
-	return tail[i+1:], nil
+	return t, nil
 }
 
 // read makes blocks of lines.

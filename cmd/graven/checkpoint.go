@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/witness"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -77,21 +77,23 @@ authenticated the checkpoint, it is remembered, too.`,
 			if err != nil {
 				return err
 			}
-			known, err := remembered(now.Origin)
+			seen, err := witness.Open()
+			var known *trail.Checkpoint
+			if err == nil {
+				known, err = seen.Newest(now.Origin)
+			}
 			if err == nil && known != nil && now.Size < known.Size { // unless it was remembered since
 				if now, err = newestCheckpoint(cmd.Context(), c, verifiers); err != nil {
 					return err
 				}
 			}
 			if err == nil && known != nil {
-				if err := checkExtends(cmd.Context(), log.Fetch, known, now); errors.Is(err, errTurnedBack) {
-					return &exitCodeError{exitVerify, err}
-				} else if err != nil {
+				if err := witness.CheckExtends(cmd.Context(), log.Fetch, known, now); err != nil {
 					return err
 				}
 			}
 			if err == nil && len(verifiers) > 0 {
-				err = remember(now)
+				err = seen.Keep(now)
 			}
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", printable(err.Error()))

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/verify"
 )
 
 func newExport() *cobra.Command {
@@ -46,7 +49,7 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 			if format == "ndjson" {
 				q.Set("checkpoint", "true")
 			}
-			seen := newWatch()
+			seen := witness.NewWatch()
 			resp, err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/audit/export", q, "", nil)
 			if err != nil {
 				return err
@@ -61,7 +64,7 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 				return fmt.Errorf("export: %w", err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d bytes in %s\n", n, file)
-			return seen.export(file)
+			return seeExport(seen, file)
 		},
 	}
 	conn.flags(cmd)
@@ -71,6 +74,20 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write; nothing is left there if the export breaks off (default: standard output)")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"ndjson", "csv", "cloudevents"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
+}
+
+// seeExport takes the checkpoint of an export, if it ends with one.
+func seeExport(seen *witness.Watch, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	last, err := verify.Trailer(f)
+	if last != nil {
+		seen.See(last.Checkpoint)
+	}
+	return errors.Join(err, seen.Err())
 }
 
 // writeWhole writes a file that appears under its name only when it is whole.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/witness"
 )
 
 var importFormats = []string{"native", "kube-audit", "auditevent", "kubernaut"}
@@ -57,9 +57,9 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 			defer in.Close()
 			im := newImporter(cmd, c, newProgress(cmd.ErrOrStderr(), "imported"))
 			if err := im.run(format, in); err != nil {
-				return errors.Join(im.seen.alarm, err)
+				return errors.Join(im.seen.Err(), err)
 			}
-			return errors.Join(im.seen.alarm, im.summary())
+			return errors.Join(im.seen.Err(), im.summary())
 		},
 	}
 	conn.flags(cmd)
@@ -73,7 +73,7 @@ type importer struct {
 	cmd    *cobra.Command
 	client *client.Client
 	bar    *progress
-	seen   *watch
+	seen   *witness.Watch
 	// said counts the events without an id by the beginning of a hash. Where
 	// two share one, their count is still the same each time.
 	said map[uint64]int64
@@ -86,20 +86,20 @@ type importer struct {
 }
 
 func newImporter(cmd *cobra.Command, c *client.Client, bar *progress) *importer {
-	return &importer{cmd: cmd, client: c, bar: bar, seen: newWatch(), said: map[uint64]int64{}}
+	return &importer{cmd: cmd, client: c, bar: bar, seen: witness.NewWatch(), said: map[uint64]int64{}}
 }
 
 func (im *importer) run(format string, in io.Reader) error {
 	var err error
 	switch format {
 	case "native":
-		err = im.each(in, im.native)
+		err = intake.Documents(in, im.native)
 	case "kube-audit":
-		err = im.each(in, im.kubeAudit)
+		err = intake.Documents(in, im.kubeAudit)
 	case "auditevent":
 		err = im.auditEvents(in)
 	case "kubernaut":
-		err = im.each(in, im.kubernaut)
+		err = intake.Documents(in, im.kubernaut)
 	default:
 		return usage("--format %s: one of %s", format, strings.Join(importFormats, ", "))
 	}
@@ -108,52 +108,6 @@ func (im *importer) run(format string, in io.Reader) error {
 	}
 	im.bar.end()
 	return err
-}
-
-// each calls fn for each document: lines, or the elements of an array.
-func (im *importer) each(in io.Reader, fn func(where string, raw []byte) error) error {
-	r := bufio.NewReaderSize(in, 1<<20)
-	first, err := firstByte(r)
-	if err != nil {
-		return err
-	}
-	dec := json.NewDecoder(r)
-	if first == '[' {
-		if _, err := dec.Token(); err != nil {
-			return err
-		}
-	}
-	for n := 1; dec.More(); n++ {
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return fmt.Errorf("document %d: %w", n, err)
-		}
-		if err := fn("document "+itoa(n), raw); err != nil {
-			return err
-		}
-	}
-	if first == '[' {
-		if _, err := dec.Token(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// firstByte looks at the first byte that is no white space.
-func firstByte(r *bufio.Reader) (byte, error) {
-	for {
-		b, err := r.ReadByte()
-		if errors.Is(err, io.EOF) {
-			return 0, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		if b != ' ' && b != '\n' && b != '\r' && b != '\t' {
-			return b, r.UnreadByte()
-		}
-	}
 }
 
 // native imports an event of our own form. What a server set is left out, and

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/internal/witness"
 )
 
 // version is set when the program is built.
@@ -61,6 +63,8 @@ func run(ctx context.Context, args []string) int {
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
+	} else if errors.Is(err, witness.ErrTurnedBack) {
+		code = exitVerify
 	} else if !began {
 		code = exitUsage
 	}

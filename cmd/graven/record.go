@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/witness"
 )
 
 // maxText bounds a document that must be read as a whole, in bytes.
@@ -75,11 +76,11 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 // recordAll records events, in batches, and prints their receipts.
 func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output string) error {
 	rejected := 0
-	seen := newWatch()
+	seen := witness.NewWatch()
 	for first := 0; first < len(items); first += importBatch {
 		results, err := send(cmd, c, seen, items[first:min(first+importBatch, len(items))], false)
 		if err != nil {
-			return errors.Join(seen.alarm, err)
+			return errors.Join(seen.Err(), err)
 		}
 		for i, r := range results {
 			if r.Err != nil {
@@ -93,9 +94,9 @@ func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output stri
 		}
 	}
 	if rejected > 0 {
-		return errors.Join(seen.alarm, fmt.Errorf("%d events were rejected", rejected))
+		return errors.Join(seen.Err(), fmt.Errorf("%d events were rejected", rejected))
 	}
-	return seen.alarm
+	return seen.Err()
 }
 
 // receiptOutputs are the values of -o for receipts.
@@ -201,13 +202,13 @@ const importBatch = 500
 const maxTries = 8
 
 // send records events, and tries again while the server asks for it.
-func send(cmd *cobra.Command, c *client.Client, seen *watch, events [][]byte, asserted bool) ([]client.Result, error) {
+func send(cmd *cobra.Command, c *client.Client, seen *witness.Watch, events [][]byte, asserted bool) ([]client.Result, error) {
 	for attempt := 0; ; attempt++ {
 		results, err := c.RecordRaw(cmd.Context(), events, asserted)
 		if err == nil || !client.IsRetryable(err) || attempt == maxTries-1 {
 			for _, r := range results {
 				if r.Receipt != nil {
-					seen.see(r.Receipt.Checkpoint) // the same for all
+					seen.See(r.Receipt.Checkpoint) // the same for all
 					break
 				}
 			}

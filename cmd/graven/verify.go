@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/witness"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -61,7 +62,10 @@ may be older than that; a filtered one shows too little to be remembered.`,
 			o.Progress = bar.show
 			check := t.verify
 			if !noMemory {
-				check = memory{t, cmd.ErrOrStderr()}.verify
+				claim, whole := t.claim(cmd.Context())
+				check = (&witness.Target{Claim: claim, Whole: whole, Export: t.export != nil, Check: t.verify, Warn: func(err error) {
+					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", printable(err.Error()))
+				}}).Verify
 			}
 			r, err := check(cmd.Context(), o)
 			bar.end()
@@ -182,7 +186,7 @@ func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
 		text, _ = os.ReadFile(filepath.Join(t.name, trail.TipFile))
 		text = bytes.TrimRight(text, "\x00")
 	default:
-		if last := lastLine(t.export); last != nil {
+		if last, _ := verify.Trailer(t.export); last != nil {
 			text, whole = []byte(last.Checkpoint), last.Whole()
 		}
 	}
@@ -197,24 +201,6 @@ func remoteLog(conn *connection, url string) (*verify.HTTP, error) {
 		return nil, err
 	}
 	return &verify.HTTP{URL: strings.TrimSuffix(strings.TrimRight(url, "/"), "/log") + "/log", Token: token}, nil
-}
-
-// lastLine returns the last line of an export if it is a checkpoint's.
-func lastLine(f *os.File) *trail.Trailer {
-	info, err := f.Stat()
-	if err != nil {
-		return nil
-	}
-	tail := make([]byte, min(info.Size(), 8<<20))
-	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
-		return nil
-	}
-	tail = bytes.TrimSuffix(tail, []byte("\n"))
-	_, t, err := trail.ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
-	if err != nil {
-		return nil
-	}
-	return t
 }
 
 func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool) error {

@@ -41,7 +41,7 @@ var rooms = []struct {
 	{ground, "event internal/seglog"},
 	{format, "trail"},
 	{tools, "verify client"},
-	{features, "internal/ledger internal/intake internal/search internal/incident internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
+	{features, "internal/ledger internal/intake internal/search internal/incident internal/witness internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite"},
