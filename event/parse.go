@@ -310,7 +310,7 @@ func (p *parser) details() error {
 	if p.s.Kind() != '{' {
 		return p.s.Object(nil) // says what stands there instead
 	}
-	d, err := p.s.Canonical(make([]byte, 0, min(p.s.Left(), MaxDetails)), MaxDetailsDepth)
+	d, err := p.s.Canonical(nil, MaxDetailsDepth)
 	if err != nil {
 		return err
 	}

@@ -121,11 +121,14 @@ func (t *tiles) write(tile tlog.Tile, hashes []trail.Hash) error {
 	case err == nil && len(old) == len(data) && !t.replace:
 		return fmt.Errorf("%w: %s disagrees with the log", ErrTip, trail.TilePath(tile))
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
 	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+	err = os.WriteFile(tmp, data, 0o600)
+	if errors.Is(err, os.ErrNotExist) { // the first tile of its directory
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = os.WriteFile(tmp, data, 0o600)
+		}
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	return os.Rename(tmp, path)

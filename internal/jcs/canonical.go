@@ -30,6 +30,105 @@ type member struct {
 // Canonical reads any value and appends its canonical form to dst. The value
 // may nest objects and arrays maxDepth deep.
 func (s *Scanner) Canonical(dst []byte, maxDepth int) ([]byte, error) {
+	s.space()
+	start := s.pos
+	if s.asIs(maxDepth) {
+		return append(dst, s.data[start:s.pos]...), nil
+	}
+	if s.pos = start; cap(dst) == 0 {
+		dst = make([]byte, 0, s.Left())
+	}
+	return s.canonical(dst, maxDepth)
+}
+
+// asIs reads a value that a quick look shows to be canonical already, and
+// reports whether it is. What it is in doubt of it does not take for canonical;
+// how far it has read is undefined then.
+func (s *Scanner) asIs(maxDepth int) bool {
+	if s.pos == len(s.data) {
+		return false
+	}
+	switch c := s.data[s.pos]; c {
+	case '"':
+		_, _, ok := s.textAsIs()
+		return ok
+	case '{', '[':
+		return maxDepth > 0 && s.nestedAsIs(c, maxDepth-1)
+	case 't':
+		return s.literal("true") == nil
+	case 'f':
+		return s.literal("false") == nil
+	case 'n':
+		return s.literal("null") == nil
+	}
+	lit, err := s.number()
+	if err != nil {
+		return false
+	}
+	var buf [32]byte
+	out, err := appendNumber(buf[:0], lit)
+	return err == nil && bytes.Equal(out, lit)
+}
+
+// nestedAsIs is asIs for an object or an array.
+func (s *Scanner) nestedAsIs(open byte, maxDepth int) bool {
+	end := open + 2 // in ASCII
+	s.pos++
+	var last []byte
+	for first := true; s.pos < len(s.data); first = false {
+		if first && s.data[s.pos] == end {
+			s.pos++
+			return true
+		}
+		if open == '{' {
+			if s.data[s.pos] != '"' {
+				return false
+			}
+			name, ascii, ok := s.textAsIs()
+			if !ok || !ascii || !first && bytes.Compare(last, name) >= 0 || s.pos == len(s.data) || s.data[s.pos] != ':' {
+				return false
+			}
+			s.pos++
+			last = name
+		}
+		if !s.asIs(maxDepth) || s.pos == len(s.data) {
+			return false
+		}
+		s.pos++
+		switch s.data[s.pos-1] {
+		case ',':
+		case end:
+			return true
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// textAsIs is asIs for a string, of which it returns the content.
+func (s *Scanner) textAsIs() (text []byte, ascii, ok bool) {
+	s.pos++
+	start := s.pos
+	ascii = true
+	for {
+		if s.pos = plain(s.data, s.pos); s.pos == len(s.data) {
+			return nil, false, false
+		}
+		switch c := s.data[s.pos]; {
+		case c == '"':
+			text = s.data[start:s.pos]
+			s.pos++
+			return text, ascii, ascii || utf8.Valid(text)
+		case c < 0x80:
+			return nil, false, false
+		}
+		ascii = false
+		s.pos++
+	}
+}
+
+func (s *Scanner) canonical(dst []byte, maxDepth int) ([]byte, error) {
 	switch c := s.Kind(); c {
 	case '"':
 		b, err := s.text()
@@ -51,7 +150,7 @@ func (s *Scanner) Canonical(dst []byte, maxDepth int) ([]byte, error) {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst, err = s.Canonical(dst, maxDepth-1)
+			dst, err = s.canonical(dst, maxDepth-1)
 			return err
 		})
 		return append(dst, ']'), err
@@ -89,7 +188,7 @@ func (s *Scanner) canonicalObject(dst []byte, maxDepth int) ([]byte, error) {
 		at := len(s.members)
 		s.members = append(s.members, member{name: name, start: len(dst)})
 		dst = append(appendBytes(dst, name), ':')
-		if dst, err = s.Canonical(dst, maxDepth); err != nil {
+		if dst, err = s.canonical(dst, maxDepth); err != nil {
 			return err
 		}
 		s.members[at].end = len(dst)

@@ -137,3 +137,25 @@ func TestEveryByteIsSeenAtEveryPlace(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsCanonicalAlreadyStays holds the quick look against forms that are
+// nearly canonical.
+func TestWhatIsCanonicalAlreadyStays(t *testing.T) {
+	for _, in := range []string{`{}`, `[]`, `{"a":{"b":[1,-2,0.95,1e+30,"x",true,false,null,{}]},"b":""}`, `["ü€😀"]`, `{"a":1,"ab":2,"b":3}`, `0`, `"x"`} {
+		if out, err := ours.Transform([]byte(in), 5); err != nil || string(out) != in {
+			t.Errorf("%s became %s, %v", in, out, err)
+		}
+	}
+	for in, want := range map[string]string{
+		`{"b":1,"a":2}`: `{"a":2,"b":1}`, `[1 ]`: `[1]`, `[1.0]`: `[1]`, `[-0]`: `[0]`, `{"ü":1,"a":2}`: `{"a":2,"ü":1}`, `["\u0041"]`: `["A"]`,
+	} {
+		if out, err := ours.Transform([]byte(in), 5); err != nil || string(out) != want {
+			t.Errorf("%s became %s, %v, want %s", in, out, err, want)
+		}
+	}
+	for _, in := range []string{`{"a":1,"a":2}`, `[1,]`, `[,1]`, `{"a":1,}`, `{"a"}`, `{"a":}`, `{a:1}`, `[1}`, `{"a":1]`, `[01]`, `[1`, `{"a":1`, `["\xff"]`, "[\"\xff\"]", `[tru]`, `[[[[[[1]]]]]]`, ``, `[`, `{`, `{"a":1"b":2}`} {
+		if out, err := ours.Transform([]byte(in), 5); err == nil {
+			t.Errorf("%s became %s", in, out)
+		}
+	}
+}

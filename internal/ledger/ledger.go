@@ -261,9 +261,11 @@ func (l *Ledger) prepare(it *item, salt event.Salt, own bool) error {
 		}
 	}
 	it.record.Salt = salt
-	it.record.Entry = e.AppendEntry(make([]byte, 0, 1024), e.Digests(salt))
-	it.record.Erasable = e.AppendErasable(make([]byte, 0, 64+len(e.Details)))
-	if n := len(it.record.Entry); n > event.MaxEntry {
+	both := e.AppendEntry(make([]byte, 0, 1024+len(e.Details)), e.Digests(salt))
+	n := len(both)
+	both = e.AppendErasable(both)
+	it.record.Entry, it.record.Erasable = both[:n:n], both[n:]
+	if n > event.MaxEntry {
 		return event.Invalid{{Field: "body", Reason: fmt.Sprintf("entry of %d bytes, the limit is %d", n, event.MaxEntry)}}
 	}
 	it.leaf = trail.LeafHash(it.record.Entry)
