@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/graven-audit/graven/event"
@@ -18,6 +19,7 @@ func (l *Ledger) sequence() {
 		var pool []*request
 		select {
 		case r := <-l.queue:
+			l.gather()
 			pool = l.take(append(pool, r))
 		case <-l.stop:
 			if pool = l.take(nil); len(pool) == 0 {
@@ -25,6 +27,15 @@ func (l *Ledger) sequence() {
 			}
 		}
 		l.commit(pool)
+	}
+}
+
+// gather lets those run who are about to queue up. It takes no time where there
+// is nobody else: pools become larger, not later.
+func (l *Ledger) gather() {
+	for n := -1; len(l.queue) > n && n < l.c.MaxPool; {
+		n = len(l.queue)
+		runtime.Gosched()
 	}
 }
 
