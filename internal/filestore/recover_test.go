@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
@@ -427,6 +428,7 @@ func TestARecordThatWasChangedIsNotServed(t *testing.T) {
 	for name, harm := range map[string]func(r *trail.Record){
 		"the entry":         func(r *trail.Record) { r.Entry = bytes.Replace(r.Entry, []byte("plan-24"), []byte("plan-99"), 1) },
 		"the details":       func(r *trail.Record) { r.Erasable = bytes.Replace(r.Erasable, []byte("24"), []byte("99"), 1) },
+		"no details":        func(r *trail.Record) { r.Erasable, r.Salt = nil, event.Salt{} },
 		"the salt":          func(r *trail.Record) { r.Salt[0] ^= 1 },
 		"the chain's value": func(r *trail.Record) { r.Chain[0] ^= 1 },
 	} {
@@ -438,6 +440,9 @@ func TestARecordThatWasChangedIsNotServed(t *testing.T) {
 			r.AppendMany(0, 300) // more than a tile
 			r.Stop()
 			rewrite(t, segments(t, dir)[0], at, harm)
+			if err := os.RemoveAll(filepath.Join(dir, "offsets")); err != nil {
+				t.Fatal(err)
+			}
 			r = b.Start(t)
 			ctx := context.Background()
 			if _, err := r.Store.Record(ctx, at); name != "the chain's value" && !errors.Is(err, search.ErrChanged) {

@@ -17,6 +17,7 @@ import (
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
 )
 
 // Options of a Store.
@@ -268,7 +269,7 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 	if known && leaf != trail.LeafHash(r.Entry) {
 		return r, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
 	}
-	if err := r.CheckErasable(); err != nil {
+	if err := verify.CheckErasable(&r); err != nil {
 		return r, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
 	}
 	return r, nil
@@ -330,7 +331,7 @@ func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Reco
 		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
 			return fmt.Errorf("%w: entry %d", search.ErrChanged, rec.Index)
 		}
-		if err := rec.CheckErasable(); err != nil {
+		if err := verify.CheckErasable(rec); err != nil {
 			return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, rec.Index, err)
 		}
 		return fn(rec)

@@ -38,6 +38,7 @@ func TestABadParameterIsNamedAndNeverPassedOver(t *testing.T) {
 		{"an endless age", "?since=infd", "since"},
 		{"from after to", "?from=2026-03-20&to=2026-03-19", "from"},
 		{"a value without its key", "?detail_value=x", "detail_key"},
+		{"a key without its value", "?detail_key=x", "detail_value"},
 		{"an access that is neither", "?access=perhaps", "access"},
 		{"a variable that was not set", "?actor=", "actor"},
 		{"a list of nothing", "?type=,%20,", "type"},

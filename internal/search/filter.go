@@ -163,8 +163,11 @@ func (f *Filter) Check() error {
 	if !f.From.IsZero() && !f.To.IsZero() && f.From.After(f.To) {
 		return &ParamError{Param: paramFrom, Reason: event.FormatTime(f.From) + " is after to, " + event.FormatTime(f.To)}
 	}
-	if f.DetailKey == "" && f.DetailValue != "" {
+	switch {
+	case f.DetailKey == "" && f.DetailValue != "":
 		return &ParamError{Param: paramDetailKey, Reason: "missing beside " + paramDetailValue}
+	case f.DetailKey != "" && f.DetailValue == "":
+		return &ParamError{Param: paramDetailValue, Reason: "missing beside " + paramDetailKey}
 	}
 	return nil
 }
