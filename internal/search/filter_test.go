@@ -107,7 +107,7 @@ func TestTheFiltersPartsMustAgree(t *testing.T) {
 		{"a moment", search.Filter{From: now, To: now}, ""},
 		{"from alone", search.Filter{From: now}, ""},
 		{"from after to", search.Filter{From: now.Add(1), To: now}, "from"},
-		{"a key alone", search.Filter{DetailKey: "k"}, ""},
+		{"a key alone", search.Filter{DetailKey: "k"}, "detail_value"},
 		{"a value alone", search.Filter{DetailValue: "v"}, "detail_key"},
 	} {
 		var p *search.ParamError
