@@ -255,6 +255,9 @@ func (im *importer) reject(where string, err error) {
 
 func (im *importer) summary() error {
 	text := fmt.Sprintf("%d events recorded", im.recorded)
+	if im.recorded == 1 {
+		text = "1 event recorded"
+	}
 	if im.duplicates > 0 {
 		text += fmt.Sprintf(", %d recorded before", im.duplicates)
 	}

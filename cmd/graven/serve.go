@@ -66,7 +66,9 @@ func serve(cmd *cobra.Command, c app.Config, meanwhile func(context.Context, *ap
 	}
 	if meanwhile == nil {
 		log.Info("serving", "url", a.URL(), "data", c.Data, "token", filepath.Join(c.Data, app.AdminTokenFile))
-		return a.Run(cmd.Context())
+		err := a.Run(cmd.Context())
+		log.Info("stopped", "data", c.Data)
+		return err
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
