@@ -26,7 +26,8 @@ type Salt [16]byte
 
 // Digests returns the digests of e's erasable content under salt.
 func (e *Event) Digests(salt Salt) Digests {
-	buf := make([]byte, 0, 512+len(e.Details))
+	var stack [1024]byte
+	buf := stack[:0]
 	sum := func(content []byte) *[32]byte {
 		h := sha256.Sum256(content)
 		return &h

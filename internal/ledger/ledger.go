@@ -103,7 +103,7 @@ type Ledger struct {
 
 // A request is one call's events, encoded.
 type request struct {
-	items []*item
+	items []item
 	own   bool
 	size  int64
 	done  chan struct{}
@@ -191,20 +191,15 @@ func (l *Ledger) ownBy(ctx context.Context, by By, events ...*event.Event) error
 
 func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own bool) ([]Result, *trail.Checkpoint, error) {
 	results := make([]Result, len(events))
-	r := &request{own: own, done: make(chan struct{})}
-	salts := make([]event.Salt, len(events))
-	for i := range salts {
-		if _, err := rand.Read(salts[i][:]); err != nil {
-			return nil, nil, fmt.Errorf("salt: %w", err)
-		}
-	}
+	r := &request{own: own, done: make(chan struct{}), items: make([]item, 0, len(events))}
 	for i, e := range events {
-		it := &item{event: e, by: by, result: &results[i]}
-		if err := l.prepare(it, salts[i], own); err != nil {
+		r.items = append(r.items, item{event: e, by: by, result: &results[i]})
+		it := &r.items[len(r.items)-1]
+		if err := l.prepare(it, own); err != nil {
 			results[i].Err = err
+			r.items = r.items[:len(r.items)-1]
 			continue
 		}
-		r.items = append(r.items, it)
 		r.size += int64(len(it.record.Entry) + len(it.record.Erasable))
 	}
 	if len(r.items) == 0 {
@@ -238,8 +233,11 @@ func (l *Ledger) checkpoint() *trail.Checkpoint {
 
 // prepare completes, validates and encodes an event. It needs no lock and
 // runs in the caller's goroutine.
-func (l *Ledger) prepare(it *item, salt event.Salt, own bool) error {
+func (l *Ledger) prepare(it *item, own bool) error {
 	now, e := l.c.Now(), it.event
+	if _, err := rand.Read(it.record.Salt[:]); err != nil {
+		return fmt.Errorf("salt: %w", err)
+	}
 	if !own {
 		if err := e.CheckReserved(); err != nil {
 			return err
@@ -260,8 +258,7 @@ func (l *Ledger) prepare(it *item, salt event.Salt, own bool) error {
 			e.Recorded.Attribution = event.AttributionAuthenticated
 		}
 	}
-	it.record.Salt = salt
-	both := e.AppendEntry(make([]byte, 0, 1024+len(e.Details)), e.Digests(salt))
+	both := e.AppendEntry(make([]byte, 0, 1024+len(e.Details)), e.Digests(it.record.Salt))
 	n := len(both)
 	both = e.AppendErasable(both)
 	it.record.Entry, it.record.Erasable = both[:n:n], both[n:]

@@ -81,8 +81,8 @@ func (l *Ledger) settle(requests []*request) {
 		if r.own {
 			own = append(own, r)
 		}
-		for _, it := range r.items {
-			it.result.Receipt, it.result.Err = Receipt{}, err
+		for i := range r.items {
+			r.items[i].result.Receipt, r.items[i].result.Err = Receipt{}, err
 		}
 	}
 	if errors.Is(err, ErrFull) && len(own) > 0 && len(own) < len(requests) {
@@ -106,7 +106,7 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 		return l.head.Checkpoint, nil
 	}
 	head := l.head // a copy: a pool that fails changes nothing
-	pool := &Pool{Own: true}
+	pool := &Pool{Own: true, Records: make([]trail.Record, 0, len(fresh)), Events: make([]*event.Event, 0, len(fresh)), Leaves: make([]trail.Hash, 0, len(fresh))}
 	size := 0
 	for _, it := range fresh {
 		it.record.Index = head.Tree.Size()
@@ -138,7 +138,8 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 		it.result.Receipt = Receipt{ID: it.event.ID, Index: it.record.Index, Leaf: it.leaf}
 	}
 	for _, r := range requests {
-		for _, it := range r.items {
+		for i := range r.items {
+			it := &r.items[i]
 			if it.first != nil {
 				it.result.Err = repeated(it, &it.first.record)
 			}
@@ -158,10 +159,15 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 	if err != nil {
 		return nil, fmt.Errorf("look up event ids: %w", err)
 	}
-	var fresh []*item
-	firsts := map[event.ID]*item{}
+	items := 0
 	for _, r := range requests {
-		for _, it := range r.items {
+		items += len(r.items)
+	}
+	fresh := make([]*item, 0, items)
+	firsts := make(map[event.ID]*item, items)
+	for _, r := range requests {
+		for i := range r.items {
+			it := &r.items[i]
 			id := it.event.ID
 			it.first, it.result.Err = nil, nil
 			if index, ok := before[id]; ok {
@@ -186,7 +192,8 @@ func (l *Ledger) locate(ctx context.Context, requests []*request) (map[event.ID]
 	before := map[event.ID]int64{}
 	var ask []event.ID
 	for _, r := range requests {
-		for _, it := range r.items {
+		for i := range r.items {
+			it := &r.items[i]
 			if index, known := l.recent.find(it.event.ID); index >= 0 {
 				before[it.event.ID] = index
 			} else if !known {
