@@ -160,6 +160,11 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 	}
 	b := &s.batch
 	b.Reset()
+	size := 2048 // of the checkpoint, and something
+	for i := range p.Records {
+		size += 128 + len(p.Records[i].Entry) + len(p.Records[i].Erasable)
+	}
+	b.Grow(size)
 	for i := range p.Records {
 		b.Add(p.Records[i].AppendFrame)
 	}

@@ -24,7 +24,8 @@ type Config struct {
 	VerifierKey string
 	// Version of the software, which the ledger's own events mention.
 	Version string
-	// MaxPool bounds the events of one pool; 0 means 8,192.
+	// MaxPool bounds the events of one pool; 0 means 2,048. Larger ones save
+	// nothing, and leave the processor's cache before they are on the disk.
 	MaxPool int
 	// MaxPending bounds the bytes of events that await their turn; beyond it
 	// callers get [ErrBusy]. 0 means 64 MiB.
@@ -124,7 +125,7 @@ type item struct {
 // Open starts a ledger on a store. An empty store gets its first entry.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if c.MaxPool == 0 {
-		c.MaxPool = 8192
+		c.MaxPool = 2048
 	}
 	if c.MaxPending == 0 {
 		c.MaxPending = 64 << 20

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,6 +29,9 @@ type Batch struct {
 	buf    []byte
 	starts []int
 }
+
+// Grow makes room for n more bytes.
+func (b *Batch) Grow(n int) { b.buf = slices.Grow(b.buf, n) }
 
 // Add adds a frame with the body that appendBody appends to its argument.
 func (b *Batch) Add(appendBody func([]byte) []byte) {

@@ -254,8 +254,8 @@ func (x *Index) Resume(rows []Row) {
 	x.open.done()
 }
 
-// Commit adds the rows of consecutive entries, which it puts into another
-// order, after which the index is that of size entries.
+// Commit adds the rows of consecutive entries, after which the index is that of
+// size entries.
 func (x *Index) Commit(ctx context.Context, rows []Row, size int64, chain trail.Hash) (err error) {
 	tx, err := x.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -279,11 +279,7 @@ func (x *Index) Commit(ctx context.Context, rows []Row, size int64, chain trail.
 			x.open = newOpenBlock(rest[0].Index / posting.BlockSize)
 		}
 	}
-	// In the order of the table, neighbours go into one page.
-	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	if err := insert(ctx, tx, "INSERT INTO ids (id, idx) VALUES ", "", 2, len(rows), func(dst []any, i int) []any {
-		return append(dst, rows[i].ID[:], rows[i].Index)
-	}); err != nil {
+	if err := insertIDs(ctx, tx, rows); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value = CASE name WHEN 'size' THEN ? ELSE ? END WHERE name IN ('size', 'chain')",
@@ -298,6 +294,23 @@ func (x *Index) Commit(ctx context.Context, rows []Row, size int64, chain trail.
 		x.open = newOpenBlock(size / posting.BlockSize)
 	}
 	return nil
+}
+
+// insertIDs inserts the ids in the order of the table, in which neighbours go
+// into one page.
+func insertIDs(ctx context.Context, tx *sql.Tx, rows []Row) error {
+	type place struct {
+		id    event.ID
+		index int64
+	}
+	ids := make([]place, len(rows))
+	for i := range rows {
+		ids[i] = place{rows[i].ID, rows[i].Index}
+	}
+	slices.SortFunc(ids, func(a, b place) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return insert(ctx, tx, "INSERT INTO ids (id, idx) VALUES ", "", 2, len(ids), func(dst []any, i int) []any {
+		return append(dst, ids[i].id[:], ids[i].index)
+	})
 }
 
 // rowsPerInsert is how many rows one statement inserts. The driver's time for
