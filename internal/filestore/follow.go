@@ -215,7 +215,8 @@ type waiter struct {
 	ready chan struct{}
 }
 
-// Wait implements [search.Index].
+// Wait returns when tiles and index cover every entry below size, or when ctx
+// ends.
 func (s *Store) Wait(ctx context.Context, size int64) error {
 	s.mu.Lock()
 	if s.failed != nil || s.followed >= size {

@@ -280,16 +280,6 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 	return r, nil
 }
 
-// Select implements [search.Index].
-func (s *Store) Select(ctx context.Context, f *search.Filter, r search.Range, oldest bool, limit int, offset int64) ([]int64, error) {
-	return s.index.Select(ctx, f, r, oldest, limit, offset)
-}
-
-// Count implements [search.Index].
-func (s *Store) Count(ctx context.Context, f *search.Filter, r search.Range) (int64, error) {
-	return s.index.Count(ctx, f, r)
-}
-
 // Stored returns a reader of the records as they stand on the disk, changed or
 // not, for those who judge them.
 func (s *Store) Stored() search.Reader { return stored{s} }

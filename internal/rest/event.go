@@ -27,7 +27,7 @@ func (s *Server) hit(c *call) (search.Hit, *trail.Checkpoint, error) {
 		if err != nil {
 			return search.Hit{}, nil, badParam("id", err.Error())
 		}
-		if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+		if err := s.derived(c.ctx(), cp.Size); err != nil {
 			return search.Hit{}, nil, err
 		}
 		indexes := []int64{-1}
@@ -74,7 +74,7 @@ func (s *Server) proof(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
 	hashes, err := tlog.ProveRecord(cp.Size, h.Record.Index, s.c.Store)

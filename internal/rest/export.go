@@ -117,7 +117,7 @@ func (s *Server) export(c *call) error {
 		return err
 	}
 	if !whole || q.checkpoint {
-		if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+		if err := s.derived(c.ctx(), cp.Size); err != nil {
 			return err
 		}
 	}

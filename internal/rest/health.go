@@ -27,7 +27,7 @@ func (s *Server) readyz(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx(), time.Second)
 	defer cancel()
-	if err := s.find.Ready(ctx, cp.Size); err != nil {
+	if err := s.derived(ctx, cp.Size); err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, []byte(`{"status":"ready","size":`+itoa(cp.Size)+"}\n"))

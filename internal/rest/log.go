@@ -53,7 +53,7 @@ func (s *Server) logHashes(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
 	data, err := s.c.Store.Tile(t)

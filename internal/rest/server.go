@@ -30,7 +30,10 @@ import (
 type Store interface {
 	search.Index
 	search.Reader
-	tlog.HashReader // over all entries that can be found
+	tlog.HashReader // over all entries below the size that was waited for
+	// Wait returns when hashes and index were derived from every entry below
+	// size, or when ctx ends.
+	Wait(ctx context.Context, size int64) error
 	// Find sets indexes[i] to the index of the entry with ids[i], or to -1.
 	Find(ctx context.Context, ids []event.ID, indexes []int64) error
 	// Tile returns the hashes of a tile, as many as its width says.
@@ -352,6 +355,19 @@ func (s *Server) state() (*trail.Checkpoint, error) {
 		return st.Checkpoint, nil
 	}
 	return nil, search.ErrNotReady
+}
+
+// maxWait is how long a request waits for what is derived from the ledger.
+const maxWait = 2 * time.Second
+
+// derived waits until hashes and index cover the ledger of the given size.
+func (s *Server) derived(ctx context.Context, size int64) error {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	if err := s.c.Store.Wait(ctx, size); err != nil {
+		return fmt.Errorf("%w: %w", search.ErrNotReady, err)
+	}
+	return nil
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -303,6 +303,8 @@ func (laggingStore) Wait(ctx context.Context, _ int64) error {
 	return fmt.Errorf("the index of /secret/path: %w", ctx.Err())
 }
 
+func (s laggingStore) Ready(ctx context.Context, size int64) error { return s.Wait(ctx, size) }
+
 func TestAServerWhoseIndexLagsIsNotReady(t *testing.T) {
 	d := open(t, change{store: func(s rest.Store) rest.Store { return laggingStore{s} }})
 	for _, path := range []string{"/readyz", "/api/v1/audit"} {

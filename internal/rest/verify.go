@@ -73,7 +73,7 @@ func (s *Server) verifyChain(c *call) error {
 		return err
 	}
 	v := chainVerdict{CorrelationID: id, TotalEvents: len(hits), VerificationTime: event.FormatTime(s.c.Now()), Checkpoint: string(cp.Note)}
-	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
 	for _, h := range hits {
@@ -222,7 +222,7 @@ func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error)
 	case last-first >= maxVerifyRange:
 		return nil, badParam("last", "more than "+itoa(maxVerifyRange)+" entries; verify the whole ledger instead")
 	}
-	if err := s.find.Ready(c.ctx(), cp.Size); err != nil {
+	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return nil, err
 	}
 	v := &verify.Report{Origin: cp.Origin, Size: cp.Size, Root: cp.Root, Checkpoint: cp.Note}

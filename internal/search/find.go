@@ -69,7 +69,7 @@ type Finder struct {
 func (x *Finder) Ready(ctx context.Context, size int64) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	if err := x.Index.Wait(ctx, size); err != nil {
+	if err := x.Index.Ready(ctx, size); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	return nil

@@ -40,7 +40,7 @@ func newMemory(t *testing.T, events ...*event.Event) *memory {
 
 func (m *memory) finder() *search.Finder { return &search.Finder{Index: m, Reader: m} }
 
-func (m *memory) Wait(ctx context.Context, size int64) error {
+func (m *memory) Ready(ctx context.Context, size int64) error {
 	if m.ready < size {
 		<-ctx.Done()
 		return ctx.Err()

@@ -65,8 +65,8 @@ type Range struct {
 // An Index finds entries. Its answers are candidates: an entry that it returns
 // must be held against the filter, and one that matches is always returned.
 type Index interface {
-	// Wait returns when every entry below size can be found, or when ctx ends.
-	Wait(ctx context.Context, size int64) error
+	// Ready returns when every entry below size can be found, or when ctx ends.
+	Ready(ctx context.Context, size int64) error
 	// Select returns the indexes of candidates within r, at most limit, the
 	// oldest or newest first, after skipping as many as offset says.
 	Select(ctx context.Context, f *Filter, r Range, oldest bool, limit int, offset int64) ([]int64, error)

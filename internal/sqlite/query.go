@@ -101,6 +101,40 @@ func conditions(f *search.Filter) (list []condition, any bool) {
 	return list, f.Scope == nil || len(f.Scope) > 0
 }
 
+// A Matcher holds rows against a filter, as the index does.
+type Matcher struct {
+	conditions []condition
+	any        bool
+	access     bool
+	from, to   int64
+}
+
+// NewMatcher returns a matcher for f.
+func NewMatcher(f *search.Filter) *Matcher {
+	m := &Matcher{access: f.WithAccess(), from: math.MinInt64, to: math.MaxInt64}
+	m.conditions, m.any = conditions(f)
+	if !f.From.IsZero() {
+		m.from = nanos(f.From)
+	}
+	if !f.To.IsZero() {
+		m.to = nanos(f.To)
+	}
+	return m
+}
+
+// Matches reports whether the row's entry is a candidate.
+func (m *Matcher) Matches(r *Row) bool {
+	if !m.any || r.ts < m.from || r.ts > m.to || !m.access && r.words[fieldAccess] != 0 {
+		return false
+	}
+	for _, c := range m.conditions {
+		if !slices.Contains(c.words, r.words[c.field]) {
+			return false
+		}
+	}
+	return true
+}
+
 // A walker looks for what a filter matches, block by block.
 type walker struct {
 	x          *Index

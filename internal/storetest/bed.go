@@ -22,6 +22,8 @@ type Store interface {
 	ledger.Store
 	search.Index
 	search.Reader
+	// Wait returns when everything is derived from the entries below size.
+	Wait(ctx context.Context, size int64) error
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
 	Close() error
 }

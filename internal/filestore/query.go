@@ -1,0 +1,77 @@
+package filestore
+
+import (
+	"context"
+	"slices"
+
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/sqlite"
+)
+
+// Ready implements [search.Index]. Entries that were handed to the follower are
+// found in memory, so that nobody waits for the index while it keeps up.
+func (s *Store) Ready(ctx context.Context, size int64) error {
+	s.mu.Lock()
+	inMemory := s.failed == nil && len(s.fed) > 0 && s.fed[0].rows[0].Index == s.followed && size <= s.fedTo
+	s.mu.Unlock()
+	if inMemory {
+		return nil
+	}
+	return s.Wait(ctx, size)
+}
+
+// split returns the part of r that the index answers for, and the indexes of
+// candidates in the rest, rising.
+func (s *Store) split(f *search.Filter, r search.Range) (indexed search.Range, recent []int64) {
+	s.mu.Lock()
+	followed, pools := s.followed, s.fed
+	s.mu.Unlock()
+	indexed = search.Range{First: r.First, End: min(r.End, followed)}
+	matcher := sqlite.NewMatcher(f)
+	for i := range pools {
+		rows := pools[i].rows
+		if rows[0].Index >= r.End || rows[len(rows)-1].Index < max(r.First, followed) {
+			continue
+		}
+		for k := range rows {
+			if idx := rows[k].Index; idx >= r.First && idx < r.End && matcher.Matches(&rows[k]) {
+				recent = append(recent, idx)
+			}
+		}
+	}
+	return indexed, recent
+}
+
+// Select implements [search.Index].
+func (s *Store) Select(ctx context.Context, f *search.Filter, r search.Range, oldest bool, limit int, offset int64) ([]int64, error) {
+	indexed, recent := s.split(f, r)
+	if !oldest {
+		slices.Reverse(recent)
+		skip := min(offset, int64(len(recent)))
+		recent = recent[skip:]
+		if len(recent) >= limit {
+			return recent[:limit], nil
+		}
+		older, err := s.index.Select(ctx, f, indexed, false, limit-len(recent), offset-skip)
+		return append(recent, older...), err
+	}
+	found, err := s.index.Select(ctx, f, indexed, true, limit, offset)
+	if err != nil || len(found) == limit || len(recent) == 0 {
+		return found, err
+	}
+	if len(found) == 0 && offset > 0 {
+		n, err := s.index.Count(ctx, f, indexed)
+		if err != nil {
+			return nil, err
+		}
+		recent = recent[min(max(offset-n, 0), int64(len(recent))):]
+	}
+	return append(found, recent[:min(limit-len(found), len(recent))]...), nil
+}
+
+// Count implements [search.Index].
+func (s *Store) Count(ctx context.Context, f *search.Filter, r search.Range) (int64, error) {
+	indexed, recent := s.split(f, r)
+	n, err := s.index.Count(ctx, f, indexed)
+	return n + int64(len(recent)), err
+}
