@@ -31,7 +31,7 @@ type Config struct {
 	// callers get [ErrBusy]. 0 means 64 MiB.
 	MaxPending int64
 	// MaxRecent bounds the ids that are remembered, so that the store need not
-	// be asked about new ones; 0 means 262,144.
+	// be asked about new ones; 0 means 65,536.
 	MaxRecent int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -131,7 +131,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		c.MaxPending = 64 << 20
 	}
 	if c.MaxRecent == 0 {
-		c.MaxRecent = 1 << 18
+		c.MaxRecent = 1 << 16
 	}
 	if c.Now == nil {
 		c.Now = time.Now
