@@ -30,10 +30,10 @@ type tiles struct {
 
 var _ tlog.HashReader = (*tiles)(nil)
 
-// Bounds of what is held in memory: full tiles of 8 KiB, summaries of 1 KiB.
+// Bounds of what is held in memory: full tiles of 8 KiB, summaries of 2 KiB.
 const (
-	maxCached    = 512
-	maxSummaries = 8192
+	maxCached    = 1024
+	maxSummaries = 4096
 )
 
 // A partial is a tile that is not full, with the hashes of the subtrees that
@@ -76,7 +76,7 @@ type summary struct {
 	nodes [trail.TileHeight - summaryLevel][]trail.Hash
 }
 
-const summaryLevel = 4
+const summaryLevel = 3
 
 // resumeTiles returns the tiles of a tree of the given size. leaves holds the
 // leaf hashes of its partial tile of level 0.

@@ -94,17 +94,6 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 
 func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answer, error) {
 	var a Answer
-	var err error
-	if !f.scans() {
-		if a.Total, err = x.Index.Count(ctx, f, Range{0, size}); err != nil {
-			return nil, err
-		}
-	} else {
-		err := x.each(ctx, f, Range{0, size}, false, batchSize, 0, func(Hit) error { a.Total++; return nil })
-		if err != nil {
-			return nil, err
-		}
-	}
 	r := Range{0, size}
 	switch {
 	case p.Cursor < 0:
@@ -118,7 +107,7 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	if f.scans() {
 		offset, skip = 0, p.Offset // candidates that do not match must not count
 	}
-	err = x.each(ctx, f, r, p.Oldest, min(p.Limit+1, batchSize), offset, func(h Hit) error {
+	err := x.each(ctx, f, r, p.Oldest, min(p.Limit+1, batchSize), offset, func(h Hit) error {
 		if skip > 0 {
 			skip--
 			return nil
@@ -134,7 +123,21 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	if err != nil && !errors.Is(err, errDone) {
 		return nil, err
 	}
-	return &a, nil
+	if p.Offset == 0 && p.Cursor < 0 && a.Next == "" {
+		a.Total = int64(len(a.Hits)) // this is all there is
+		return &a, nil
+	}
+	a.Total, err = x.count(ctx, f, Range{0, size})
+	return &a, err
+}
+
+// count returns how many events within r match.
+func (x *Finder) count(ctx context.Context, f *Filter, r Range) (n int64, err error) {
+	if !f.scans() {
+		return x.Index.Count(ctx, f, r)
+	}
+	err = x.each(ctx, f, r, false, batchSize, 0, func(Hit) error { n++; return nil })
+	return n, err
 }
 
 var errDone = errors.New("done")
