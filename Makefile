@@ -1,6 +1,6 @@
 # Needs Go, make, git and coreutils. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test test-slow lint fuzz generate verify-generated vuln clean
+.PHONY: help build demo run test test-slow bench lint fuzz generate verify-generated vuln clean
 
 GO         ?= go
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -37,10 +37,14 @@ test: lint ## check format, vet and lint, and run the tests
 test-slow: ## run the tests and the slow ones (build tag slow)
 	$(GO) test -tags slow -timeout 20m $(TESTFLAGS) ./...
 
+bench: build ## measure beside peers and raw writers (BENCHFLAGS: -rounds -time -events -only -dir)
+	cd bench && $(GO) build -o ../bin/graven-bench . && ../bin/graven-bench -graven ../bin/graven $(BENCHFLAGS)
+
 lint: ## check format, vet and staticcheck, slow tests included
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then printf 'not formatted; run gofmt -w on:\n%s\n' "$$unformatted" >&2; exit 1; fi
 	$(GO) vet -tags slow ./...
+	cd bench && $(GO) vet ./...
 	$(TOOL) staticcheck -tags slow ./...
 
 fuzz: ## run each fuzz test for FUZZTIME (30s)

@@ -125,6 +125,9 @@ func (s *Store) open(o Options) error {
 	if s.tip, err = o.FS.Open(filepath.Join(s.dir, trail.TipFile), os.O_RDWR|os.O_CREATE); err != nil {
 		return err
 	}
+	if err := o.FS.SyncDir(s.dir); err != nil { // for what was made just now
+		return err
+	}
 	if s.index, err = sqlite.Open(filepath.Join(s.dir, trail.IndexFile)); err != nil {
 		return err
 	}
