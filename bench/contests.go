@@ -1,0 +1,142 @@
+package main
+
+import "time"
+
+// contenders are all who can take part, by name.
+var contenders = map[string]func(run) (Sample, error){
+	"raw writer":        rawWriter,
+	"raw loop":          rawLoop,
+	"graven":            gravenWriter,
+	"graven in batches": gravenWriter,
+	"tessera":           tesseraWriter,
+	"immudb":            immudbWriter,
+	"immudb in batches": immudbWriter,
+	"bare server":       bareServer,
+	"graven serve":      gravenServer,
+	"SQLite rows":       sqliteInsert,
+	"follower":          follower,
+	"graven verify":     verifier,
+	"SHA-256":           bareHashing,
+	"proofs":            prover,
+	"proofs in memory":  memoryProver,
+	"disk":              weigher,
+	"export":            exporter,
+	"SQLite dump":       dumper,
+	"queries":           querier,
+	"SQLite queries":    idleQuerier,
+	"start":             starter,
+}
+
+// contests are all contests, with their goals.
+var contests = []contest{
+	{
+		name:       "512 producers",
+		run:        run{Producers: 512},
+		contenders: []string{"raw writer", "tessera", "graven", "immudb"},
+		lines: []line{
+			{"512 producers in process, 1 KiB events, events/s", "graven", "tessera", rate, 3, false},
+			{"512 producers, events per CPU-second", "graven", "tessera", perCPU, 3, false},
+			{"512 producers, events/s", "graven", "immudb", rate, 12, false},
+			{"512 producers, events per CPU-second", "graven", "immudb", perCPU, 12, false},
+			{"512 producers, events/s", "graven", "raw writer", rate, 0, false},
+		},
+	},
+	{
+		name:       "batches of 500",
+		run:        run{Producers: 16, Batch: 500},
+		contenders: []string{"immudb in batches", "graven in batches"},
+		lines: []line{
+			{"16 producers, batches of 500, events per CPU-second", "graven in batches", "immudb in batches", perCPU, 1.1, false},
+			{"16 producers, batches of 500, events/s", "graven in batches", "immudb in batches", rate, 0, false},
+		},
+	},
+	{
+		name:       "one producer",
+		run:        run{Producers: 1},
+		contenders: []string{"raw loop", "graven"},
+		lines: []line{
+			{"one producer, acknowledgement at p50", "graven", "raw loop", p50, 1, true},
+			{"one producer, acknowledgement at p99", "graven", "raw loop", p99, 0, true},
+		},
+	},
+	{
+		name:       "HTTP",
+		run:        run{Producers: 64, Rate: 1000},
+		contenders: []string{"bare server", "graven serve"},
+		lines: []line{
+			{"one event a POST, 64 connections, events/s", "graven serve", "bare server", rate, 0.75, false},
+			{"one event a POST, 1,000/s as they come, p99", "graven serve", "bare server", p99, 2, true},
+		},
+	},
+	{
+		name:       "NDJSON over HTTP",
+		run:        run{Producers: 8, Batch: 1000},
+		contenders: []string{"bare server", "graven serve"},
+		lines: []line{
+			{"NDJSON, 1,000 events a POST, events/s", "graven serve", "bare server", rate, 0.6, false},
+		},
+	},
+	{
+		name:       "following",
+		prepare:    prepareLedger(100_000),
+		contenders: []string{"SQLite rows", "follower"},
+		lines: []line{
+			{"index and tiles made anew, events/s", "follower", "SQLite rows", rate, 0.8, false},
+			{"index and tiles made anew, events per CPU-second", "follower", "SQLite rows", perCPU, 0, false},
+		},
+	},
+	{
+		name:       "verification",
+		prepare:    prepareLedger(0),
+		contenders: []string{"SHA-256", "graven verify"},
+		lines: []line{
+			{"verification of a directory, events per CPU-second", "graven verify", "SHA-256", perCPU, 0.6, false},
+			{"verification of a directory, peak memory", "graven verify", "", peak, 64, true},
+		},
+	},
+	{
+		name:       "proofs",
+		prepare:    prepareLedger(0),
+		contenders: []string{"proofs in memory", "proofs"},
+		lines: []line{
+			{"inclusion proofs from the store, per core", "proofs", "proofs in memory", perCPU, 0.5, false},
+		},
+	},
+	{
+		name:       "disk",
+		run:        run{Events: 100_000},
+		contenders: []string{"disk"},
+		lines: []line{
+			{"disk for a realistic event, everything included", "disk", "", noted("of raw"), 1, true},
+		},
+	},
+	{
+		name:       "queries under load",
+		run:        run{Rate: 20_000, Duration: 8 * time.Second},
+		prepare:    prepareQueries,
+		contenders: []string{"SQLite queries", "queries"},
+		lines: []line{
+			{"incident by correlation id at 20,000 events/s, p99", "queries", "SQLite queries", p99, 2, true},
+		},
+	},
+	{
+		name:       "export",
+		prepare:    prepareLedger(0),
+		contenders: []string{"SQLite dump", "export"},
+		lines: []line{
+			{"whole export, bytes/s", "export", "SQLite dump", rate, 0.5, false},
+			{"whole export, peak memory of the server", "export", "", peak, 64, true},
+		},
+	},
+	{
+		name:       "start",
+		run:        run{Producers: 8, Batch: 100, Rate: 20_000},
+		prepare:    prepareLedger(0),
+		contenders: []string{"start"},
+		lines: []line{
+			{"start after a kill to the first write", "start", "", noted("cold start s"), 1, true},
+			{"memory at rest", "start", "", noted("MB at rest"), 60, true},
+			{"memory at 20,000 events/s", "start", "", noted("MB under load"), 150, true},
+		},
+	},
+}
