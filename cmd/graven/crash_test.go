@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,9 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/testenv"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
 )
 
 // connect returns a client with the administrator's token.
@@ -44,15 +50,17 @@ func numbered(n int) []byte {
 }
 
 // TestEveryAcknowledgedEventSurvivesKills kills the server while writers are
-// at work, again and again. At the end every event that was acknowledged is
-// there, where the receipt said, and none is there twice.
+// at work, at random moments, again and again. At the end every event that was
+// acknowledged is there, where the receipt said, and none is there twice; and
+// all checkpoints that were given out are of one history.
 func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
-	const kills, writers = 4, 8
+	const writers = 64
 	dir := filepath.Join(t.TempDir(), "data")
 	var mu sync.Mutex
 	acknowledged := map[int]int64{}
+	notes := map[string]bool{}
 	next := 0
-	for kill := range kills {
+	for range kills {
 		d, err := startDaemon(dir, os.Environ())
 		if err != nil {
 			t.Fatal(err)
@@ -64,10 +72,10 @@ func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
 			wg.Go(func() {
 				for ctx.Err() == nil {
 					mu.Lock()
-					first := next
-					next += 20
+					first, size := next, 1+rand.IntN(20)
+					next += size
 					mu.Unlock()
-					batch := make([][]byte, 20)
+					batch := make([][]byte, size)
 					for i := range batch {
 						batch[i] = numbered(first + i)
 					}
@@ -81,20 +89,20 @@ func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
 							t.Error(r.Err)
 						} else {
 							acknowledged[first+i] = r.Receipt.Index
+							notes[r.Receipt.Checkpoint] = true
 						}
 					}
 					mu.Unlock()
 				}
 			})
 		}
-		// Kill once there is a good number of acknowledgements.
-		for want := (kill + 1) * 400; ; time.Sleep(time.Millisecond) {
+		mu.Lock()
+		want := len(acknowledged) + rand.IntN(600)
+		mu.Unlock()
+		for n := -1; n < want && !t.Failed(); time.Sleep(time.Millisecond) {
 			mu.Lock()
-			n := len(acknowledged)
+			n = len(acknowledged)
 			mu.Unlock()
-			if n >= want || t.Failed() {
-				break
-			}
 		}
 		if err := d.stop(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -135,6 +143,7 @@ func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
 		}
 	}
 	t.Logf("%d events, %d acknowledged before kills", next, len(acknowledged))
+	oneHistory(t, dir, notes)
 	var list struct {
 		Total int `json:"total"`
 	}
@@ -153,6 +162,28 @@ func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
 	}
 	if !report.OK {
 		t.Errorf("verify: %s", report.Findings)
+	}
+}
+
+// oneHistory checks that a ledger is consistent with every checkpoint that was
+// given out.
+func oneHistory(t *testing.T, dir string, notes map[string]bool) {
+	t.Helper()
+	key, err := os.ReadFile(filepath.Join(dir, trail.VKeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := note.NewVerifier(strings.TrimSpace(string(key)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := verify.Options{Keys: []note.Verifier{verifier}}
+	for n := range notes {
+		o.Since = append(o.Since, []byte(n))
+	}
+	report, err := filestore.Verify(t.Context(), dir, o)
+	if err != nil || !report.OK() {
+		t.Errorf("of %d checkpoints: %v, %+v", len(notes), err, report)
 	}
 }
 
