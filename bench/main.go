@@ -42,7 +42,7 @@ func main() {
 		fatal(err)
 	}
 	defer os.RemoveAll(work)
-	d := &driver{ctx: ctx, rounds: *rounds, out: os.Stdout, base: run{Duration: *duration, Events: *events, Dir: work, Graven: *graven}}
+	d := &driver{ctx: ctx, speed: 1, rounds: *rounds, out: os.Stdout, base: run{Duration: *duration, Events: *events, Dir: work, Graven: *graven}}
 	d.machine()
 	for _, c := range contests {
 		if match.MatchString(c.name) {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,10 +28,10 @@ func paddedEvent(n int64, padding string) *event.Event {
 		EventType:     "RemediationExecuted",
 		Timestamp:     now,
 		Actor:         event.Actor{Type: event.ActorController, Name: "remediation-reconciler", ServiceAccount: "chatcli-operator"},
-		Resource:      event.Resource{APIVersion: "platform.chatcli.io/v1alpha1", Kind: "RemediationPlan", Namespace: "production", Name: fmt.Sprintf("plan-%d", n%1000)},
+		Resource:      event.Resource{APIVersion: "platform.chatcli.io/v1alpha1", Kind: "RemediationPlan", Namespace: "production", Name: "plan-" + strconv.FormatInt(n%1000, 10)},
 		Outcome:       event.OutcomeSuccess,
 		Severity:      event.SeverityHigh,
-		CorrelationID: fmt.Sprintf("inc-%08x", uint32(n/12)*2654435761),
+		CorrelationID: "inc-" + strconv.FormatUint(uint64(uint32(n/12)*2654435761|1<<31), 16),
 	}
 	e.Details = []byte(`{"action":"Rollback","attempt":"1","confidence":0.95,"note":"` + padding + `","target":"deployment/api-server"}`)
 	return e
