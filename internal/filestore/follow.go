@@ -159,9 +159,11 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 	for i := range s.rows {
 		delete(s.unfound, s.rows[i].ID)
 	}
-	s.fed = s.fed[len(pools):]
 	if pools != nil {
 		s.fedEntries -= int(end - first)
+	}
+	if s.fed = s.fed[len(pools):]; len(s.fed) == 0 {
+		s.fed = nil // and its memory
 	}
 	waiting := s.waiters[:0]
 	for _, w := range s.waiters {
