@@ -32,7 +32,7 @@ var _ tlog.HashReader = (*tiles)(nil)
 
 // Bounds of what is held in memory: full tiles of 8 KiB, summaries of 2 KiB.
 const (
-	maxCached    = 1024
+	maxCached    = 2048
 	maxSummaries = 4096
 )
 

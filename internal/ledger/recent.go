@@ -21,13 +21,13 @@ type recent struct {
 	seconds        seconds // the keys of bySecond
 }
 
-const (
-	recentPast   = 10 * time.Minute
-	recentFuture = time.Hour
-)
+const recentFuture = time.Hour
 
 func newRecent(ctx context.Context, store Store, limit int, now time.Time) (*recent, error) {
-	r := &recent{store: store, limit: limit, floor: now.Add(-recentPast), ceiling: now.Add(-recentPast),
+	// About older ids the store is asked, so that starting takes neither time
+	// nor memory for them.
+	now = now.Truncate(time.Millisecond) // as fine as ids are
+	r := &recent{store: store, limit: limit, floor: now, ceiling: now,
 		ids: map[event.ID]int64{}, bySecond: map[int64][]event.ID{}}
 	return r, r.extend(ctx, now)
 }
