@@ -1,11 +1,13 @@
 package filestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -33,6 +35,9 @@ func (s *Store) recover(o Options) error {
 			return fmt.Errorf("%w: the last checkpoint speaks of %d entries, %d stand before it", ErrTip, c.Size, end.size)
 		}
 		size, s.head.Checkpoint = c.Size, c
+	}
+	if err := s.lookBehind(o, end); err != nil {
+		return err
 	}
 	tips, err := s.readTips(o, end)
 	if err != nil {
@@ -169,6 +174,80 @@ scan:
 		s.places.add(o)
 	}
 	return true, nil
+}
+
+// lookBehind refuses a log that has more behind the last checkpoint than the one
+// pool that a crash may have torn. A pool is only begun once the one before it
+// is durable, so that a sealed pool with something behind it was acknowledged.
+func (s *Store) lookBehind(o Options, end logEnd) error {
+	sealed := int64(-1) // the size that the last sealed pool behind the end speaks of
+	look := func(base uint64, f seglog.Frame) error {
+		if sealed >= 0 {
+			return fmt.Errorf("%w: it is damaged behind entry %d, at byte %d of %s, and a pool of up to %d entries that stands behind the damage was acknowledged",
+				ErrTip, end.size-1, end.at, seglog.SegmentName(end.base), sealed)
+		}
+		if f.Body[0] == trail.FrameCheckpoint {
+			if c, err := trail.OpenCheckpoint(f.Body[1:], o.Verifier); err == nil && c.Size > end.size {
+				sealed = c.Size
+			}
+		}
+		return nil
+	}
+	if end.note != nil {
+		if err := s.eachIntact(end.base, end.at, end.size, look); err != nil {
+			return err
+		}
+	}
+	for _, base := range slices.Backward(end.empty) {
+		if err := s.eachIntact(base, seglog.FirstOffset, end.size, look); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachIntact calls fn for each frame of a segment that is intact, from an
+// offset on, damaged ones in between or not, and that can be of entries beyond
+// size.
+func (s *Store) eachIntact(base uint64, offset, size int64, fn func(base uint64, f seglog.Frame) error) error {
+	file, err := s.fs.Open(filepath.Join(s.dir, trail.LogDir, seglog.SegmentName(base)), os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	limit, err := file.Size()
+	if err != nil {
+		return err
+	}
+	plausible := func(body []byte) bool {
+		if r, err := trail.ParseFrame(body); err == nil {
+			return r.Index >= size
+		}
+		return body[0] == trail.FrameCheckpoint && bytes.Contains(body, []byte("\n\n"))
+	}
+	r := seglog.NewReader(file, base, offset)
+	buf := make([]byte, 1<<20)
+	for {
+		frames, err := r.Next(buf)
+		for _, f := range frames {
+			if !plausible(f.Body) {
+				continue
+			}
+			if err := fn(base, f); err != nil {
+				return err
+			}
+		}
+		var damage *seglog.Damage
+		if err == nil {
+			continue
+		}
+		if !isEOF(err) && !errors.As(err, &damage) {
+			return err
+		}
+		if found, err := r.Resync(limit, plausible); err != nil || !found {
+			return err
+		}
+	}
 }
 
 // readTips returns the checkpoints that were given out, as far as they are

@@ -179,6 +179,60 @@ func read(t *testing.T, dir string) string {
 	return b.String()
 }
 
+// TestWhatWasAcknowledgedBehindDamageIsNotCutOff damages a pool that has others
+// behind it, where all that knows of these is older, or gone.
+func TestWhatWasAcknowledgedBehindDamageIsNotCutOff(t *testing.T) {
+	for name, harm := range map[string]func(checkpoint []byte){
+		"a bit of a checkpoint":        func(c []byte) { c[60] ^= 1 },
+		"a frame's length":             func(c []byte) { c[0] ^= 0x40 },
+		"a checkpoint of zeros":        func(c []byte) { clear(c[:200]) },
+		"zeros from a frame on":        func(c []byte) { clear(c[:1500]) },
+		"a record behind a checkpoint": func(c []byte) { c[500] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, older := t.TempDir(), t.TempDir()
+			b := newBed(t, dir, filestore.Options{SegmentSize: 1 << 20})
+			r := b.Start(t)
+			r.Append(storetest.Event(0))
+			r.Stop()
+			copyDir(t, dir, older)
+			r = b.Start(t)
+			for n := range 12 {
+				r.Append(storetest.Event(1+3*n), storetest.Event(2+3*n), storetest.Event(3+3*n))
+			}
+			r.Stop()
+			for _, derived := range []string{"tip", "index.db", "tile", "offsets"} {
+				if err := os.RemoveAll(filepath.Join(dir, derived)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tip, err := os.ReadFile(filepath.Join(older, "tip"))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, "tip"), tip, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(t, last(segments(t, dir)), func(data []byte) []byte {
+				at := 0
+				for range 6 {
+					at += 1 + bytes.Index(data[at+1:], []byte("\x02test.example/ledger\n"))
+				}
+				harm(data[at-8:])
+				return data
+			})
+			before := read(t, dir)
+			if _, err := b.TryStart(t); !errors.Is(err, filestore.ErrTip) {
+				t.Fatalf("got %v, want a refusal to sign", err)
+			}
+			if read(t, dir) != before {
+				t.Error("the refusal changed the log")
+			}
+		})
+	}
+}
+
 func TestWhatWasNeverAcknowledgedIsCutOff(t *testing.T) {
 	for _, tt := range []struct {
 		name string
