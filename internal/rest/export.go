@@ -2,18 +2,15 @@ package rest
 
 import (
 	"bufio"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
-	"github.com/graven-audit/graven/internal/jcs"
+	"github.com/graven-audit/graven/internal/export"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
@@ -32,8 +29,8 @@ type format struct {
 func (s *Server) formats() map[string]format {
 	return map[string]format{
 		"ndjson":      {"application/x-ndjson", "ndjson", nil, func(dst []byte, l *trail.Line) []byte { return l.Append(dst) }},
-		"csv":         {"text/csv; charset=utf-8", "csv", func() []byte { return csvLine(nil, csvHeader) }, appendCSV},
-		"cloudevents": {"application/x-ndjson", "cloudevents.ndjson", nil, s.appendCloudEvent},
+		"csv":         {"text/csv; charset=utf-8", "csv", export.CSVHeader, export.AppendCSV},
+		"cloudevents": {"application/x-ndjson", "cloudevents.ndjson", nil, s.cloudEvent},
 	}
 }
 
@@ -219,62 +216,6 @@ func (x *exporter) write(h search.Hit) error {
 // errEnough means that the limit of lines was reached.
 var errEnough = errors.New("enough")
 
-var csvHeader = []string{"index", "id", "name", "timestamp", "eventType", "category", "action", "outcome", "severity",
-	"actorType", "actorName", "kind", "namespace", "resource", "correlationID", "cluster", "durationMs", "errorCode", "errorMessage",
-	"details", "recordedAt", "principal", "attribution", "previousHash", "hash"}
-
-func appendCSV(dst []byte, l *trail.Line) []byte {
-	e := l.Event
-	details := "{}"
-	if len(e.Details) > 0 {
-		details = string(e.Details)
-	}
-	return csvLine(dst, []string{itoa(l.Record.Index), e.ID.String(), e.Name, event.FormatTime(e.Timestamp), e.EventType, e.Category,
-		e.Action, e.Outcome, e.Severity, e.Actor.Type, e.Actor.Name, e.Resource.Kind, e.Resource.Namespace, e.Resource.Name,
-		e.CorrelationID, e.Cluster, itoa(e.DurationMs), e.Error.Code, e.Error.Message, details,
-		event.FormatTime(e.Recorded.At), e.Recorded.Principal, e.Recorded.Attribution, trail.Hex(l.Previous), trail.Hex(l.Record.Chain)})
-}
-
-// csvLine appends a line of RFC 4180. A field that a spreadsheet would take
-// for a formula gets an apostrophe before it, and so does one that begins with
-// an apostrophe, so that taking one away gives the field back.
-func csvLine(dst []byte, fields []string) []byte {
-	var b strings.Builder
-	safe := make([]string, len(fields))
-	for i, f := range fields {
-		if f != "" && strings.IndexByte("=+-@\t\r\n'", f[0]) >= 0 {
-			f = "'" + f
-		}
-		safe[i] = f
-	}
-	w := csv.NewWriter(&b)
-	w.Write(safe)
-	w.Flush()
-	return append(dst, b.String()...)
-}
-
-// appendCloudEvent appends an event as a CloudEvent 1.0 in JSON, on a line.
-func (s *Server) appendCloudEvent(dst []byte, l *trail.Line) []byte {
-	e := l.Event
-	attribute := func(name, value string) {
-		dst = append(append(append(dst, `,"`...), name...), `":`...)
-		dst = jcs.AppendString(dst, value)
-	}
-	dst = append(dst, `{"specversion":"1.0"`...)
-	attribute("id", e.ID.String())
-	attribute("source", "urn:graven:"+s.c.Ledger.State().Checkpoint.Origin)
-	attribute("type", "dev.graven.event."+e.EventType)
-	if subject := strings.Trim(e.Resource.Namespace+"/"+e.Resource.Kind+"/"+e.Resource.Name, "/"); subject != "" {
-		attribute("subject", subject)
-	}
-	attribute("time", event.FormatTime(e.Timestamp))
-	attribute("datacontenttype", "application/json")
-	if e.CorrelationID != "" {
-		attribute("partitionkey", e.CorrelationID)
-	}
-	attribute("sequence", itoa(l.Record.Index))
-	attribute("eventhash", trail.Hex(l.Record.Chain))
-	attribute("severity", e.Severity)
-	dst = append(dst, `,"data":`...)
-	return append(e.AppendJSON(dst), "}\n"...)
+func (s *Server) cloudEvent(dst []byte, l *trail.Line) []byte {
+	return export.AppendCloudEvent(dst, l, s.c.Ledger.State().Checkpoint.Origin)
 }

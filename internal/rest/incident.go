@@ -21,9 +21,8 @@ const (
 var errTooMany = newProblem(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",
 	"more than "+itoa(maxIncident)+", or more than "+itoa(maxIncidentBytes>>20)+" MiB; list or export them with correlation_id")
 
-// events returns the events of an incident as the finder finds them, in the
-// ledger's order.
-func (s *Server) events(c *call, find search.Finder, correlationID string) ([]search.Hit, int64, error) {
+// events returns the events of an incident, in the ledger's order.
+func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, error) {
 	if correlationID == "" || len(correlationID) > event.MaxString {
 		return nil, 0, badParam("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
 	}
@@ -34,7 +33,7 @@ func (s *Server) events(c *call, find search.Finder, correlationID string) ([]se
 	var hits []search.Hit
 	bytes := 0
 	f := search.Filter{CorrelationID: correlationID, Scope: c.by.Namespaces}
-	err = find.Each(c.ctx(), &f, search.Range{End: cp.Size}, func(h search.Hit) error {
+	err = s.find.Each(c.ctx(), &f, search.Range{End: cp.Size}, func(h search.Hit) error {
 		if bytes += len(h.Record.Entry) + len(h.Record.Erasable); len(hits) == maxIncident || bytes > maxIncidentBytes {
 			return errTooMany
 		}
@@ -89,7 +88,7 @@ func (s *Server) incident(c *call) error {
 	}
 	defer s.stories.Release(1)
 	id := c.r.PathValue("correlation_id")
-	hits, size, err := s.events(c, s.find, id)
+	hits, size, err := s.events(c, id)
 	if err != nil {
 		return err
 	}

@@ -313,7 +313,7 @@ func eachItem(contentType string, data []byte, fn func(raw []byte) error) error 
 	switch {
 	case media == "application/x-ndjson" || media == "application/jsonl" || sc.Kind() == '{':
 		for line := range bytes.Lines(data) {
-			if line = bytes.TrimSpace(line); len(line) == 0 {
+			if line = bytes.Trim(line, " \t\r\n"); len(line) == 0 {
 				continue
 			}
 			if err := fn(line); err != nil {

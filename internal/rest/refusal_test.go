@@ -82,6 +82,30 @@ func TestWhoLostAQuietStreamMissesNothing(t *testing.T) {
 	}
 }
 
+// TestABacklogEndsWithItsToken revokes a token while a stream tells of the past,
+// which takes longer than the check's interval.
+func TestABacklogEndsWithItsToken(t *testing.T) {
+	d := open(t, echoes(1<<40))
+	d.as("recorder").record(sample(0))
+	s := d.stream(t, d.as("viewer"), "?last_event_id=-1", "")
+	d.as("admin").do(http.MethodDelete, "/api/v1/tokens/viewer", nil).want(http.StatusNoContent)
+	if _, err := io.Copy(io.Discard, s.r); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestOnlyWhatJSONTakesForWhiteSpaceIsPassedOver(t *testing.T) {
+	d := open(t)
+	one := string(sample(0).AppendJSON(nil))
+	for _, tt := range []struct{ kind, body string }{
+		{"application/json", "[\x0b" + one + "\u00a0]"}, {"application/x-ndjson", "\x0b" + one + "\u00a0\n"},
+	} {
+		if got := batchOf(d.as("recorder").post("/api/v1/audit/events/batch", tt.body, "Content-Type", tt.kind), http.StatusMultiStatus); got.Accepted != 0 || got.Rejected != 1 {
+			t.Errorf("%s: %+v", tt.kind, got)
+		}
+	}
+}
+
 func TestAStreamEndsAtItsLimit(t *testing.T) {
 	d := open(t)
 	d.as("recorder").record(samples(0, 9)...)

@@ -175,7 +175,7 @@ func TestAnIncidentOfTooManyEventsIsNotToldInPart(t *testing.T) {
 	storm[0].CorrelationID = "storm"
 	heavy.as("recorder").record(storm...)
 	heavy.as("viewer").get("/api/v1/audit/incidents/storm").problem(http.StatusUnprocessableEntity, "", "correlation_id")
-	heavy.as("viewer").post("/api/v1/audit/verify-chain", `{"correlation_id":"storm"}`).problem(http.StatusUnprocessableEntity, "", "correlation_id")
+	many.as("viewer").post("/api/v1/audit/verify-chain", `{"correlation_id":"storm"}`).problem(http.StatusUnprocessableEntity, "", "correlation_id")
 }
 
 // A tamperingStore gives out records that somebody has changed.
@@ -216,6 +216,9 @@ func TestAVerdictNamesWhatWasChanged(t *testing.T) {
 		says   string
 		kind   verify.Kind
 	}{
+		{"the incident", func(r *trail.Record) {
+			r.Entry = []byte(strings.Replace(string(r.Entry), `"inc-0"`, `"inc-9"`, 1))
+		}, "does not follow", verify.Changed},
 		{"the entry", func(r *trail.Record) {
 			r.Entry = []byte(strings.Replace(string(r.Entry), "remediation-reconciler", "remediation-reconcileR", 1))
 		}, "does not follow", verify.Changed},

@@ -68,8 +68,8 @@ func (s *Server) stream(c *call) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
-		if by, _ := s.authenticate(c.r); by == nil || !by.Can(access.Read) {
-			return nil // the token was revoked, or has expired
+		if !s.mayRead(c) {
+			return nil
 		}
 		st := s.c.Ledger.State()
 		if err := s.sendFrom(ctx, c, &f, &next, st.Size(), &left); err != nil {
@@ -92,10 +92,22 @@ func (s *Server) stream(c *call) error {
 	}
 }
 
+// mayRead reports whether the caller's token is still good.
+func (s *Server) mayRead(c *call) bool {
+	by, _ := s.authenticate(c.r)
+	return by != nil && by.Can(access.Read)
+}
+
 // sendFrom sends the events from *next on, below size, that match, until *left
 // is 0.
 func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *int64, size int64, left *int64) error {
+	checked := time.Now()
 	err := s.c.Store.Records(ctx, search.Range{First: *next, End: size}, func(r *trail.Record) error {
+		if time.Since(checked) > time.Second {
+			if checked = time.Now(); !s.mayRead(c) {
+				return errStopping // and whoever called finds out, too
+			}
+		}
 		e, err := r.Event()
 		if err != nil {
 			return err

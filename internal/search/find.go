@@ -154,6 +154,30 @@ func (x *Finder) Each(ctx context.Context, f *Filter, r Range, fn func(Hit) erro
 	return x.each(ctx, f, r, true, batchSize, 0, fn)
 }
 
+// Candidates calls fn for the index of each entry within r that the index
+// selects, the oldest first, whether or not the entry on the disk still matches,
+// until fn gives an error, which it returns.
+func (x *Finder) Candidates(ctx context.Context, f *Filter, r Range, fn func(index int64) error) error {
+	if err := x.Ready(ctx, r.End); err != nil {
+		return err
+	}
+	for {
+		found, err := x.Index.Select(ctx, f, r, true, batchSize, 0)
+		if err != nil {
+			return err
+		}
+		for _, index := range found {
+			if err := fn(index); err != nil {
+				return err
+			}
+		}
+		if len(found) < batchSize {
+			return nil
+		}
+		r.First = found[len(found)-1] + 1
+	}
+}
+
 // each calls fn for every hit within r after skipping offset candidates.
 func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batch int, offset int64, fn func(Hit) error) error {
 	for {
