@@ -7,11 +7,10 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
-
-	"runtime/debug"
 )
 
 // A contest is several contenders who do the same work.

@@ -64,7 +64,7 @@ func rawWriter(r run) (Sample, error) {
 	type request struct {
 		leaf tlog.Hash
 		data []byte
-		done chan struct{}
+		done chan error
 	}
 	f, err := os.Create(filepath.Join(r.Dir, "raw"))
 	if err != nil {
@@ -72,8 +72,9 @@ func rawWriter(r run) (Sample, error) {
 	}
 	defer f.Close()
 	queue := make(chan *request, 8192)
-	fail := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		var tree trail.Tree
 		var buf []byte
 		var pool []*request
@@ -94,29 +95,23 @@ func rawWriter(r run) (Sample, error) {
 				buf = append(buf, q.data...)
 			}
 			tree.Root()
-			if _, err := f.Write(buf); err != nil {
-				fail <- err
-			}
-			if err := unix.Fdatasync(int(f.Fd())); err != nil {
-				fail <- err
+			_, err := f.Write(buf)
+			if err == nil {
+				err = unix.Fdatasync(int(f.Fd()))
 			}
 			for _, q := range pool {
-				close(q.done)
+				q.done <- err
 			}
 		}
 	}()
 	s, err := producers(r, r.Producers, 1, func(p int, seq int64) error {
 		data := newBytes(int64(p)<<32 + seq)
-		q := &request{tlog.RecordHash(data), data, make(chan struct{})}
+		q := &request{tlog.RecordHash(data), data, make(chan error, 1)}
 		queue <- q
-		select {
-		case <-q.done:
-			return nil
-		case err := <-fail:
-			return err
-		}
+		return <-q.done
 	})
 	close(queue)
+	<-ended
 	return s, err
 }
 

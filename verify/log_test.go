@@ -82,9 +82,6 @@ func TestAnUntouchedLogIsGood(t *testing.T) {
 
 func TestALogWithUpperTilesIsGood(t *testing.T) {
 	t.Parallel()
-	if race {
-		t.Skip("slow")
-	}
 	l := manyEntries(t, 65536+256+3)
 	files := l.files()
 	if r := checkLog(t, files, verify.Options{Keys: []note.Verifier{l.key.verifier}}); !r.OK() {

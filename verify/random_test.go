@@ -94,9 +94,6 @@ func TestWhateverIsDoneToAnExportIsFound(t *testing.T) {
 
 func TestManyCheckpointsAreSampledAndTheReportSaysSo(t *testing.T) {
 	t.Parallel()
-	if race {
-		t.Skip("slow")
-	}
 	const n, last = 20_300, 20_299
 	l := newLedger(t, 1, 1)
 	i := l.image(t)

@@ -206,9 +206,11 @@ func TestAnAnswerComesAfterFdatasync(t *testing.T) {
 	}
 	// strace has attached once it has written something.
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := http.Get(d.url + "/healthz"); err != nil {
+		resp, err := http.Get(d.url + "/healthz")
+		if err != nil {
 			t.Fatal(err)
 		}
+		resp.Body.Close()
 		if info, err := os.Stat(trace); err == nil && info.Size() > 0 {
 			break
 		}

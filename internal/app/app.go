@@ -115,7 +115,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		}
 	}
 	journal := ledger.NewJournal(a.ledger)
-	a.onStop("journal", func(context.Context) error { journal.Close(); return nil })
+	a.onStop("journal", func(context.Context) error { return journal.Close() })
 
 	a.rest = rest.New(rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,

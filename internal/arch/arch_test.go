@@ -233,6 +233,28 @@ func undocumented(gomod, page string) (found []string) {
 	return found
 }
 
+var named = regexp.MustCompile(`\bTest[A-Z]\w+`)
+
+// missing returns the tests that a page names and the house does not have.
+func missing(house map[string][]file, page string) (found []string) {
+	have := map[string]bool{}
+	for _, files := range house {
+		for _, f := range files {
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && f.test() {
+					have[fn.Name.Name] = true
+				}
+			}
+		}
+	}
+	for _, name := range named.FindAllString(page, -1) {
+		if !have[name] {
+			found = append(found, name+": named in docs/trust.md, and there is no such test")
+		}
+	}
+	return found
+}
+
 func TestTheHouseKeepsItsRules(t *testing.T) {
 	root := os.DirFS("../..")
 	house := readHouse(t, root)
@@ -252,6 +274,16 @@ func TestTheHouseKeepsItsRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect(t, undocumented(string(gomod), string(page)), "")
+	})
+	t.Run("every promise names a test that there is", func(t *testing.T) {
+		page, err := fs.ReadFile(root, "docs/trust.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, missing(house, string(page)), "")
+		if len(missing(house, "see TestThatNobodyWrote")) == 0 || !named.Match(page) {
+			t.Error("a missing test is not noticed, or the page names none")
+		}
 	})
 }
 

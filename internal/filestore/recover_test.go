@@ -475,6 +475,13 @@ func TestVerifyOfADirectoryInUseRaisesNoAlarm(t *testing.T) {
 	r.Check(b)
 }
 
+func TestATipFileThatCannotBeKeptIsRefusedAtOnce(t *testing.T) {
+	b := newBed(t, t.TempDir(), filestore.Options{TipFile: filepath.Join(t.TempDir(), "nowhere", "tip")})
+	if _, err := b.TryStart(t); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestARecordThatWasChangedIsNotServed changes records in ways that only
 // hashing shows.
 func TestARecordThatWasChangedIsNotServed(t *testing.T) {

@@ -128,6 +128,11 @@ func (s *Store) open(o Options) error {
 	if err := o.FS.SyncDir(s.dir); err != nil { // for what was made just now
 		return err
 	}
+	if s.tipFile != "" { // which is written later, and would be missed only when it is needed
+		if _, err := s.fs.List(filepath.Dir(s.tipFile)); err != nil {
+			return fmt.Errorf("the tip record outside: %w", err)
+		}
+	}
 	if s.index, err = sqlite.Open(filepath.Join(s.dir, trail.IndexFile)); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (s *Scanner) Canonical(dst []byte, maxDepth int) ([]byte, error) {
 		return append(dst, s.data[start:s.pos]...), nil
 	}
 	if s.pos = start; cap(dst) == 0 {
-		dst = make([]byte, 0, s.Left())
+		dst = make([]byte, 0, len(s.data)-s.pos)
 	}
 	return s.canonical(dst, maxDepth)
 }

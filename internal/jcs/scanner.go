@@ -121,9 +121,6 @@ func (s *Scanner) Members(fn func(name []byte) error) error {
 	})
 }
 
-// Left returns how many bytes are left to read.
-func (s *Scanner) Left() int { return len(s.data) - s.pos }
-
 // Array reads an array and calls fn for each element; fn must read exactly it.
 func (s *Scanner) Array(fn func(i int) error) error {
 	if err := s.open('[', "an array"); err != nil {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -223,8 +224,15 @@ func (j *Journal) flush(ctx context.Context, all bool) {
 	}
 }
 
-// Close records what is still counted and ends the journal.
-func (j *Journal) Close() {
+// Close records what is still counted and ends the journal. The error says how
+// many counts could not be recorded, and are lost.
+func (j *Journal) Close() error {
 	j.stop()
 	<-j.done
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if n := len(j.owed); n > 0 {
+		return fmt.Errorf("close journal: %d counts of repeated acts could not be recorded", n)
+	}
+	return nil
 }

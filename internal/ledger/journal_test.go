@@ -266,6 +266,23 @@ func TestWhatCannotBeRecordedMustNotGoOn(t *testing.T) {
 	})
 }
 
+func TestAJournalSaysWhatItCouldNotRecord(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bureau) {
+		b.act(read("alice", "list"))
+		b.act(read("alice", "list"))
+		b.set(func(op string, _ *ledger.Pool) error {
+			if op == "append" {
+				return ledger.ErrFull
+			}
+			return nil
+		})
+		if err := b.journal.Close(); err == nil || !strings.Contains(err.Error(), "1 counts") {
+			t.Errorf("got %v", err)
+		}
+		b.set(nil)
+	})
+}
+
 func TestAllWhoActAtOnceWaitForTheOneRecord(t *testing.T) {
 	for name, fault := range map[string]error{"that succeeds": nil, "that fails": ledger.ErrFull} {
 		t.Run(name, func(t *testing.T) {

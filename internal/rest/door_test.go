@@ -158,7 +158,9 @@ func (d *door) close() {
 	d.closed = true
 	d.rest.Stop()
 	d.Close()
-	d.journal.Close()
+	if err := d.journal.Close(); err != nil && !d.broken {
+		d.t.Error(err)
+	}
 	d.ledger.Close()
 	if !d.broken {
 		r, err := d.store.Verify(context.Background(), verify.Options{Keys: []note.Verifier{d.bed.Verifier}})

@@ -357,17 +357,9 @@ func (s *Server) state() (*trail.Checkpoint, error) {
 	return nil, search.ErrNotReady
 }
 
-// maxWait is how long a request waits for what is derived from the ledger.
-const maxWait = 2 * time.Second
-
 // derived waits until hashes and index cover the ledger of the given size.
 func (s *Server) derived(ctx context.Context, size int64) error {
-	ctx, cancel := context.WithTimeout(ctx, maxWait)
-	defer cancel()
-	if err := s.c.Store.Wait(ctx, size); err != nil {
-		return fmt.Errorf("%w: %w", search.ErrNotReady, err)
-	}
-	return nil
+	return search.Await(ctx, size, s.c.Store.Wait)
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

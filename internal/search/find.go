@@ -67,9 +67,15 @@ type Finder struct {
 // Ready waits until every entry below size can be found, or fails with
 // [ErrNotReady].
 func (x *Finder) Ready(ctx context.Context, size int64) error {
+	return Await(ctx, size, x.Index.Ready)
+}
+
+// Await gives wait as long as a question may wait for what is derived from the
+// ledger of the given size. Its error is [ErrNotReady].
+func Await(ctx context.Context, size int64, wait func(ctx context.Context, size int64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	if err := x.Index.Ready(ctx, size); err != nil {
+	if err := wait(ctx, size); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	return nil

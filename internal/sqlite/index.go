@@ -37,7 +37,7 @@ type Index struct {
 	// lookup is the sequencer's own, which no reader keeps waiting.
 	lookup *sql.DB
 	byID   *sql.Stmt
-	// places, epoch and block are statements of read.
+	// places, block, rising and falling are statements of read.
 	places, block   *sql.Stmt
 	rising, falling *sql.Stmt
 
