@@ -11,7 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/client"
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -77,18 +78,18 @@ authenticated the checkpoint, it is remembered, too.`,
 			if err != nil {
 				return err
 			}
-			seen, err := witness.Open()
-			var known *trail.Checkpoint
+			seen, err := known.Open()
+			var last *trail.Checkpoint
 			if err == nil {
-				known, err = seen.Newest(now.Origin)
+				last, err = seen.Newest(now.Origin)
 			}
-			if err == nil && known != nil && now.Size < known.Size { // unless it was remembered since
+			if err == nil && last != nil && now.Size < last.Size { // unless it was remembered since
 				if now, err = newestCheckpoint(cmd.Context(), c, verifiers); err != nil {
 					return err
 				}
 			}
-			if err == nil && known != nil {
-				if err := witness.CheckExtends(cmd.Context(), log.Fetch, known, now); err != nil {
+			if err == nil && last != nil {
+				if err := known.CheckExtends(cmd.Context(), log.Fetch, last, now); err != nil {
 					return err
 				}
 			}
@@ -96,7 +97,7 @@ authenticated the checkpoint, it is remembered, too.`,
 				err = seen.Keep(now)
 			}
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", printable(err.Error()))
+				fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", terminal.Printable(err.Error()))
 			}
 			return nil
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/demo"
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -87,7 +88,7 @@ func (d *demonstration) run(ctx context.Context) error {
 	fmt.Fprintf(out, "A Graven server is at %s, its ledger in %s.\n\n", d.url, d.data)
 
 	fmt.Fprint(out, "Importing the audit log of a kube-apiserver: ")
-	im := newImporter(d.cmd, c, newProgress(io.Discard, ""))
+	im := newImporter(d.cmd, c, terminal.NewProgress(io.Discard, ""))
 	if err := im.run("kube-audit", bytes.NewReader(examples.KubeAudit)); err != nil {
 		return err
 	}

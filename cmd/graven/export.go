@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -49,7 +49,7 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 			if format == "ndjson" {
 				q.Set("checkpoint", "true")
 			}
-			seen := witness.NewWatch()
+			seen := known.NewWatch()
 			resp, err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/audit/export", q, "", nil)
 			if err != nil {
 				return err
@@ -77,7 +77,7 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 }
 
 // seeExport takes the checkpoint of an export, if it ends with one.
-func seeExport(seen *witness.Watch, path string) error {
+func seeExport(seen *known.Watch, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

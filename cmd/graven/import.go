@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 var importFormats = []string{"native", "kube-audit", "auditevent", "kubernaut"}
@@ -55,7 +55,7 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 				return err
 			}
 			defer in.Close()
-			im := newImporter(cmd, c, newProgress(cmd.ErrOrStderr(), "imported"))
+			im := newImporter(cmd, c, terminal.NewProgress(cmd.ErrOrStderr(), "imported"))
 			if err := im.run(format, in); err != nil {
 				return errors.Join(im.seen.Err(), err)
 			}
@@ -63,8 +63,7 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 		},
 	}
 	conn.flags(cmd)
-	cmd.Flags().StringVar(&format, "format", "native", strings.Join(importFormats, ", "))
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(importFormats, cobra.ShellCompDirectiveNoFileComp)))
+	oneOf(cmd, &format, "format", "", "native", "what is in the file", importFormats)
 	return cmd
 }
 
@@ -72,8 +71,8 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 type importer struct {
 	cmd    *cobra.Command
 	client *client.Client
-	bar    *progress
-	seen   *witness.Watch
+	bar    *terminal.Progress
+	seen   *known.Watch
 	// said counts the events without an id by the beginning of a hash. Where
 	// two share one, their count is still the same each time.
 	said map[uint64]int64
@@ -85,8 +84,8 @@ type importer struct {
 	recorded, duplicates, rejected, left int64
 }
 
-func newImporter(cmd *cobra.Command, c *client.Client, bar *progress) *importer {
-	return &importer{cmd: cmd, client: c, bar: bar, seen: witness.NewWatch(), said: map[uint64]int64{}}
+func newImporter(cmd *cobra.Command, c *client.Client, bar *terminal.Progress) *importer {
+	return &importer{cmd: cmd, client: c, bar: bar, seen: known.NewWatch(), said: map[uint64]int64{}}
 }
 
 func (im *importer) run(format string, in io.Reader) error {
@@ -100,13 +99,11 @@ func (im *importer) run(format string, in io.Reader) error {
 		err = im.auditEvents(in)
 	case "kubernaut":
 		err = intake.Documents(in, im.kubernaut)
-	default:
-		return usage("--format %s: one of %s", format, strings.Join(importFormats, ", "))
 	}
 	if err == nil {
 		err = im.flush()
 	}
-	im.bar.end()
+	im.bar.End()
 	return err
 }
 
@@ -235,7 +232,7 @@ func (im *importer) flush() error {
 		}
 	}
 	im.batch, im.where, im.bytes = im.batch[:0], im.where[:0], 0
-	im.bar.show(im.recorded+im.duplicates, 0)
+	im.bar.Show(im.recorded+im.duplicates, 0)
 	return nil
 }
 
@@ -244,10 +241,10 @@ const maxComplaints = 20
 
 func (im *importer) reject(where string, err error) {
 	im.rejected++
-	im.bar.end()
+	im.bar.End()
 	switch {
 	case im.rejected <= maxComplaints:
-		fmt.Fprintf(im.cmd.ErrOrStderr(), "graven: %s: %s\n", where, printable(err.Error()))
+		fmt.Fprintf(im.cmd.ErrOrStderr(), "graven: %s: %s\n", where, terminal.Printable(err.Error()))
 	case im.rejected == maxComplaints+1:
 		fmt.Fprintln(im.cmd.ErrOrStderr(), "graven: … and more")
 	}

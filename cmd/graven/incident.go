@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 func newIncident() *cobra.Command {
@@ -44,7 +44,7 @@ func newIncident() *cobra.Command {
 		},
 	}
 	conn.flags(cmd)
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: "+strings.Join(documentOutputs, ", "))
+	oneOf(cmd, &output, "output", "o", "table", "how to print", documentOutputs)
 	cmd.Flags().BoolVar(&check, "check", false, "end with exit code 4 if a step is missing, or the token sees too little to tell")
 	return cmd
 }
@@ -70,9 +70,6 @@ type timeline struct {
 
 // showIncident fetches an incident and prints it.
 func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (*timeline, error) {
-	if !slices.Contains(documentOutputs, output) {
-		return nil, usage("-o %s: one of %s", output, strings.Join(documentOutputs, ", "))
-	}
 	var raw json.RawMessage
 	if err := c.Get(cmd.Context(), "/api/v1/audit/incidents/"+url.PathEscape(id), nil, &raw); err != nil {
 		return nil, err
@@ -82,32 +79,32 @@ func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (*tim
 		return nil, err
 	}
 	if output != "table" {
-		return t, printDocument(cmd.OutOrStdout(), output, raw)
+		return t, terminal.Document(cmd.OutOrStdout(), output, raw)
 	}
 	return t, t.print(cmd.OutOrStdout())
 }
 
 func (t *timeline) print(out io.Writer) error {
-	fmt.Fprintf(out, "Incident %s: %s, severity %s, %d events in %s, from %s\n\n", cell(t.CorrelationID), t.Status, t.Severity, t.Total,
+	fmt.Fprintf(out, "Incident %s: %s, severity %s, %d events in %s, from %s\n\n", terminal.Cell(t.CorrelationID), t.Status, t.Severity, t.Total,
 		span(t.DurationMs), t.StartedAt)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, s := range t.Events {
-		e, err := parseFound(s.Event)
+		e, err := terminal.ParseEvent(s.Event)
 		if err != nil {
 			return err
 		}
-		v := e.event
-		fmt.Fprintf(w, "  +%s\t%s\t%s\t%s\t%s\t%s\n", span(s.SinceStartMs), cell(v.EventType), cell(actorOf(v)), cell(resourceOf(v)),
-			cell(v.Outcome), cell(gist(v)))
+		v := e.Event
+		fmt.Fprintf(w, "  +%s\t%s\t%s\t%s\t%s\t%s\n", span(s.SinceStartMs), terminal.Cell(v.EventType), terminal.Cell(terminal.Actor(v)), terminal.Cell(terminal.Resource(v)),
+			terminal.Cell(v.Outcome), terminal.Cell(gist(v)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	if t.Namespaces != nil {
-		fmt.Fprintf(out, "\n  Only events of these namespaces are shown: %s\n", cell(strings.Join(t.Namespaces, ", ")))
+		fmt.Fprintf(out, "\n  Only events of these namespaces are shown: %s\n", terminal.Cell(strings.Join(t.Namespaces, ", ")))
 	}
 	for _, m := range t.Missing {
-		fmt.Fprintf(out, "\n  MISSING %s: %s (entry %d)\n", cell(strings.Join(m.Expected, " or ")), cell(m.Reason), m.Index)
+		fmt.Fprintf(out, "\n  MISSING %s: %s (entry %d)\n", terminal.Cell(strings.Join(m.Expected, " or ")), terminal.Cell(m.Reason), m.Index)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 func newList() *cobra.Command {
@@ -30,43 +32,42 @@ func newList() *cobra.Command {
 				return err
 			}
 			q.Set("order", order)
-			p := printer{w: cmd.OutOrStdout(), output: output}
-			var events []found
-			for len(events) < int(limit) {
+			var list terminal.List
+			for len(list.Events) < int(limit) {
 				var page struct {
 					Total  int64             `json:"total"`
 					Events []json.RawMessage `json:"events"`
 					Next   string            `json:"next"`
 				}
-				q.Set("limit", itoa(min(int(limit)-len(events), 1000)))
+				q.Set("limit", itoa(min(int(limit)-len(list.Events), 1000)))
 				if err := c.Get(cmd.Context(), "/api/v1/audit", q, &page); err != nil {
 					return err
 				}
 				for _, raw := range page.Events {
-					e, err := parseFound(raw)
+					e, err := terminal.ParseEvent(raw)
 					if err != nil {
 						return err
 					}
-					events = append(events, e)
+					list.Events = append(list.Events, e)
 				}
-				p.total, p.next = page.Total, page.Next
+				list.Total, list.Next = page.Total, page.Next
 				if page.Next == "" {
 					break
 				}
 				q.Set("cursor", page.Next)
 			}
-			if err := p.print(events); err != nil {
+			if err := list.Print(cmd.OutOrStdout(), output); err != nil {
 				return err
 			}
-			if int64(len(events)) < p.total && (output == "table" || output == "wide") {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d events; --limit shows more\n", len(events), p.total)
+			if int64(len(list.Events)) < list.Total && (output == "table" || output == "wide") {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d events; --limit shows more\n", len(list.Events), list.Total)
 			}
 			return nil
 		},
 	}
 	conn.flags(cmd)
 	f.flags(cmd)
-	outputFlag(cmd, &output, "table")
+	oneOf(cmd, &output, "output", "o", "table", "how to print", terminal.Outputs)
 	limitFlag(cmd, &limit, "how many events at the most")
 	cmd.Flags().StringVar(&order, "order", "desc", "desc puts the newest first, asc the oldest")
 	return cmd
@@ -91,16 +92,16 @@ func newGet() *cobra.Command {
 				return err
 			}
 			if output == "json" || output == "yaml" {
-				return printDocument(cmd.OutOrStdout(), output, raw)
+				return terminal.Document(cmd.OutOrStdout(), output, raw)
 			}
-			e, err := parseFound(raw)
+			e, err := terminal.ParseEvent(raw)
 			if err != nil {
 				return err
 			}
-			return (&printer{w: cmd.OutOrStdout(), output: output, total: 1}).print([]found{e})
+			return (&terminal.List{Events: []terminal.Event{e}, Total: 1}).Print(cmd.OutOrStdout(), output)
 		},
 	}
 	conn.flags(cmd)
-	outputFlag(cmd, &output, "json")
+	oneOf(cmd, &output, "output", "o", "json", "how to print", terminal.Outputs)
 	return cmd
 }

@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 // version is set when the program is built.
@@ -42,6 +45,29 @@ func usage(format string, args ...any) error {
 	return &exitCodeError{exitUsage, fmt.Errorf(format, args...)}
 }
 
+// oneOf adds a flag whose value is one of a few words.
+func oneOf(cmd *cobra.Command, value *string, name, short, def, what string, words []string) {
+	*value = def
+	cmd.Flags().VarP(&word{value, words}, name, short, what+": "+strings.Join(words, ", "))
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// A word implements pflag.Value.
+type word struct {
+	value *string
+	words []string
+}
+
+func (w *word) String() string { return *w.value }
+func (w *word) Type() string   { return "string" }
+func (w *word) Set(s string) error {
+	if !slices.Contains(w.words, s) {
+		return fmt.Errorf("one of %s", strings.Join(w.words, ", "))
+	}
+	*w.value = s
+	return nil
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:])
@@ -63,13 +89,13 @@ func run(ctx context.Context, args []string) int {
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
-	} else if errors.Is(err, witness.ErrTurnedBack) {
+	} else if errors.Is(err, known.ErrTurnedBack) {
 		code = exitVerify
 	} else if !began {
 		code = exitUsage
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintln(root.ErrOrStderr(), "graven: "+printable(text))
+		fmt.Fprintln(root.ErrOrStderr(), "graven: "+terminal.Printable(text))
 	}
 	if code == exitUsage {
 		fmt.Fprintln(root.ErrOrStderr(), "Try 'graven --help', or --help behind a command.")

@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/client"
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 // maxText bounds a document that must be read as a whole, in bytes.
@@ -45,9 +45,6 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 			if file == "" {
 				return usage("-f FILE is needed; - is standard input")
 			}
-			if !slices.Contains(receiptOutputs, output) {
-				return usage("-o %s: one of %s", output, strings.Join(receiptOutputs, ", "))
-			}
 			c, err := conn.client()
 			if err != nil {
 				return err
@@ -69,14 +66,14 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 	}
 	conn.flags(cmd)
 	cmd.Flags().StringVarP(&file, "filename", "f", "", "file with events; - is standard input")
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print receipts: "+strings.Join(receiptOutputs, ", "))
+	oneOf(cmd, &output, "output", "o", "table", "how to print receipts", receiptOutputs)
 	return cmd
 }
 
 // recordAll records events, in batches, and prints their receipts.
 func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output string) error {
 	rejected := 0
-	seen := witness.NewWatch()
+	seen := known.NewWatch()
 	for first := 0; first < len(items); first += importBatch {
 		results, err := send(cmd, c, seen, items[first:min(first+importBatch, len(items))], false)
 		if err != nil {
@@ -85,7 +82,7 @@ func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output stri
 		for i, r := range results {
 			if r.Err != nil {
 				rejected++
-				fmt.Fprintf(cmd.ErrOrStderr(), "graven: event %d: %s\n", first+i+1, printable(r.Err.Error()))
+				fmt.Fprintf(cmd.ErrOrStderr(), "graven: event %d: %s\n", first+i+1, terminal.Printable(r.Err.Error()))
 				continue
 			}
 			if err := printReceipt(cmd.OutOrStdout(), output, r.Receipt); err != nil {
@@ -202,7 +199,7 @@ const importBatch = 500
 const maxTries = 8
 
 // send records events, and tries again while the server asks for it.
-func send(cmd *cobra.Command, c *client.Client, seen *witness.Watch, events [][]byte, asserted bool) ([]client.Result, error) {
+func send(cmd *cobra.Command, c *client.Client, seen *known.Watch, events [][]byte, asserted bool) ([]client.Result, error) {
 	for attempt := 0; ; attempt++ {
 		results, err := c.RecordRaw(cmd.Context(), events, asserted)
 		if err == nil || !client.IsRetryable(err) || attempt == maxTries-1 {
@@ -214,7 +211,7 @@ func send(cmd *cobra.Command, c *client.Client, seen *witness.Watch, events [][]
 			}
 			return results, err
 		}
-		fmt.Fprintln(cmd.ErrOrStderr(), "graven: trying again:", printable(err.Error()))
+		fmt.Fprintln(cmd.ErrOrStderr(), "graven: trying again:", terminal.Printable(err.Error()))
 		if err := wait(cmd, attempt, err); err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
+	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -58,9 +59,9 @@ are to verify the ledger.`,
 // not nil, returns.
 func serve(cmd *cobra.Command, c app.Config, meanwhile func(context.Context, *app.App) error) error {
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	bar := newProgress(cmd.ErrOrStderr(), "recovering: entry")
-	a, err := app.New(cmd.Context(), c, version, log, bar.show)
-	bar.end()
+	bar := terminal.NewProgress(cmd.ErrOrStderr(), "recovering: entry")
+	a, err := app.New(cmd.Context(), c, version, log, bar.Show)
+	bar.End()
 	if err != nil {
 		return err
 	}
@@ -96,9 +97,9 @@ The log itself is only read.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", data, err)
 			}
-			bar := newProgress(cmd.ErrOrStderr(), "indexed")
-			size, err := filestore.Reindex(data, filestore.Options{Verifier: keys.Verifier, Progress: bar.show})
-			bar.end()
+			bar := terminal.NewProgress(cmd.ErrOrStderr(), "indexed")
+			size, err := filestore.Reindex(data, filestore.Options{Verifier: keys.Verifier, Progress: bar.Show})
+			bar.End()
 			if err != nil {
 				return err
 			}

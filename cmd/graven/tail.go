@@ -11,7 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/terminal"
 )
+
+// streamOutputs are the values of -o for events that never end.
+var streamOutputs = []string{"table", "wide", "ndjson", "csv", "name"}
 
 func newTail() *cobra.Command {
 	var conn connection
@@ -34,9 +38,6 @@ func newTail() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if output == "json" || output == "yaml" {
-				return usage("-o %s: a stream has no end; take ndjson", output)
-			}
 			t := tailer{cmd: cmd, client: c, query: q, last: after, left: limit, output: output}
 			return t.run()
 		},
@@ -44,7 +45,7 @@ func newTail() *cobra.Command {
 	conn.flags(cmd)
 	f.flags(cmd)
 	limitFlag(cmd, &limit, "end after so many events (default never)")
-	outputFlag(cmd, &output, "table")
+	oneOf(cmd, &output, "output", "o", "table", "how to print", streamOutputs)
 	cmd.Flags().StringVar(&after, "after", "", "begin behind the event with this index; -1 begins at the first")
 	return cmd
 }
@@ -114,19 +115,19 @@ func (t *tailer) follow(attempt *int) error {
 }
 
 func (t *tailer) print(raw json.RawMessage) error {
-	e, err := parseFound(raw)
+	e, err := terminal.ParseEvent(raw)
 	if err != nil {
 		return err
 	}
 	if t.output != "table" && t.output != "wide" {
-		return (&printer{w: t.cmd.OutOrStdout(), output: t.output}).print([]found{e})
+		return (&terminal.List{Events: []terminal.Event{e}}).Print(t.cmd.OutOrStdout(), t.output)
 	}
 	if !t.headed {
 		t.headed = true
 		fmt.Fprintf(t.cmd.OutOrStdout(), "%-8s %-20s %-28s %-8s %-40s %s\n", "INDEX", "TIME", "TYPE", "SEVERITY", "ACTOR", "RESOURCE")
 	}
-	v := e.event
-	_, err = fmt.Fprintf(t.cmd.OutOrStdout(), "%-8d %-20s %-28s %-8s %-40s %s\n", e.index, clock(v.Timestamp), cell(v.EventType),
-		cell(v.Severity), cell(actorOf(v)), cell(resourceOf(v)))
+	v := e.Event
+	_, err = fmt.Fprintf(t.cmd.OutOrStdout(), "%-8d %-20s %-28s %-8s %-40s %s\n", e.Index, terminal.Clock(v.Timestamp), terminal.Cell(v.EventType),
+		terminal.Cell(v.Severity), terminal.Cell(terminal.Actor(v)), terminal.Cell(terminal.Resource(v)))
 	return err
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 func newToken() *cobra.Command {
@@ -114,7 +116,7 @@ func newTokenList() *cobra.Command {
 				if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &raw); err != nil {
 					return err
 				}
-				return printDocument(cmd.OutOrStdout(), output, raw)
+				return terminal.Document(cmd.OutOrStdout(), output, raw)
 			}
 			if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &list); err != nil {
 				return err
@@ -124,18 +126,18 @@ func newTokenList() *cobra.Command {
 			for _, t := range list.Tokens {
 				expires, namespaces := "never", "all"
 				if t.ExpiresAt != nil {
-					expires = clock(*t.ExpiresAt)
+					expires = terminal.Clock(*t.ExpiresAt)
 				}
 				if t.Namespaces != nil {
 					namespaces = strings.Join(t.Namespaces, ",")
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\t%s\n", cell(t.Name), t.Role, cell(namespaces), t.Attests, clock(t.CreatedAt), cell(t.CreatedBy), expires)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\t%s\n", terminal.Cell(t.Name), t.Role, terminal.Cell(namespaces), t.Attests, terminal.Clock(t.CreatedAt), terminal.Cell(t.CreatedBy), expires)
 			}
 			return w.Flush()
 		},
 	}
 	conn.flags(cmd)
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: table, json, yaml")
+	oneOf(cmd, &output, "output", "o", "table", "how to print", documentOutputs)
 	return cmd
 }
 

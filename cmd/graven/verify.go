@@ -9,14 +9,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/filestore"
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -46,9 +46,6 @@ may be older than that; a filtered one shows too little to be remembered.`,
   graven verify http://127.0.0.1:8090 --since /mnt/elsewhere/2026-11-21.checkpoint`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains(documentOutputs, output) {
-				return usage("-o %s: one of %s", output, strings.Join(documentOutputs, ", "))
-			}
 			o, err := verifyOptions(keys, since)
 			if err != nil {
 				return err
@@ -58,17 +55,17 @@ may be older than that; a filtered one shows too little to be remembered.`,
 				return err
 			}
 			defer t.close()
-			bar := newProgress(cmd.ErrOrStderr(), "verified")
-			o.Progress = bar.show
+			bar := terminal.NewProgress(cmd.ErrOrStderr(), "verified")
+			o.Progress = bar.Show
 			check := t.verify
 			if !noMemory {
 				claim, whole := t.claim(cmd.Context())
-				check = (&witness.Target{Claim: claim, Whole: whole, Export: t.export != nil, Check: t.verify, Warn: func(err error) {
-					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", printable(err.Error()))
+				check = (&known.Target{Claim: claim, Whole: whole, Export: t.export != nil, Check: t.verify, Warn: func(err error) {
+					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(err.Error()))
 				}}).Verify
 			}
 			r, err := check(cmd.Context(), o)
-			bar.end()
+			bar.End()
 			if err != nil {
 				return err
 			}
@@ -78,7 +75,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, from a source you trust")
 	cmd.Flags().StringArrayVar(&since, "since", nil, "an earlier checkpoint, or a file with it, that the ledger must extend")
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "how to print: "+strings.Join(documentOutputs, ", "))
+	oneOf(cmd, &output, "output", "o", "table", "how to print", documentOutputs)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing but what is wrong")
 	cmd.Flags().BoolVar(&noMemory, "no-memory", false, "neither use nor update the remembered checkpoint")
 	return cmd
@@ -215,14 +212,14 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 		if err != nil {
 			return err
 		}
-		return errors.Join(printDocument(out, output, json.RawMessage(data)), failed)
+		return errors.Join(terminal.Document(out, output, json.RawMessage(data)), failed)
 	}
 	if quiet && r.OK() {
 		return nil
 	}
-	fmt.Fprintf(out, "%s\n", printable(r.Target))
+	fmt.Fprintf(out, "%s\n", terminal.Printable(r.Target))
 	if r.Origin != "" {
-		fmt.Fprintf(out, "  ledger    %s\n  size      %d entries\n  root      %s\n", printable(r.Origin), r.Size, r.Root)
+		fmt.Fprintf(out, "  ledger    %s\n  size      %d entries\n  root      %s\n", terminal.Printable(r.Origin), r.Size, r.Root)
 	}
 	fmt.Fprintf(out, "  checked   %d entries, %d with details\n", r.Entries, r.Details)
 	for _, f := range r.Findings {
@@ -232,18 +229,18 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 		}
 		where := ""
 		if f.Where != "" {
-			where = " (" + printable(f.Where) + ")"
+			where = " (" + terminal.Printable(f.Where) + ")"
 		}
-		fmt.Fprintf(out, "  WRONG     %s: %s%s%s\n", f.Kind, at, printable(f.Message), where)
+		fmt.Fprintf(out, "  WRONG     %s: %s%s%s\n", f.Kind, at, terminal.Printable(f.Message), where)
 	}
 	if r.Omitted > 0 {
 		fmt.Fprintf(out, "  WRONG     and %d findings more\n", r.Omitted)
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(out, "  note      %s\n", printable(n))
+		fmt.Fprintf(out, "  note      %s\n", terminal.Printable(n))
 	}
 	for _, n := range r.Unproven {
-		fmt.Fprintf(out, "  unproven  %s\n", printable(n))
+		fmt.Fprintf(out, "  unproven  %s\n", terminal.Printable(n))
 	}
 	switch {
 	case !r.OK():

@@ -1,4 +1,4 @@
-package main
+package terminal_test
 
 import (
 	"bytes"
@@ -12,12 +12,13 @@ import (
 	"go.yaml.in/yaml/v2"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/terminal"
 )
 
 func TestNoFieldOfCSVIsAFormula(t *testing.T) {
 	for _, name := range []string{"=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "'=1"} {
 		var out bytes.Buffer
-		if err := (&printer{w: &out, output: "csv"}).print([]found{{event: &event.Event{Actor: event.Actor{Name: name}}}}); err != nil {
+		if err := (&terminal.List{Events: []terminal.Event{{Event: &event.Event{Actor: event.Actor{Name: name}}}}}).Print(&out, "csv"); err != nil {
 			t.Fatal(err)
 		}
 		records, err := csv.NewReader(&out).ReadAll()
@@ -41,7 +42,7 @@ func TestAnyTextIsPrintedAsYAML(t *testing.T) {
 	want := map[string]any{text.String(): text.String(), "n": 1 << 50, "x": 0.5, strings.Repeat("long", 1000): []any{true, nil}}
 	for name, doc := range map[string]any{"a value": want, "raw JSON": json.RawMessage(jcs(t, want))} {
 		var out bytes.Buffer
-		if err := printDocument(&out, "yaml", doc); err != nil {
+		if err := terminal.Document(&out, "yaml", doc); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}

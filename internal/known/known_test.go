@@ -1,4 +1,4 @@
-package witness_test
+package known_test
 
 import (
 	"crypto/rand"
@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -37,7 +37,7 @@ func sign(t *testing.T, origin string, leaves ...byte) *trail.Checkpoint {
 
 func TestAWatchKnowsALedgerThatDoesNotGoOn(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	m, err := witness.Open()
+	m, err := known.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,10 +57,10 @@ func TestAWatchKnowsALedgerThatDoesNotGoOn(t *testing.T) {
 		"a ledger never seen":  {string(sign(t, "c.example", 1).Note), false},
 		"no checkpoint":        {"", false},
 	} {
-		w := witness.NewWatch()
+		w := known.NewWatch()
 		w.See(tt.note)
 		w.See(string(sign(t, "b.example", 1).Note))
-		if err := w.Err(); errors.Is(err, witness.ErrTurnedBack) != tt.back {
+		if err := w.Err(); errors.Is(err, known.ErrTurnedBack) != tt.back {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -69,7 +69,7 @@ func TestAWatchKnowsALedgerThatDoesNotGoOn(t *testing.T) {
 func TestAMemoryThatWasMeddledWithIsNoMemory(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_STATE_HOME", dir)
-	m, err := witness.Open()
+	m, err := known.Open()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-package main
+// Package terminal writes for people: lists of events in the forms that kubectl
+// knows, documents, and how far something has come. What it writes of an
+// event's text a terminal does not act upon.
+package terminal
 
 import (
 	"bytes"
@@ -7,49 +10,45 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
 
-	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v2"
 
 	"github.com/graven-audit/graven/event"
 )
 
-// outputs are the values of -o.
-var outputs = []string{"table", "wide", "json", "yaml", "ndjson", "csv", "name"}
+// Outputs are the forms of a list of events, the values of -o.
+var Outputs = []string{"table", "wide", "json", "yaml", "ndjson", "csv", "name"}
 
-func outputFlag(cmd *cobra.Command, o *string, def string) {
-	cmd.Flags().StringVarP(o, "output", "o", def, "how to print: "+strings.Join(outputs, ", "))
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp)))
+// An Event is an event as a server sends it, with its place.
+type Event struct {
+	*event.Event
+	Index int64
+	Raw   json.RawMessage // as it came
 }
 
-// A found event is an event as the server sends it, with its place.
-type found struct {
-	event *event.Event
-	index int64
-	raw   json.RawMessage
-}
-
-func parseFound(raw json.RawMessage) (found, error) {
-	f := found{raw: raw}
+// ParseEvent reads an event that a server sent.
+func ParseEvent(raw json.RawMessage) (Event, error) {
+	f := Event{Raw: raw}
 	var place struct {
 		Index int64 `json:"index"`
 	}
 	if err := json.Unmarshal(raw, &place); err != nil {
 		return f, err
 	}
-	f.index = place.Index
+	f.Index = place.Index
 	var err error
-	f.event, err = event.ParseServed(raw)
+	f.Event, err = event.ParseServed(raw)
 	return f, err
 }
 
-// printable replaces what a terminal would act upon. Text in events comes
+// Printable replaces what a terminal would act upon. Text in events comes
 // from anywhere.
-func printable(s string) string {
+func Printable(s string) string {
 	if strings.IndexFunc(s, hostile) < 0 {
 		return s
 	}
@@ -69,17 +68,19 @@ func hostile(r rune) bool {
 	return r != '\n' && unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
 }
 
-// cell makes s fit for one cell of a table.
-func cell(s string) string {
+// Cell makes s fit for one cell of a table.
+func Cell(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return strings.ReplaceAll(printable(s), "\n", " ")
+	return strings.ReplaceAll(Printable(s), "\n", " ")
 }
 
-func actorOf(e *event.Event) string { return e.Actor.Type + "/" + e.Actor.Name }
+// Actor names who acted, as type/name.
+func Actor(e *event.Event) string { return e.Actor.Type + "/" + e.Actor.Name }
 
-func resourceOf(e *event.Event) string {
+// Resource names what was acted upon.
+func Resource(e *event.Event) string {
 	r := e.Resource
 	name := r.Kind
 	if r.Name != "" {
@@ -91,78 +92,75 @@ func resourceOf(e *event.Event) string {
 	return name
 }
 
-// clock prints a time for people: in UTC, to the second.
-func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+// Clock writes a time: in UTC, to the second.
+func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
-// print writes events in the form called output.
-func (f *printer) print(events []found) error {
-	switch f.output {
+// A List is events, as far as one answer holds them.
+type List struct {
+	Events []Event
+	Total  int64  // how many there are
+	Next   string // cursor of those that follow, or ""
+}
+
+// Print writes the list in one of [Outputs].
+func (l *List) Print(w io.Writer, output string) error {
+	switch output {
 	case "table", "wide":
-		return f.table(events)
+		return l.table(w, output == "wide")
 	case "json", "yaml":
-		list := make([]json.RawMessage, len(events))
-		for i, e := range events {
-			list[i] = e.raw
-		}
-		doc := map[string]any{"total": f.total, "returned": len(events), "events": list}
-		if f.next != "" {
-			doc["next"] = f.next
-		}
-		return printDocument(f.w, f.output, doc)
-	case "ndjson":
-		for _, e := range events {
-			if _, err := fmt.Fprintf(f.w, "%s\n", e.raw); err != nil {
-				return err
-			}
-		}
+		return l.document(w, output)
 	case "csv":
-		return f.csv(events)
-	case "name":
-		for _, e := range events {
-			if _, err := fmt.Fprintln(f.w, printable(e.event.Name)); err != nil {
+		return l.csv(w)
+	case "ndjson", "name":
+		for _, e := range l.Events {
+			line := string(e.Raw)
+			if output == "name" {
+				line = Printable(e.Name)
+			}
+			if _, err := fmt.Fprintln(w, line); err != nil {
 				return err
 			}
 		}
-	default:
-		return usage("-o %s: one of %s", f.output, strings.Join(outputs, ", "))
+		return nil
 	}
-	return nil
+	return fmt.Errorf("print events as %q: one of %s", output, strings.Join(Outputs, ", "))
 }
 
-// A printer writes lists of events.
-type printer struct {
-	w      io.Writer
-	output string
-	total  int64
-	next   string
+func (l *List) document(w io.Writer, output string) error {
+	list := make([]json.RawMessage, len(l.Events))
+	for i, e := range l.Events {
+		list[i] = e.Raw
+	}
+	doc := map[string]any{"total": l.Total, "returned": len(list), "events": list}
+	if l.Next != "" {
+		doc["next"] = l.Next
+	}
+	return Document(w, output, doc)
 }
 
-func (f *printer) table(events []found) error {
-	w := tabwriter.NewWriter(f.w, 0, 8, 2, ' ', 0)
-	wide := f.output == "wide"
+func (l *List) table(out io.Writer, wide bool) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	head := "INDEX\tTIME\tTYPE\tSEVERITY\tACTOR\tRESOURCE\tOUTCOME\tINCIDENT"
 	if wide {
 		head += "\tACTION\tID\tRECORDED BY\tATTRIBUTION"
 	}
 	fmt.Fprintln(w, head)
-	for _, x := range events {
-		e := x.event
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s", x.index, clock(e.Timestamp), cell(e.EventType), cell(e.Severity),
-			cell(actorOf(e)), cell(resourceOf(e)), cell(e.Outcome), cell(e.CorrelationID))
+	for _, e := range l.Events {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s", e.Index, Clock(e.Timestamp), Cell(e.EventType), Cell(e.Severity),
+			Cell(Actor(e.Event)), Cell(Resource(e.Event)), Cell(e.Outcome), Cell(e.CorrelationID))
 		if wide {
-			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s", cell(e.Action), e.ID, cell(e.Recorded.Principal), cell(e.Recorded.Attribution))
+			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s", Cell(e.Action), e.ID, Cell(e.Recorded.Principal), Cell(e.Recorded.Attribution))
 		}
 		fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
 
-func (f *printer) csv(events []found) error {
-	w := csv.NewWriter(f.w)
+func (l *List) csv(out io.Writer) error {
+	w := csv.NewWriter(out)
 	w.Write([]string{"index", "time", "type", "severity", "actorType", "actor", "kind", "namespace", "resource", "outcome", "incident", "id"})
-	for _, x := range events {
-		e := x.event
-		record := []string{itoa(x.index), event.FormatTime(e.Timestamp), e.EventType, e.Severity, e.Actor.Type, e.Actor.Name,
+	for _, e := range l.Events {
+		record := []string{strconv.FormatInt(e.Index, 10), event.FormatTime(e.Timestamp), e.EventType, e.Severity, e.Actor.Type, e.Actor.Name,
 			e.Resource.Kind, e.Resource.Namespace, e.Resource.Name, e.Outcome, e.CorrelationID, e.ID.String()}
 		for i, s := range record {
 			if s != "" && strings.IndexByte("=+-@\t\r\n'", s[0]) >= 0 {
@@ -175,8 +173,8 @@ func (f *printer) csv(events []found) error {
 	return w.Error()
 }
 
-// printDocument writes v as indented JSON or YAML.
-func printDocument(w io.Writer, output string, v any) error {
+// Document writes v as indented JSON or YAML.
+func Document(w io.Writer, output string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -227,8 +225,8 @@ func numbers(v any) any {
 	return v
 }
 
-// A progress shows how far something has come, on a terminal only.
-type progress struct {
+// A Progress shows how far something has come, on a terminal only.
+type Progress struct {
 	w     io.Writer
 	what  string
 	on    bool
@@ -236,7 +234,8 @@ type progress struct {
 	last  time.Time
 }
 
-func newProgress(w io.Writer, what string) *progress {
+// NewProgress returns one that writes to w, and says what is counted.
+func NewProgress(w io.Writer, what string) *Progress {
 	f, ok := w.(*os.File)
 	on := false
 	if ok {
@@ -244,11 +243,11 @@ func newProgress(w io.Writer, what string) *progress {
 			on = info.Mode()&os.ModeCharDevice != 0
 		}
 	}
-	return &progress{w: w, what: what, on: on, began: time.Now()}
+	return &Progress{w: w, what: what, on: on, began: time.Now()}
 }
 
-// show tells that done of total are done; a total of 0 is unknown.
-func (p *progress) show(done, total int64) {
+// Show tells that done of total are done; a total of 0 is unknown.
+func (p *Progress) Show(done, total int64) {
 	if !p.on || time.Since(p.last) < 200*time.Millisecond {
 		return
 	}
@@ -262,8 +261,8 @@ func (p *progress) show(done, total int64) {
 	fmt.Fprintf(p.w, "\r\033[K%s %d, %.0f/s", p.what, done, rate)
 }
 
-// end wipes the line.
-func (p *progress) end() {
+// End wipes the line.
+func (p *Progress) End() {
 	if p.on && !p.last.IsZero() {
 		fmt.Fprint(p.w, "\r\033[K")
 	}

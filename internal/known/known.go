@@ -1,6 +1,6 @@
-// Package witness remembers the newest checkpoint seen of each ledger, and
+// Package known remembers the newest checkpoint seen of each ledger, and
 // tells when a ledger does not go on from there.
-package witness
+package known
 
 import (
 	"context"
