@@ -134,6 +134,29 @@ type Trailer struct {
 	Filter map[string]string `json:"filter"`
 	// Count is the number of lines before this one.
 	Count int64 `json:"count"`
+	// Cosigned is the newest checkpoint of the ledger that witnesses have
+	// cosigned, a signed note; empty for none. Extends is the consistency
+	// proof that Checkpoint extends it.
+	Cosigned string         `json:"cosigned,omitempty"`
+	Extends  tlog.TreeProof `json:"extends,omitempty"`
+}
+
+// CheckExtends checks that checkpoint c, which is the trailer's, extends the
+// cosigned one. Nobody's signature is checked.
+func (t *Trailer) CheckExtends(c *Checkpoint) error {
+	old, err := ReadCheckpoint([]byte(t.Cosigned))
+	switch {
+	case err != nil:
+		return err
+	case old.Origin != c.Origin:
+		return fmt.Errorf("it is of the ledger %.100q", old.Origin)
+	case old.Size < 1 || old.Size > c.Size:
+		return fmt.Errorf("it speaks of %d entries, the export's of %d", old.Size, c.Size)
+	}
+	if err := tlog.CheckTree(t.Extends, c.Size, c.Root, old.Size, old.Root); err != nil {
+		return fmt.Errorf("the ledger of %d entries is not shown to extend it: %w", c.Size, err)
+	}
+	return nil
 }
 
 // Whole reports whether the export holds every entry under its checkpoint.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
@@ -42,6 +44,8 @@ type directory struct {
 	since  []earlier
 	tip    *earlier // nil where there is none that counts
 	noTip  bool
+
+	cosigned cosigned
 }
 
 func (d *directory) at(segment int, offset int64) string {
@@ -60,6 +64,10 @@ func (d *directory) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.cosigned.where = cosign.File
+	if d.cosigned.text, err = d.readFile(cosign.File, 1<<20); err != nil {
+		return err
+	}
 	if err := d.listTiles(); err != nil {
 		return err
 	}
@@ -70,7 +78,7 @@ func (d *directory) open(ctx context.Context) error {
 	if err := d.readKeys(ctx); err != nil {
 		return err
 	}
-	d.since = openSince(d.rep, d.keys, d.o.Since)
+	d.since = append(openSince(d.rep, d.keys, d.o.Since), d.cosigned.expect(d.rep, d.keys)...)
 	d.checkTip(tip)
 	return nil
 }
@@ -222,7 +230,7 @@ func (d *directory) read(ctx context.Context, source func(context.Context, *feed
 		f.next.seals.every = d.o.EverySignature
 		return source(ctx, f)
 	}
-	return c, inOrder(ctx, d.o.Workers, produce, func(b *block) { b.work(d.keys) }, c.collect)
+	return c, inorder.Run(ctx, d.o.Workers, produce, func(b *block) { b.work(d.keys) }, c.collect)
 }
 
 // conclude sums up what the verdict rests on, and what it does not say.
@@ -230,6 +238,7 @@ func (d *directory) conclude(c *collector) {
 	if d.keys.conclude(d.rep, c.newest); c.newest == nil && d.keys.given && d.rep.OK() {
 		d.rep.add(Missing, -1, trail.LogDir, "nothing in the log is signed: it holds no checkpoint")
 	}
+	d.cosigned.judge(d.rep, d.o.Witnesses)
 	switch {
 	case !d.noTip:
 	case d.survey.Commits > 1:

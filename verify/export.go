@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
@@ -73,18 +74,18 @@ func (x *export) check(ctx context.Context) error {
 		since = nil
 	}
 	x.tree = newAssembly(x.rep, since, func(int, int64) ([]trail.Hash, error) { return nil, nil })
-	if err := inOrder(ctx, x.o.Workers, x.read, x.work, x.collect); err != nil {
-		return err
-	}
+	err := inorder.Run(ctx, x.o.Workers, x.read, x.work, x.collect)
 	switch {
+	case err != nil:
 	case x.whole():
-		return x.finishWhole()
+		err = x.finishWhole()
 	case x.filtered():
 		x.finishFiltered()
 	default:
 		x.finishUnsigned()
 	}
-	return nil
+	x.checkCosigned(place{at: max(x.ended, 1)})
+	return err
 }
 
 // peek reads the first line, for a key, and the last, for the checkpoint.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -18,7 +19,7 @@ import (
 type Fetch func(ctx context.Context, path string) ([]byte, error)
 
 // Log checks a log that a server offers as C2SP tlog-tiles describes it: every
-// entry, every tile and the checkpoint. [HTTP.Fetch] gets the files of one.
+// entry, every tile and the checkpoint. Package remote gets the files of one.
 // The target is for the report only.
 //
 // Such a log has neither chain values nor details; the report says so.
@@ -41,6 +42,8 @@ type log struct {
 	fetch Fetch
 	seal  seal
 	tree  *assembly
+
+	cosigned cosigned
 
 	current *bundle // that the collector is at
 	absent  int64   // bundles in a row that were not there
@@ -69,7 +72,8 @@ const (
 var errGivenUp = errors.New("too many bundles are missing")
 
 func (l *log) check(ctx context.Context) error {
-	text, err := l.fetch(ctx, "checkpoint")
+	text, cosigned, err := fetchCheckpoints(ctx, l.fetch)
+	l.cosigned = cosigned
 	if err != nil {
 		return err
 	}
@@ -88,12 +92,13 @@ func (l *log) check(ctx context.Context) error {
 	if l.keys.check(&l.seal); l.seal.fault != "" {
 		l.rep.add(l.seal.fault, l.seal.Size-1, "checkpoint", "%s", l.seal.reason)
 	}
-	l.tree = newAssembly(l.rep, openSince(l.rep, l.keys, l.o.Since), l.tile)
+	since := append(openSince(l.rep, l.keys, l.o.Since), l.cosigned.expect(l.rep, l.keys)...)
+	l.tree = newAssembly(l.rep, since, l.tile)
 	workers := l.o.Workers
 	if workers <= 0 {
 		workers = max(runtime.GOMAXPROCS(0), fetchers)
 	}
-	err = inOrder(ctx, workers, l.bundles, l.get, l.collect)
+	err = inorder.Run(ctx, workers, l.bundles, l.get, l.collect)
 	if err != nil && !errors.Is(err, errGivenUp) {
 		return err
 	}
@@ -111,6 +116,7 @@ func (l *log) finish() error {
 	}
 	l.tree.finish()
 	l.keys.conclude(l.rep, &l.seal)
+	l.cosigned.judge(l.rep, l.o.Witnesses)
 	l.rep.unproven("the details and the chain were not checked: a log serves entries only")
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
+	"github.com/graven-audit/graven/verify/remote"
 )
 
 // files returns what a server offers below /log/.
@@ -57,7 +58,7 @@ func serve(t testing.TB, files map[string][]byte) *httptest.Server {
 
 func checkLog(t testing.TB, files map[string][]byte, o verify.Options) *verify.Report {
 	t.Helper()
-	h := verify.HTTP{URL: serve(t, files).URL + "/log/"}
+	h := remote.Log{URL: serve(t, files).URL + "/log/"}
 	r, err := verify.Log(context.Background(), h.URL, h.Fetch, o)
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +229,7 @@ func TestAFetchIsTriedAgainAndBounded(t *testing.T) {
 	}
 	for _, tt := range tests {
 		tries.Store(0)
-		h := verify.HTTP{URL: server.URL, Token: tt.token, Pause: time.Microsecond}
+		h := remote.Log{URL: server.URL, Token: tt.token, Pause: time.Microsecond}
 		_, err := h.Fetch(context.Background(), tt.path)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) || tries.Load() != tt.tries {
 			t.Errorf("%s: %v after %d tries", tt.path, err, tries.Load())
@@ -247,7 +248,7 @@ func TestALogThatCannotBeReadIsAnError(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
 	defer server.Close()
-	h := verify.HTTP{URL: server.URL}
+	h := remote.Log{URL: server.URL}
 	if _, err := verify.Log(context.Background(), h.URL, h.Fetch, verify.Options{Keys: []note.Verifier{l.key.verifier}}); err == nil {
 		t.Error("no error")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -27,6 +28,7 @@ const (
 	WrongKey        Kind = "wrong key"            // something is signed by, or names, another key
 	DetailsMismatch Kind = "details do not match" // erasable content does not match the entry's digests
 	TileMismatch    Kind = "tile"                 // a hash tile does not match the entries
+	Unwitnessed     Kind = "not witnessed"        // fewer witnesses have cosigned it than the policy asks for
 	// IndexMismatch: the derived index does not match the entries. This
 	// package does not read the index; who does reports in its terms.
 	IndexMismatch Kind = "index"
@@ -58,6 +60,9 @@ type Report struct {
 	// Authenticated means that a key given from outside signs the checkpoint.
 	// Otherwise the ledger agrees with itself at best.
 	Authenticated bool `json:"authenticated"`
+	// Witnessed tells of the newest cosigned checkpoint; nil where there is
+	// none, or where it is not the ledger's.
+	Witnessed *Witnessed `json:"witnessed,omitempty"`
 	// Findings come by index; those that concern no entry come first. Omitted
 	// counts those beyond the bound.
 	Findings []Finding `json:"findings"`
@@ -93,6 +98,9 @@ type Options struct {
 	// Since are checkpoints, as signed notes, that were seen earlier. The
 	// ledger must extend all of them.
 	Since [][]byte
+	// Witnesses is how many of which witnesses must have cosigned a
+	// checkpoint of the ledger. The zero policy asks for none.
+	Witnesses cosign.Policy
 	// EverySignature has the signatures of more than 20,000 checkpoints in a
 	// directory checked, of which some are passed over otherwise.
 	EverySignature bool

@@ -19,6 +19,7 @@ import (
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
+	"github.com/graven-audit/graven/verify/remote"
 )
 
 func newVerify() *cobra.Command {
@@ -108,7 +109,7 @@ func isURL(target string) bool {
 // A target is what is verified: a server's log, a data directory, or an export.
 type target struct {
 	name   string
-	log    *verify.HTTP // of a server, or
+	log    *remote.Log // of a server, or
 	export *os.File
 	temp   bool // the export is a copy of ours
 }
@@ -192,12 +193,12 @@ func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
 }
 
 // remoteLog reaches the ledger of a server.
-func remoteLog(conn *connection, url string) (*verify.HTTP, error) {
+func remoteLog(conn *connection, url string) (*remote.Log, error) {
 	token, err := conn.token(url)
 	if err != nil {
 		return nil, err
 	}
-	return &verify.HTTP{URL: strings.TrimSuffix(strings.TrimRight(url, "/"), "/log") + "/log", Token: token}, nil
+	return &remote.Log{URL: strings.TrimSuffix(strings.TrimRight(url, "/"), "/log") + "/log", Token: token}, nil
 }
 
 func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/filestore"
@@ -23,6 +24,8 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/witness"
+	"github.com/graven-audit/graven/trail"
 )
 
 // Names in the data directory beside the ledger's own.
@@ -89,6 +92,13 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := newMetrics(registry, a, store)
+	quorum, err := a.quorum(store, registry)
+	if err != nil {
+		return err
+	}
+	if err := quorum.Check(ctx, store.Head().Checkpoint); err != nil {
+		return err
+	}
 	a.ledger, err = ledger.Open(ctx, ledger.Config{Store: store, Signer: a.keys.Signer, VerifierKey: a.keys.VerifierKey,
 		Version: version, Observe: metrics.pool})
 	if err != nil {
@@ -117,10 +127,49 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	journal := ledger.NewJournal(a.ledger)
 	a.onStop("journal", func(context.Context) error { return journal.Close() })
 
-	a.rest = rest.New(rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
+	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
-		Log: a.log, Metrics: rest.NewMetrics(registry)})
+		Log: a.log, Metrics: rest.NewMetrics(registry)}
+	if len(c.Witnesses) > 0 {
+		rc.Witnesses = quorum
+		a.askWitnesses(quorum)
+	}
+	a.rest = rest.New(rc)
 	return a.listen()
+}
+
+// quorum returns the witnesses of the configuration. Where there are none, it
+// still knows what witnesses cosigned before.
+func (a *App) quorum(store *filestore.Store, reg prometheus.Registerer) (*witness.Quorum, error) {
+	var peers []witness.Peer
+	for _, w := range a.config.Witnesses {
+		peers = append(peers, witness.Peer{URL: w.URL, Key: w.key})
+	}
+	return witness.New(witness.Config{Peers: peers, Need: a.config.WitnessThreshold, Interval: time.Duration(a.config.WitnessInterval),
+		Ledger: a.keys.Verifier, Tree: store, File: filepath.Join(a.config.Data, cosign.File), Log: a.log, Metrics: reg,
+		Refused: func(ctx context.Context, r *witness.Refusal) error {
+			return a.recordSurely(ctx, "WitnessRefused", event.Resource{Kind: "Witness", Name: r.Witness},
+				map[string]any{"witness": r.Witness, "url": r.URL, "size": r.Size, "witnessSize": r.Held, "reason": r.Reason})
+		}})
+}
+
+// askWitnesses has witnesses cosign what the ledger publishes, until the ledger
+// is closed.
+func (a *App) askWitnesses(q *witness.Quorum) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		q.Run(ctx, func() (*trail.Checkpoint, <-chan struct{}) {
+			s := a.ledger.State()
+			return s.Checkpoint, s.Changed()
+		})
+	}()
+	a.onStop("witnesses", func(context.Context) error {
+		cancel()
+		<-done
+		return nil
+	})
 }
 
 // listen opens the door.
@@ -195,8 +244,19 @@ func (a *App) makeFirstToken(ctx context.Context, tokens *access.Tokens) error {
 	return tokens.Add(first, secret, time.Now())
 }
 
-// record records an event of the server's own life, about itself or a resource.
+// record records an event of the server's own life, about itself or a resource,
+// if the ledger takes anything.
 func (a *App) record(ctx context.Context, eventType string, about event.Resource, details map[string]any) error {
+	err := a.recordSurely(ctx, eventType, about, details)
+	if errors.Is(err, ledger.ErrStopped) || errors.Is(err, ledger.ErrFull) {
+		a.log.Error("could not record", "event", eventType, "error", err)
+		return nil
+	}
+	return err
+}
+
+// recordSurely is record for what is tried again where it fails.
+func (a *App) recordSurely(ctx context.Context, eventType string, about event.Resource, details map[string]any) error {
 	e := ledger.OwnEvent(eventType, a.keys.Signer.Name(), time.Now())
 	if about.Kind != "" {
 		e.Resource = about
@@ -204,12 +264,7 @@ func (a *App) record(ctx context.Context, eventType string, about event.Resource
 	if err := e.SetDetails(details); err != nil {
 		return err
 	}
-	err := a.ledger.Own(ctx, e)
-	if errors.Is(err, ledger.ErrStopped) || errors.Is(err, ledger.ErrFull) {
-		a.log.Error("could not record", "event", eventType, "error", err)
-		return nil
-	}
-	return err
+	return a.ledger.Own(ctx, e)
 }
 
 // Addr returns the address that the server listens on.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/access"
 )
 
@@ -42,12 +44,32 @@ type Config struct {
 	// TipFile is a second record of the newest checkpoint, best on another
 	// disk: a copy of the data directory older than it is not opened.
 	TipFile string `json:"tipFile,omitempty"`
+	// Witnesses are asked to cosign the ledger's checkpoints (C2SP
+	// tlog-witness). Danger: one that says at the start that it has seen more
+	// of the ledger than there is keeps the server from starting.
+	Witnesses []Witness `json:"witnesses,omitempty"`
+	// WitnessThreshold is how many of them must cosign a checkpoint for it to
+	// count. Default: all.
+	WitnessThreshold int `json:"witnessThreshold,omitempty"`
+	// WitnessInterval is the least time between two checkpoints that they are
+	// asked about. Default 1s.
+	WitnessInterval Duration `json:"witnessInterval,omitempty"`
 	// MaxBody bounds a request's body, decompressed, in bytes. Default 16 MiB.
 	MaxBody int64 `json:"maxBody,omitempty"`
 	// SegmentSize is the size of the log's files in bytes. Default 64 MiB.
 	SegmentSize int64 `json:"segmentSize,omitempty"`
 	// ShutdownTimeout bounds how long requests may take to end. Default 20s.
 	ShutdownTimeout Duration `json:"shutdownTimeout,omitempty"`
+}
+
+// A Witness is one that is asked.
+type Witness struct {
+	// URL is its prefix, below which add-checkpoint stands.
+	URL string `json:"url"`
+	// Key is its public key, NAME+HASH+BASE64.
+	Key string `json:"key"`
+
+	key *cosign.Witness
 }
 
 // A Duration is written as in 20s or 5m.
@@ -101,8 +123,52 @@ func misspelt(names map[string]any, t reflect.Type) string {
 				return name + "." + bad
 			}
 		}
+		list, _ := v.([]any)
+		for i, v := range list {
+			if inner, is := v.(map[string]any); is && field.Kind() == reflect.Slice {
+				if bad := misspelt(inner, field.Elem()); bad != "" {
+					return fmt.Sprintf("%s[%d].%s", name, i, bad)
+				}
+			}
+		}
 	}
 	return ""
+}
+
+// completeWitnesses reads the witnesses' keys and holds them against the rules.
+func (c *Config) completeWitnesses() error {
+	if c.WitnessInterval == 0 {
+		c.WitnessInterval = Duration(time.Second)
+	}
+	if c.WitnessThreshold == 0 {
+		c.WitnessThreshold = len(c.Witnesses)
+	}
+	policy := cosign.Policy{Need: c.WitnessThreshold}
+	for i := range c.Witnesses {
+		w := &c.Witnesses[i]
+		at := fmt.Sprintf("witnesses[%d]", i)
+		u, err := url.Parse(w.URL)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s.url: %w", at, err)
+		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+			return fmt.Errorf("%s.url: %q is not an address such as https://witness.example/prefix", at, w.URL)
+		}
+		if w.key, err = cosign.ParseWitness(w.Key); err != nil {
+			return fmt.Errorf("%s.key: %w", at, err)
+		}
+		policy.Witnesses = append(policy.Witnesses, w.key)
+	}
+	switch {
+	case c.WitnessThreshold < 0 || c.WitnessThreshold > len(c.Witnesses):
+		return fmt.Errorf("witnessThreshold: from 1 to the number of witnesses, %d", len(c.Witnesses))
+	case c.WitnessInterval < Duration(10*time.Millisecond) || c.WitnessInterval > Duration(time.Hour):
+		return errors.New("witnessInterval: from 10ms to 1h")
+	}
+	if err := policy.Check(); err != nil {
+		return fmt.Errorf("witnesses: %w", err)
+	}
+	return nil
 }
 
 // complete gives the rest its defaults and holds the whole against the rules.
@@ -134,6 +200,9 @@ func (c *Config) complete() error {
 		return errors.New("segmentSize: from 65536 to 2147483648 bytes")
 	case c.ShutdownTimeout < 0:
 		return errors.New("shutdownTimeout: must not be negative")
+	}
+	if err := c.completeWitnesses(); err != nil {
+		return err
 	}
 	if c.AnonymousRole != "" {
 		if _, err := access.ParseRole(string(c.AnonymousRole)); err != nil {

@@ -74,6 +74,9 @@ func (s *Server) proof(c *call) error {
 	if err != nil {
 		return err
 	}
+	if w := s.cosigned(); w.Size > h.Record.Index {
+		cp = w
+	}
 	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}

@@ -104,6 +104,7 @@ func (s *Server) export(c *call) error {
 		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
 	defer release()
+	cosigned := s.cosigned() // before the newest, which then extends it
 	cp, err := s.state()
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func (s *Server) export(c *call) error {
 		}
 	}
 	fm := s.formats()[q.format]
-	x := &exporter{s: s, c: c, q: &q, whole: whole, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp}
+	x := &exporter{s: s, c: c, q: &q, whole: whole, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp, cosigned: cosigned}
 	c.w.Header().Set("Content-Type", fm.contentType)
 	c.w.Header().Set("Content-Disposition", `attachment; filename="audit-export-`+s.c.Now().UTC().Format("20060102-150405")+"."+fm.extension+`"`)
 	if fm.begin != nil {
@@ -133,7 +134,7 @@ func (s *Server) export(c *call) error {
 			return err
 		}
 	}
-	if c.w.status == 0 {
+	if c.w.Status == 0 {
 		c.w.WriteHeader(http.StatusOK) // for an export of nothing
 	}
 	return x.w.Flush()
@@ -148,6 +149,7 @@ type exporter struct {
 	format     format
 	w          *bufio.Writer
 	checkpoint *trail.Checkpoint
+	cosigned   *trail.Checkpoint
 	count      int64
 
 	line  trail.Line
@@ -178,6 +180,13 @@ func (x *exporter) trailer() error {
 		t.Filter = map[string]string{}
 	} else if len(t.Filter) == 0 {
 		t.Filter["access"] = "false"
+	}
+	if x.cosigned.Size > 0 {
+		var err error
+		if t.Extends, err = tlog.ProveTree(x.checkpoint.Size, x.cosigned.Size, x.s.c.Store); err != nil {
+			return err
+		}
+		t.Cosigned = string(x.cosigned.Note)
 	}
 	return json.NewEncoder(x.w).Encode(t)
 }

@@ -3,6 +3,8 @@ package rest
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -30,7 +32,12 @@ func (s *Server) readyz(c *call) error {
 	if err := s.derived(ctx, cp.Size); err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, []byte(`{"status":"ready","size":`+itoa(cp.Size)+"}\n"))
+	answer := fmt.Appendf(nil, `{"status":"ready","size":%d`, cp.Size)
+	if s.c.Witnesses != nil {
+		refusing, _ := json.Marshal(s.c.Witnesses.Refusing()) // strings
+		answer = fmt.Appendf(answer, `,"witnessed":%d,"refusing":%s`, s.cosigned().Size, refusing)
+	}
+	return c.json(http.StatusOK, append(answer, '}', '\n'))
 }
 
 //go:embed openapi.json

@@ -12,14 +12,20 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
-// checkpoint answers GET /log/checkpoint.
+// checkpoint answers GET /log/checkpoint: with the newest checkpoint that
+// witnesses have cosigned, if there are witnesses, unless the newest is asked
+// for.
 func (s *Server) checkpoint(c *call) error {
-	if err := c.noParams(); err != nil {
+	newest, err := c.only("newest")
+	if err != nil {
 		return err
 	}
 	cp, err := s.state()
 	if err != nil {
 		return err
+	}
+	if s.c.Witnesses != nil && !newest {
+		cp = s.c.Witnesses.Shown(cp)
 	}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err = c.w.Write(cp.Note)

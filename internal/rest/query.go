@@ -46,6 +46,19 @@ func (c *call) noParams() error {
 	return c.params(func(string, string) (bool, error) { return false, nil })
 }
 
+// only reads the parameter name, which is true or false, where there is no
+// other.
+func (c *call) only(name string) (is bool, err error) {
+	err = c.params(func(param, value string) (bool, error) {
+		if param != name {
+			return false, nil
+		}
+		is, err = flag(param, value)
+		return true, err
+	})
+	return is, err
+}
+
 // flag reads a parameter that is true or false.
 func flag(name, value string) (bool, error) {
 	b, err := strconv.ParseBool(value)

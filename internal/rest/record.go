@@ -154,18 +154,11 @@ func (s *Server) decode(raw []byte) (e *event.Event, flat bool, err error) {
 // speaker reads the parameter asserted, and returns how the ledger names the
 // caller: with asserted=true, all that is sent was done by others.
 func (c *call) speaker() (ledger.By, error) {
-	by := c.recorder()
-	err := c.params(func(name, value string) (bool, error) {
-		if name != "asserted" {
-			return false, nil
-		}
-		asserted, err := flag(name, value)
-		if asserted {
-			by = c.witness()
-		}
-		return true, err
-	})
-	return by, err
+	asserted, err := c.only("asserted")
+	if asserted {
+		return c.witness(), err
+	}
+	return c.recorder(), err
 }
 
 // receipt is the answer to a recorded event: Kubernaut's and ours.

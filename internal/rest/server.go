@@ -20,6 +20,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/answer"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
@@ -45,12 +46,26 @@ type Store interface {
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
 }
 
+// Witnesses cosign the ledger's checkpoints.
+type Witnesses interface {
+	// Cosigned is the newest checkpoint that enough of them have cosigned, with
+	// their signatures; nil for none. It is never ahead of the ledger.
+	Cosigned() *trail.Checkpoint
+	// Shown is the checkpoint to show to those who ask for no particular one,
+	// given the newest.
+	Shown(newest *trail.Checkpoint) *trail.Checkpoint
+	// Refusing are the names of those who hold that the ledger has forked.
+	Refusing() []string
+}
+
 // Config of a Server. All fields without a default are required.
 type Config struct {
 	Ledger  *ledger.Ledger
 	Journal *ledger.Journal
 	Store   Store
 	Tokens  *access.Tokens
+	// Witnesses is nil where nobody is asked to cosign.
+	Witnesses Witnesses
 	// AnonymousRole is the role of calls without a token; empty refuses them.
 	AnonymousRole access.Role
 	// PublicLog says what /log/ serves without a token: "none" (the default),
@@ -199,7 +214,7 @@ func (s *Server) routes() []route {
 
 // A call is one request on its way through a route.
 type call struct {
-	w    *statusWriter
+	w    *answer.Writer
 	raw  http.ResponseWriter // as net/http made it
 	r    *http.Request
 	by   *access.Principal // nil on open routes
@@ -236,14 +251,14 @@ func (s *Server) route(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		rc := http.NewResponseController(w)
-		sw := &statusWriter{ResponseWriter: w, rc: rc, timeout: s.c.WriteTimeout}
+		sw := answer.New(w, s.c.WriteTimeout)
 		c := &call{w: sw, raw: w, r: r, rc: rc, name: rt.pattern}
 		h := sw.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 		err := s.serve(c, rt)
 		whole := err == nil || s.fail(c, err)
-		s.c.Metrics.request(rt.pattern, sw.status, time.Since(began))
+		s.c.Metrics.request(rt.pattern, sw.Status, time.Since(began))
 		if !whole {
 			panic(http.ErrAbortHandler)
 		}
@@ -276,12 +291,12 @@ func (s *Server) serve(c *call, rt route) (err error) {
 // nobody takes a part for the whole or silence for a success.
 func (s *Server) fail(c *call, err error) (answered bool) {
 	if c.ctx().Err() != nil && errors.Is(err, context.Canceled) {
-		c.w.status = 499
+		c.w.Status = 499
 		return false
 	}
 	p := problemOf(err, false)
 	s.report(c, p)
-	if c.w.status != 0 {
+	if c.w.Status != 0 {
 		return false
 	}
 	writeProblem(c.w, p)
@@ -294,51 +309,6 @@ func (s *Server) report(c *call, p *problem) {
 		s.c.Log.Error("request failed", "route", c.name, "status", p.Status, "error", p.cause)
 	}
 }
-
-// statusWriter remembers the status that was sent, and gives up on readers who
-// do not read.
-type statusWriter struct {
-	http.ResponseWriter
-	rc      *http.ResponseController
-	timeout time.Duration
-	status  int
-}
-
-// piece is how much of an answer is written at a time.
-const piece = 64 << 10
-
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(b []byte) (n int, err error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	for err == nil && n < len(b) {
-		var m int
-		_ = w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
-		m, err = w.ResponseWriter.Write(b[n:min(len(b), n+piece)])
-		n += m
-	}
-	// Over HTTP/2 a deadline would end the answer even while nothing is written.
-	_ = w.rc.SetWriteDeadline(time.Time{})
-	return n, err
-}
-
-// FlushError implements what http.ResponseController looks for.
-func (w *statusWriter) FlushError() error {
-	_ = w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
-	err := w.rc.Flush()
-	_ = w.rc.SetWriteDeadline(time.Time{})
-	return err
-}
-
-// Unwrap lets http.ResponseController find the writer below.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // source returns the address that a request came from, without the port.
 func source(r *http.Request) string {
@@ -355,6 +325,16 @@ func (s *Server) state() (*trail.Checkpoint, error) {
 		return st.Checkpoint, nil
 	}
 	return nil, search.ErrNotReady
+}
+
+// cosigned returns the newest cosigned checkpoint, or one of no entries.
+func (s *Server) cosigned() *trail.Checkpoint {
+	if s.c.Witnesses != nil {
+		if c := s.c.Witnesses.Cosigned(); c != nil {
+			return c
+		}
+	}
+	return &trail.Checkpoint{}
 }
 
 // derived waits until hashes and index cover the ledger of the given size.

@@ -1,4 +1,5 @@
-package verify
+// Package remote gets the files of a log from a server, for package verify.
+package remote
 
 import (
 	"context"
@@ -14,8 +15,8 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
-// HTTP gets the files of a log from a server.
-type HTTP struct {
+// A Log is one on a server.
+type Log struct {
 	// URL is the log's prefix, such as "https://audit.example/log".
 	URL string
 	// Token, if not empty, is sent as a bearer token.
@@ -34,15 +35,16 @@ const (
 	maxFile = trail.TileWidth * (2 + event.MaxEntry)
 )
 
-// Fetch is a [Fetch]. A request that fails for reasons that may pass is tried
+// Fetch gets a file by its path below the log's prefix, as verify.Log asks for
+// it. Where there is none the error is fs.ErrNotExist. A request that fails for reasons that may pass is tried
 // again, a few times.
-func (h *HTTP) Fetch(ctx context.Context, path string) ([]byte, error) {
-	pause := h.Pause
+func (l *Log) Fetch(ctx context.Context, path string) ([]byte, error) {
+	pause := l.Pause
 	if pause == 0 {
 		pause = time.Second / 2
 	}
 	for try := 1; ; try++ {
-		data, wait, err := h.get(ctx, path)
+		data, wait, err := l.get(ctx, path)
 		if err == nil || wait < 0 || try == maxTries || ctx.Err() != nil {
 			return data, err
 		}
@@ -56,16 +58,16 @@ func (h *HTTP) Fetch(ctx context.Context, path string) ([]byte, error) {
 
 // get makes one request. A negative wait means that another is of no use; a
 // positive one is what the server has asked for.
-func (h *HTTP) get(ctx context.Context, path string) (data []byte, wait time.Duration, err error) {
-	url := strings.TrimSuffix(h.URL, "/") + "/" + path
+func (l *Log) get(ctx context.Context, path string) (data []byte, wait time.Duration, err error) {
+	url := strings.TrimSuffix(l.URL, "/") + "/" + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, -1, err
 	}
-	if h.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+h.Token)
+	if l.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+l.Token)
 	}
-	client := h.Client
+	client := l.Client
 	if client == nil {
 		client = &http.Client{Timeout: time.Minute}
 	}

@@ -1,4 +1,6 @@
-package verify
+// Package inorder does jobs side by side and hands them on in the order in
+// which they came.
+package inorder
 
 import (
 	"context"
@@ -6,12 +8,12 @@ import (
 	"sync"
 )
 
-// inOrder puts jobs through three stages. produce makes them, one after the
-// other, until its context ends; work is done on each by one of several goroutines; collect gets them
-// in the order in which they were made, on the caller's goroutine. Few jobs
-// exist at a time. It returns when all stages have ended, with the first
-// error of collect, produce or ctx.
-func inOrder[J any](ctx context.Context, workers int, produce func(ctx context.Context, emit func(J) error) error, work func(J), collect func(J) error) error {
+// Run puts jobs through three stages. produce makes them, one after the other,
+// until its context ends; work is done on each by one of several goroutines, 0
+// meaning one a processor; collect gets them in the order in which they were
+// made, on the caller's goroutine. Few jobs exist at a time. It returns when
+// all stages have ended, with the first error of collect, produce or ctx.
+func Run[J any](ctx context.Context, workers int, produce func(ctx context.Context, emit func(J) error) error, work func(J), collect func(J) error) error {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
