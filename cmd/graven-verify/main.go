@@ -1,8 +1,8 @@
 // Command graven-verify checks a Graven ledger with nothing but its public
 // key: a data directory, or a file that "graven export" wrote.
 //
-// It is a second opinion. It shares the formats with Graven (packages event
-// and trail) and nothing else, and is meant to be read before it is run. It
+// It is a second opinion. It shares the formats with Graven (packages event,
+// trail and cosign) and nothing else, and is meant to be read before it is run. It
 // stops where a file no longer makes sense; "graven verify" goes on and
 // explains more.
 package main
@@ -24,13 +24,15 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/trail"
 )
 
 // version is set when the program is built.
 var version = "dev"
 
-const usage = `Usage: graven-verify [--key KEY] [--since CHECKPOINT] TARGET
+const usage = `Usage: graven-verify [--key KEY] [--since CHECKPOINT]
+                     [--witness KEY]... [--threshold N] TARGET
 
 TARGET is a data directory, or a file that 'graven export' wrote. KEY is the
 ledger's public key, or a file with it, from a source you trust; without it the
@@ -38,6 +40,8 @@ ledger can only be found to agree with itself. CHECKPOINT is a file with a
 checkpoint that was seen earlier, which the ledger must extend; whether the
 ledger of a filtered export does can be told only at the export's own size.
 With either of them, an export that does not end with a checkpoint fails.
+With --witness, the public key of a witness or a file with it, N of the given
+witnesses (all, unless told) must have cosigned a checkpoint of the ledger.
 
 Exit codes: 0 nothing wrong, 1 error, 2 usage, 3 verification failed.
 `
@@ -51,6 +55,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
 	key := flags.String("key", "", "")
 	since := flags.String("since", "", "")
+	var witnesses []string
+	flags.Func("witness", "", func(s string) error { witnesses = append(witnesses, s); return nil })
+	threshold := flags.Int("threshold", 0, "")
 	showVersion := flags.Bool("version", false, "")
 	var targets []string
 	for len(args) > 0 { // flags may stand behind the target
@@ -72,6 +79,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	v := &verifier{out: stdout, roots: map[int64][]known{}}
+	if err := v.setPolicy(witnesses, *threshold); err != nil {
+		fmt.Fprintln(stderr, "graven-verify:", printable(err.Error()))
+		return 2
+	}
 	if err := v.run(targets[0], *key, *since); err != nil {
 		fmt.Fprintln(stderr, "graven-verify:", printable(err.Error()))
 		return 1
@@ -120,6 +131,8 @@ type verifier struct {
 	chain      trail.Hash
 	checkpoint *trail.Checkpoint // the newest that was found good
 	since      *trail.Checkpoint // the earlier one that was given
+	policy     cosign.Policy
+	cosigned   *trail.Checkpoint // that witnesses have signed
 	roots      map[int64][]known // by size: what the tree must have been
 	whole      bool              // the target holds the ledger from entry 0
 	count      int64
@@ -183,7 +196,54 @@ func (v *verifier) run(target, key, since string) error {
 			}
 		}
 	}
+	v.witnessed()
 	return err
+}
+
+// setPolicy reads the witnesses' keys.
+func (v *verifier) setPolicy(args []string, threshold int) error {
+	for _, a := range args {
+		text, err := os.ReadFile(a)
+		if err != nil {
+			text = []byte(a)
+		}
+		w, err := cosign.ParseWitness(strings.TrimSpace(string(text)))
+		if err != nil {
+			return fmt.Errorf("--witness: %w", err)
+		}
+		v.policy.Witnesses = append(v.policy.Witnesses, w)
+	}
+	if v.policy.Need = threshold; threshold == 0 {
+		v.policy.Need = len(args)
+	}
+	if err := v.policy.Check(); err != nil {
+		return fmt.Errorf("--witness, --threshold: %w", err)
+	}
+	return nil
+}
+
+// witnessed holds the cosigned checkpoint against the policy. That the ledger
+// extends it is checked elsewhere.
+func (v *verifier) witnessed() {
+	if v.policy.Need == 0 {
+		return
+	}
+	if v.cosigned == nil {
+		v.found("there is no checkpoint that witnesses have cosigned")
+		return
+	}
+	by, err := v.policy.Cosigned(v.cosigned.Note)
+	switch of := len(v.policy.Witnesses); {
+	case err != nil:
+		v.found("the cosigned checkpoint: %v", err)
+	case len(by) < v.policy.Need:
+		v.found("%d of %d witnesses should have cosigned the checkpoint of %d entries, %d did", v.policy.Need, of, v.cosigned.Size, len(by))
+	default:
+		fmt.Fprintf(v.out, "witnessed up to entry %d by %d of %d\n", v.cosigned.Size-1, len(by), of)
+		if c := v.checkpoint; c != nil && c.Size > v.cosigned.Size {
+			fmt.Fprintf(v.out, "note: entries %d to %d are not witnessed yet\n", v.cosigned.Size, c.Size-1)
+		}
+	}
 }
 
 func (v *verifier) setKey(text []byte) (err error) {
@@ -257,6 +317,11 @@ func (v *verifier) directory(dir string) error {
 		v.found("the tip record cannot be read: %v", err)
 	} else {
 		v.expect(bytes.TrimRight(tip, "\x00"), "the tip record")
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, cosign.File)); err == nil {
+		v.cosigned = v.expect(text, "the cosigned checkpoint")
+	} else if !errors.Is(err, os.ErrNotExist) {
+		v.found("the cosigned checkpoint cannot be read: %v", err)
 	}
 	segments, err := filepath.Glob(filepath.Join(dir, trail.LogDir, "*.seg"))
 	if err != nil || len(segments) == 0 {
@@ -505,6 +570,17 @@ func (v *verifier) trailer(n int, t *trail.Trailer, text []byte) {
 		v.found("the last line speaks of %d lines, there are %d", t.Count, v.count)
 	}
 	c := v.checkpoint
+	if t.Cosigned != "" && c != nil {
+		w, err := v.open([]byte(t.Cosigned))
+		if err == nil {
+			err = t.CheckExtends(c)
+		}
+		if err != nil {
+			v.found("the cosigned checkpoint in the last line: %v", err)
+		} else {
+			v.cosigned = w
+		}
+	}
 	switch {
 	case c == nil:
 	case v.whole && (c.Size != v.tree.Size() || c.Root != v.tree.Root()):

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
@@ -44,6 +47,7 @@ func newProve() *cobra.Command {
 func newCheckpoint() *cobra.Command {
 	var conn connection
 	var keys []string
+	var cosigned bool
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
 		Short: "Print the ledger's newest signed checkpoint; keep it elsewhere",
@@ -54,7 +58,11 @@ nothing was taken away since: graven verify TARGET --since FILE
 
 What this command or 'graven verify' remembers of the ledger, the server has to
 show to be a part of it; the exit code is 3 if it is not. Once --key has
-authenticated the checkpoint, it is remembered, too.`,
+authenticated the checkpoint, it is remembered, too.
+
+With --cosigned it is the newest that witnesses have cosigned, if there is one.
+If a witness refuses the ledger's checkpoints, because it has seen more of the
+ledger or another, the exit code is 3.`,
 		Example: `  graven checkpoint > /mnt/elsewhere/$(date +%F).checkpoint
   graven checkpoint --key ledger.vkey`,
 		Args: cobra.NoArgs,
@@ -63,15 +71,21 @@ authenticated the checkpoint, it is remembered, too.`,
 			if err != nil {
 				return err
 			}
-			verifiers, err := readKeys(keys)
+			verifiers, err := readKeys("--key", keys)
 			if err != nil {
 				return err
 			}
-			now, err := newestCheckpoint(cmd.Context(), c, verifiers)
+			now, err := checkpointOf(cmd.Context(), c, true, verifiers)
 			if err != nil {
 				return err
 			}
-			if _, err := cmd.OutOrStdout().Write(now.Note); err != nil {
+			shown := now
+			if cosigned {
+				if shown, err = checkpointOf(cmd.Context(), c, false, verifiers); err != nil {
+					return err
+				}
+			}
+			if _, err := cmd.OutOrStdout().Write(shown.Note); err != nil {
 				return err
 			}
 			log, err := remoteLog(&conn, conn.address())
@@ -84,7 +98,7 @@ authenticated the checkpoint, it is remembered, too.`,
 				last, err = seen.Newest(now.Origin)
 			}
 			if err == nil && last != nil && now.Size < last.Size { // unless it was remembered since
-				if now, err = newestCheckpoint(cmd.Context(), c, verifiers); err != nil {
+				if now, err = checkpointOf(cmd.Context(), c, true, verifiers); err != nil {
 					return err
 				}
 			}
@@ -99,18 +113,40 @@ authenticated the checkpoint, it is remembered, too.`,
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", terminal.Printable(err.Error()))
 			}
+			refused, err := refusing(cmd.Context(), c)
+			switch {
+			case err != nil:
+				fmt.Fprintln(cmd.ErrOrStderr(), "graven: whether witnesses refuse the ledger is not known:", terminal.Printable(err.Error()))
+			case len(refused) > 0:
+				return &exitCodeError{exitVerify, fmt.Errorf("refused by %s: there was more of this ledger, or there is another; events of type WitnessRefused tell more",
+					strings.Join(refused, ", "))}
+			}
 			return nil
 		},
 	}
 	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, to check the signature with")
+	cmd.Flags().BoolVar(&cosigned, "cosigned", false, "print the newest checkpoint that witnesses have cosigned")
 	return cmd
 }
 
-// newestCheckpoint fetches a server's newest checkpoint. With keys, one of them
-// must have signed it.
-func newestCheckpoint(ctx context.Context, c *client.Client, keys []note.Verifier) (*trail.Checkpoint, error) {
-	resp, err := c.Do(ctx, http.MethodGet, "/log/checkpoint", nil, "", nil)
+// refusing returns the witnesses that refuse the server's checkpoints, by its
+// own word.
+func refusing(ctx context.Context, c *client.Client) ([]string, error) {
+	resp, err := c.Do(ctx, http.MethodGet, "/readyz", nil, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var ready struct{ Refusing []string }
+	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&ready)
+	return ready.Refusing, err
+}
+
+// checkpointOf fetches a server's newest checkpoint, or else the newest that
+// witnesses have cosigned. With keys, one of them must have signed it.
+func checkpointOf(ctx context.Context, c *client.Client, newest bool, keys []note.Verifier) (*trail.Checkpoint, error) {
+	resp, err := c.Do(ctx, http.MethodGet, "/log/checkpoint", url.Values{"newest": {strconv.FormatBool(newest)}}, "", nil)
 	if err != nil {
 		return nil, err
 	}

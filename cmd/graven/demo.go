@@ -115,7 +115,7 @@ func (d *demonstration) run(ctx context.Context) error {
 	fmt.Fprintln(out, "\nIs it all true? Every entry is hashed again and held against the signatures:")
 	fmt.Fprintln(out)
 	keyFile := filepath.Join(d.data, trail.VKeyFile)
-	keys, err := readKeys([]string{keyFile})
+	keys, err := readKeys("--key", []string{keyFile})
 	if err != nil {
 		return err
 	}

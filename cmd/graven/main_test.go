@@ -53,7 +53,12 @@ type daemon struct {
 
 // startDaemon starts a server on dir and waits until it serves.
 func startDaemon(dir string, env []string, args ...string) (*daemon, error) {
-	d := &daemon{cmd: exec.Command("graven", append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}, args...)...)}
+	return start(exec.Command("graven", append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}, args...)...), env)
+}
+
+// start starts a program that tells its url once it serves.
+func start(cmd *exec.Cmd, env []string) (*daemon, error) {
+	d := &daemon{cmd: cmd}
 	d.cmd.Env = env
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -68,7 +73,7 @@ func startDaemon(dir string, env []string, args ...string) (*daemon, error) {
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
 			fmt.Fprintln(&all, lines.Text())
-			if _, rest, ok := strings.Cut(lines.Text(), "url="); ok && strings.Contains(lines.Text(), "msg=serving") {
+			if _, rest, ok := strings.Cut(lines.Text(), "url="); ok && (strings.Contains(lines.Text(), "msg=serving") || strings.Contains(lines.Text(), "msg=witnessing")) {
 				found <- strings.Fields(rest)[0]
 			}
 		}

@@ -25,6 +25,7 @@ import (
 func newVerify() *cobra.Command {
 	var conn connection
 	var keys, since []string
+	var witnesses witnessing
 	var output string
 	var quiet, noMemory bool
 	cmd := &cobra.Command{
@@ -39,6 +40,9 @@ signatures. Whatever is wrong is named with its place, and the exit code is 3.
 Without --key the ledger's own word is taken for its key, so that all that can
 be said is that it agrees with itself. Take the key from elsewhere.
 
+With --witness, enough witnesses must have cosigned a checkpoint of the ledger;
+how far, the report says. What was recorded since is not theirs to vouch for.
+
 This command remembers the newest checkpoint of each ledger that it found good,
 below $XDG_STATE_HOME/graven, and demands that the ledger extends it. An export
 may be older than that; a filtered one shows too little to be remembered.`,
@@ -49,6 +53,9 @@ may be older than that; a filtered one shows too little to be remembered.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := verifyOptions(keys, since)
 			if err != nil {
+				return err
+			}
+			if o.Witnesses, err = witnesses.policy(); err != nil {
 				return err
 			}
 			t, err := openTarget(&conn, args[0])
@@ -76,6 +83,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 	conn.flags(cmd)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "the ledger's public key, or a file with it, from a source you trust")
 	cmd.Flags().StringArrayVar(&since, "since", nil, "an earlier checkpoint, or a file with it, that the ledger must extend")
+	witnesses.flags(cmd)
 	oneOf(cmd, &output, "output", "o", "table", "how to print", documentOutputs)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing but what is wrong")
 	cmd.Flags().BoolVar(&noMemory, "no-memory", false, "neither use nor update the remembered checkpoint")
@@ -88,7 +96,7 @@ var documentOutputs = []string{"table", "json", "yaml"}
 func verifyOptions(keys, since []string) (verify.Options, error) {
 	var o verify.Options
 	var err error
-	if o.Keys, err = readKeys(keys); err != nil {
+	if o.Keys, err = readKeys("--key", keys); err != nil {
 		return o, err
 	}
 	for _, s := range since {
@@ -179,7 +187,7 @@ func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
 	whole = true
 	switch {
 	case t.log != nil:
-		text, _ = t.log.Fetch(ctx, "checkpoint")
+		text, _ = t.log.Fetch(ctx, verify.NewestPath)
 	case t.export == nil:
 		text, _ = os.ReadFile(filepath.Join(t.name, trail.TipFile))
 		text = bytes.TrimRight(text, "\x00")
@@ -254,24 +262,24 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 	return failed
 }
 
-// readKeys reads public keys, given as such or in files.
-func readKeys(args []string) ([]note.Verifier, error) {
+// readKeys reads public keys, given to a flag as such or in files.
+func readKeys(flag string, args []string) ([]note.Verifier, error) {
 	var keys []note.Verifier
 	for _, a := range args {
 		text, err := textOrFile(a, "+")
 		if err != nil {
-			return nil, fmt.Errorf("--key: %w", err)
+			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
 		n := len(keys)
 		for _, line := range strings.Fields(string(text)) {
 			v, err := note.NewVerifier(line)
 			if err != nil {
-				return nil, fmt.Errorf("--key %.80q: %w", line, err)
+				return nil, fmt.Errorf("%s %.80q: %w", flag, line, err)
 			}
 			keys = append(keys, v)
 		}
 		if len(keys) == n {
-			return nil, fmt.Errorf("--key %.80q: no key there", a)
+			return nil, fmt.Errorf("%s %.80q: no key there", flag, a)
 		}
 	}
 	return keys, nil

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/internal/witness"
+)
+
+func newWitness() *cobra.Command {
+	var data, listen, name string
+	var logs []string
+	cmd := &cobra.Command{
+		Use:   "witness",
+		Short: "Cosign the checkpoints of other ledgers, as long as they only grow",
+		Long: `Cosign the checkpoints of other ledgers (C2SP tlog-witness), until interrupted.
+
+The witness remembers the newest checkpoint of each ledger, and signs one only
+if it is shown to extend that. A ledger that was rolled back or forked finds no
+signature any more. It needs no ledger of its own, and sees no events.
+
+The first start makes the directory and the witness's key, and each prints the
+public key. Give it, and the address, to those who keep the ledgers; take their
+public keys from them for --log. Never bring back an older copy of the directory:
+a witness that has forgotten what it signed is none. Put TLS in front.`,
+		Example: `  graven witness --data ./witness-data --listen 0.0.0.0:8091 --name witness.example/w1 --log ledger.vkey`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(logs) == 0 {
+				return usage("--log: the public key of a ledger to witness is required")
+			}
+			keys, err := readKeys("--log", logs)
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			w, err := witness.Open(data, witness.Options{Name: name, Logs: keys, Log: log})
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			l, err := net.Listen("tcp", listen)
+			if err != nil {
+				return fmt.Errorf("listen: %w", err)
+			}
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), w.Key()); err != nil {
+				return err
+			}
+			log.Info("witnessing", "url", "http://"+l.Addr().String(), "data", data, "logs", len(keys))
+			err = w.Serve(cmd.Context(), l)
+			log.Info("stopped", "data", data)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "witness-data", "directory of the witness")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8091", "address to listen on, HOST:PORT")
+	cmd.Flags().StringVar(&name, "name", "", "name of a new witness, for ever; best a URL of yours without the scheme (default graven.local/witness/ and 16 random digits)")
+	cmd.Flags().StringArrayVar(&logs, "log", nil, "a ledger's public key, or a file with it; may be repeated")
+	cobra.CheckErr(cmd.MarkFlagDirname("data"))
+	return cmd
+}
+
+// A witnessing is the flags that say who must have cosigned a ledger.
+type witnessing struct {
+	keys      []string
+	threshold positive
+}
+
+func (w *witnessing) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&w.keys, "witness", nil, "the public key of a witness that must have cosigned the ledger, or a file with it; may be repeated")
+	cmd.Flags().Var(&w.threshold, "threshold", "how many of the witnesses must have (default all)")
+}
+
+// policy returns what the flags ask for.
+func (w *witnessing) policy() (cosign.Policy, error) {
+	p := cosign.Policy{Need: int(w.threshold)}
+	for _, arg := range w.keys {
+		text, err := textOrFile(arg, "+")
+		if err != nil {
+			return p, fmt.Errorf("--witness: %w", err)
+		}
+		for _, line := range strings.Fields(string(text)) {
+			key, err := cosign.ParseWitness(line)
+			if err != nil {
+				return p, fmt.Errorf("--witness %.80q: %w", line, err)
+			}
+			p.Witnesses = append(p.Witnesses, key)
+		}
+	}
+	if len(w.keys) > 0 && len(p.Witnesses) == 0 {
+		return p, fmt.Errorf("--witness: no key there")
+	}
+	if p.Need == 0 {
+		p.Need = len(p.Witnesses)
+	}
+	if p.Need > len(p.Witnesses) {
+		return p, usage("--threshold %d: there are %d witnesses", p.Need, len(p.Witnesses))
+	}
+	if err := p.Check(); err != nil {
+		return p, usage("--witness: %v", err)
+	}
+	return p, nil
+}
