@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -84,7 +86,9 @@ func parseWitnessKey(text string) (name string, hash uint32, key []byte, err err
 }
 
 // notInName reports what may not stand in a key's name.
-func notInName(r rune) bool { return r <= ' ' || r == '+' || r == 0x7f || r == 0xfffd }
+func notInName(r rune) bool {
+	return r < ' ' || r == '+' || r == 0x7f || r == utf8.RuneError || unicode.IsSpace(r)
+}
 
 func newWitness(name string, key ed25519.PublicKey) *Witness {
 	h := sha256.New()
