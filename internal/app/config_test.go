@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/app"
 )
@@ -38,9 +40,17 @@ tipFile: /mnt/other/tip
 maxBody: 1048576
 segmentSize: 134217728
 shutdownTimeout: 1m30s
+witnesses:
+- url: https://witness.example/a
+  key: k1
+- {url: "http://10.0.0.1:8091", key: k2}
+witnessThreshold: 1
+witnessInterval: 5s
 `)
 	want := app.Config{Data: "/var/lib/graven", Listen: "0.0.0.0:8090", Origin: "audit.example.com/prod", TLSCert: "tls.crt", TLSKey: "tls.key", AnonymousRole: access.Viewer,
-		StrictTypes: true, TipFile: "/mnt/other/tip", MaxBody: 1 << 20, SegmentSize: 128 << 20, ShutdownTimeout: app.Duration(90 * time.Second)}
+		StrictTypes: true, TipFile: "/mnt/other/tip", MaxBody: 1 << 20, SegmentSize: 128 << 20, ShutdownTimeout: app.Duration(90 * time.Second),
+		Witnesses:        []app.Witness{{URL: "https://witness.example/a", Key: "k1"}, {URL: "http://10.0.0.1:8091", Key: "k2"}},
+		WitnessThreshold: 1, WitnessInterval: app.Duration(5 * time.Second)}
 	want.Log.Public = "hashes"
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
@@ -63,6 +73,9 @@ func TestAConfigurationIsReadStrictly(t *testing.T) {
 		"a number with a fraction":    {"segmentSize: 1.5", "segmentSize"},
 		"a duration without its unit": {"shutdownTimeout: 20", "duration"},
 		"a duration that is none":     {"shutdownTimeout: soon", "soon"},
+		"an unknown field in a list":  {"witnesses:\n- {uri: x}", "uri"},
+		"another case in a list":      {"witnesses:\n- {url: x, key: y}\n- {url: x, Key: y}", `"witnesses[1].Key"`},
+		"a witness that is none":      {"witnesses: [x]", "witnesses"},
 		"a list":                      {"- data", "Config"},
 		"no YAML":                     {"data: [", "yaml"},
 	} {
@@ -76,10 +89,33 @@ func TestAConfigurationIsReadStrictly(t *testing.T) {
 }
 
 func TestABadFieldIsNamedAndNothingIsMade(t *testing.T) {
+	text, err := cosign.GenerateKey(rand.Reader, "witness.example/w1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cosigner, err := cosign.NewCosigner(text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const url = "https://witness.example/a"
+	key := cosigner.Witness.String()
+	witnesses := func(all ...app.Witness) func(*app.Config) { return func(c *app.Config) { c.Witnesses = all } }
 	for name, tt := range map[string]struct {
 		change func(*app.Config)
 		says   string
 	}{
+		"a witness nowhere":           {witnesses(app.Witness{Key: key}), "witnesses[0].url"},
+		"a witness at a file":         {witnesses(app.Witness{URL: url, Key: key}, app.Witness{URL: "file:///x", Key: key}), "witnesses[1].url"},
+		"a witness at a question":     {witnesses(app.Witness{URL: url + "?x", Key: key}), "witnesses[0].url"},
+		"a witness at no address":     {witnesses(app.Witness{URL: "http://a b", Key: key}), "witnesses[0].url"},
+		"a witness without a key":     {witnesses(app.Witness{URL: url}), "witnesses[0].key"},
+		"a witness with half a key":   {witnesses(app.Witness{URL: url, Key: key[:len(key)-4]}), "witnesses[0].key"},
+		"a witness twice":             {witnesses(app.Witness{URL: url, Key: key}, app.Witness{URL: url + "b", Key: key}), "witnesses: the key"},
+		"a threshold without witness": {func(c *app.Config) { c.WitnessThreshold = 1 }, "witnessThreshold"},
+		"a threshold below nothing":   {func(c *app.Config) { c.WitnessThreshold = -1 }, "witnessThreshold"},
+		"an interval of nothing":      {func(c *app.Config) { c.WitnessInterval = 1 }, "witnessInterval"},
+		"an interval of a day":        {func(c *app.Config) { c.WitnessInterval = app.Duration(24 * time.Hour) }, "witnessInterval"},
+
 		"no directory":            {func(c *app.Config) { c.Data = "" }, "data: required"},
 		"a log that is public":    {func(c *app.Config) { c.Log.Public = "all" }, `log.public: "all"`},
 		"a certificate alone":     {func(c *app.Config) { c.TLSCert = "x" }, "tlsCert and tlsKey"},

@@ -29,8 +29,8 @@ import (
 // A peer is a witness that serves, and may be told to do something else.
 type peer struct {
 	*witness.Witness
-	server *httptest.Server
-	mu     sync.Mutex
+	server     *httptest.Server
+	mu         sync.Mutex
 	instead    func(http.ResponseWriter, *http.Request)
 	now        func(http.ResponseWriter, *http.Request) // before it answers
 	busy, most atomic.Int32
