@@ -100,7 +100,7 @@ func copyDir(t *testing.T, from, to string) {
 // the ledger with its own key.
 func TestWitnessesKeepALedgerFromTurningBack(t *testing.T) {
 	dir := t.TempDir()
-	data, vkey := filepath.Join(dir, "data"), filepath.Join(dir, "ledger.vkey")
+	data, vkey := filepath.Join(dir, "graven-data"), filepath.Join(dir, "ledger.vkey")
 	env := []string{"HOME=" + dir, "XDG_STATE_HOME=" + filepath.Join(dir, "state")}
 
 	// The first start makes the key that the witnesses need.
@@ -169,6 +169,14 @@ witnessInterval: 20ms
 		if code != exitVerify || !strings.Contains(out, "not witnessed: 3 of 3 witnesses should have cosigned") {
 			t.Errorf("all must sign: %s: %d: %s", target, code, out)
 		}
+	}
+	for name, key := range map[string]string{"w1.vkey": key1, "w2.vkey": key2} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(key+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := shell(t, dir, blocks(t, "docs/operations.md", "witnessed")[0], "GRAVEN_URL="+d.url); err != nil || !strings.Contains(out, "by 2 of 2") {
+		t.Errorf("as documented: %v\n%s", err, out)
 	}
 	// What readers get is cosigned; Graven's own commands see the newest.
 	out, code := graven(t, append(env, token), "checkpoint", "--url", d.url, "--key", vkey, "--cosigned")
