@@ -498,7 +498,7 @@ func TestAWitnessThatHasForgottenDoesNotOpen(t *testing.T) {
 		}, witness.Options{}, "but not its key"},
 		{"its key was changed", func(t *testing.T, dir string) {
 			flip(t, filepath.Join(dir, "witness.key"), func(text []byte) int { return len(text) - 20 })
-		}, witness.Options{}, "hash"},
+		}, witness.Options{}, "witness.key: "},
 		{"others can read its key", func(t *testing.T, dir string) {
 			if err := os.Chmod(filepath.Join(dir, "witness.key"), 0o640); err != nil {
 				t.Fatal(err)
@@ -525,8 +525,7 @@ func TestAWitnessThatHasForgottenDoesNotOpen(t *testing.T) {
 				tt.o.Logs = []note.Verifier{l.verifier}
 			}
 			if w, err := witness.Open(dir, tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("%v, want %q", err, tt.want)
-				w.Close()
+				t.Errorf("%v, %v, want %q", w, err, tt.want)
 			}
 		})
 	}
