@@ -86,6 +86,7 @@ func TestWitnessesAreHeldAgainstThePolicy(t *testing.T) {
 		{"a stranger's signature", cosigned(t, part, a, d), 2, []found{{verify.Unwitnessed, -1}}, 321, 1},
 		{"one witness twice", cosigned(t, part, a, a), 2, []found{{verify.Unwitnessed, -1}}, 321, 1},
 		{"no signature", part.Note, 2, []found{{verify.Unwitnessed, -1}}, 321, 0},
+		{"no signature, and none asked for", part.Note, 0, nil, 0, 0},
 		{"nothing is cosigned", nil, 2, []found{{verify.Unwitnessed, -1}}, 0, 0},
 		{"nothing is cosigned, and nothing asked for", nil, 0, nil, 0, 0},
 		{"a cosignature is changed", flip(good, len(good)-20), 2, []found{{verify.BadSignature, -1}}, 0, 0},

@@ -49,8 +49,8 @@ type Config struct {
 	// File keeps the newest cosigned checkpoint, on FS; nil means the machine's.
 	File string
 	FS   seglog.FS
-	// Refused is called once when a witness begins to refuse, and again after
-	// an error. It is not called at the start.
+	// Refused is called once when a witness begins to refuse, again after an
+	// error, and at most once a minute. It is not called at the start.
 	Refused func(context.Context, *Refusal) error
 	Client  *http.Client // nil means one that follows no redirects
 	Log     *slog.Logger
@@ -86,7 +86,8 @@ type peer struct {
 	failures int               // in a row
 	after    time.Time         // not to be asked before
 	problem  string            // of the last failure
-	told     string            // reason of the refusal that was told of
+	told     string            // kind of the refusal that was told of, unless it has signed since
+	toldAt   time.Time
 
 	refusal *Refusal // nil unless it refuses
 }
@@ -428,7 +429,7 @@ func (q *Quorum) failed(ctx context.Context, p *peer, err error, refusal *Refusa
 		p.problem = text
 		return
 	}
-	if p.told == refusal.kind() {
+	if p.told == refusal.kind() || time.Since(p.toldAt) < sparing {
 		return
 	}
 	q.c.Log.Error("a witness refuses to sign", "witness", p.Key.Name(), "url", p.URL, "error", text)
@@ -438,8 +439,12 @@ func (q *Quorum) failed(ctx context.Context, p *peer, err error, refusal *Refusa
 			return
 		}
 	}
-	p.told = refusal.kind()
+	p.told, p.toldAt = refusal.kind(), time.Now()
 }
+
+// sparing is how long nothing more is told of a witness that refuses, signs and
+// refuses again, which would fill the ledger.
+const sparing = time.Minute
 
 // kind tells occasions apart: a witness that holds more, and one that holds
 // something else.

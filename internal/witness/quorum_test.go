@@ -447,6 +447,37 @@ func TestARefusalIsToldOncePerOccasion(t *testing.T) {
 	}
 }
 
+// TestAWitnessThatCannotDecideIsToldOfSparingly has one refuse every other
+// checkpoint.
+func TestAWitnessThatCannotDecideIsToldOfSparingly(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	l.grow(5000, "")
+	one, two := newPeer(t, l), newPeer(t, l)
+	b := newBench(t, l, 1, one.peer(), two.peer())
+	var turn atomic.Int32
+	var refused atomic.Int32
+	one.do(func(w http.ResponseWriter, r *http.Request) {
+		if turn.Add(1)%2 == 0 {
+			one.ServeHTTP(w, r)
+			return
+		}
+		refused.Add(1)
+		w.Header().Set("Content-Type", "text/x.tlog.size")
+		w.WriteHeader(http.StatusConflict)
+		w.Write([]byte("1000\n"))
+	})
+	b.publish(1)
+	b.run()
+	for size := int64(2); refused.Load() < 4 && size < 5000; size++ {
+		b.publish(size)
+		b.until(func(c *trail.Checkpoint) bool { return c.Size == size })
+	}
+	if len(b.told) != 1 || refused.Load() < 4 {
+		t.Errorf("refused %d times, told of %d", refused.Load(), len(b.told))
+	}
+}
+
 // TestANewerCheckpointOfOursIsNoRefusal has somebody else show a checkpoint to
 // a witness before the ledger does.
 func TestANewerCheckpointOfOursIsNoRefusal(t *testing.T) {

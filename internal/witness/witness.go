@@ -67,8 +67,9 @@ type Witness struct {
 	requests *prometheus.CounterVec
 }
 
-// maxRequests bounds the requests that are answered at a time.
-const maxRequests = 64
+// maxRequests bounds the requests that are answered at a time, and so the
+// memory of their bodies. Each has ten seconds to come in.
+const maxRequests = 512
 
 // A witnessed log is one that is known.
 type witnessed struct {
@@ -81,7 +82,8 @@ type witnessed struct {
 
 // Open opens the witness in dir, and makes it and its key if need be. What it
 // remembers must be readable and bear its own signature: a witness that has
-// forgotten what it signed must not sign.
+// forgotten what it signed must not sign. That one log's file was taken away
+// whole, or replaced by an older one, it cannot tell.
 func Open(dir string, o Options) (*Witness, error) {
 	w := &Witness{fs: o.FS, logs: map[string]*witnessed{}, slots: make(chan struct{}, maxRequests), log: o.Log, mux: http.NewServeMux()}
 	if w.fs == nil {

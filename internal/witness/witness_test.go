@@ -612,7 +612,7 @@ func TestRequestsBeyondTheBoundAreTurnedAway(t *testing.T) {
 	var wg sync.WaitGroup
 	turnedAway := make(chan struct{})
 	var once sync.Once
-	for range 65 {
+	for range 513 {
 		wg.Go(func() {
 			rec := httptest.NewRecorder()
 			w.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/add-checkpoint", blocked{gate}))
