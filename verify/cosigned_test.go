@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -214,5 +216,38 @@ func TestAnExportWithoutCheckpointIsNotWitnessed(t *testing.T) {
 	r := checkExport(t, lines[:len(lines)-1], verify.Options{Witnesses: cosign.Policy{Witnesses: keys, Need: 1}})
 	if got := findings(r); !slices.Equal(got, []found{{verify.Unwitnessed, -1}}) {
 		t.Errorf("found\n%s", describe(r))
+	}
+}
+
+func TestEveryByteOfTheCosignedFileIsWatched(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t, 7, 1, 5, 4)
+	all, keys := newWitnesses(t, "a", "witness.example/b")
+	i := l.image(t)
+	i[cosign.File] = cosigned(t, l.pools[1], all...)
+	dir := i.write(t)
+	o := verify.Options{Keys: []note.Verifier{l.key.verifier}, Witnesses: cosign.Policy{Witnesses: keys, Need: 2}}
+	if r := checkDir(t, dir, o); !r.OK() {
+		t.Fatal(describe(r))
+	}
+	path := filepath.Join(dir, cosign.File)
+	write := func(text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at := range i[cosign.File] {
+		for _, bit := range []byte{1, 4, 32, 128} {
+			text := bytes.Clone(i[cosign.File])
+			text[at] ^= bit
+			write(text)
+			if r := checkDir(t, dir, o); r.OK() {
+				t.Errorf("bit %d of byte %d of %q is not missed", bit, at, text)
+			}
+		}
+		write(i[cosign.File][:at])
+		if r := checkDir(t, dir, o); r.OK() {
+			t.Errorf("cut off at byte %d, it is good", at)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,8 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/trail"
 )
 
 // startWitness starts a witness of the ledger whose public key is in vkey.
@@ -258,4 +263,91 @@ func sizes(t *testing.T, dir string) string {
 		all = append(all, fmt.Sprint(len(bytes.TrimRight(data, "\x00"))))
 	}
 	return strings.Join(all, " ")
+}
+
+// TestAWitnessThatIsKilledNeverSignsBack kills a witness while it signs, at
+// random moments: what it has signed, it remembers.
+func TestAWitnessThatIsKilledNeverSignsBack(t *testing.T) {
+	dir := t.TempDir()
+	skey, vkey, err := note.GenerateKey(rand.Reader, "ledger.example/killed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hashes []tlog.Hash
+	read := tlog.HashReaderFunc(func(indexes []int64) (out []tlog.Hash, _ error) {
+		for _, x := range indexes {
+			out = append(out, hashes[x])
+		}
+		return out, nil
+	})
+	size, signed := int64(0), int64(0)
+	// ask has the witness sign what extends old, and returns the status, and
+	// what it holds where that is a conflict.
+	ask := func(url string, old int64) (status int, held int64, err error) {
+		body := fmt.Sprintf("old %d\n", old)
+		if old > 0 {
+			proof, err := tlog.ProveTree(size, old, read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range proof {
+				body += h.String() + "\n"
+			}
+		}
+		root, err := tlog.TreeHash(size, read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := trail.SignCheckpoint(signer.Name(), size, root, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.Post(url+"/add-checkpoint", "text/plain", strings.NewReader(body+"\n"+string(c.Note)))
+		if err != nil {
+			return 0, 0, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode == http.StatusConflict {
+			_, err = fmt.Fscan(resp.Body, &held)
+		}
+		return resp.StatusCode, held, err
+	}
+	for range 12 {
+		w, _ := startWitness(t, filepath.Join(dir, "w"), "127.0.0.1:0", vkey)
+		grow := func() {
+			more, err := tlog.StoredHashes(size, fmt.Append(nil, size), read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hashes = append(hashes, more...)
+			size++
+		}
+		grow()
+		held := int64(0)
+		if status, told, err := ask(w.url, 0); err != nil || size > 1 && status != http.StatusConflict || told < signed {
+			t.Fatalf("after %d was signed, the witness holds %d: %d, %v", signed, told, status, err)
+		} else if held = told; status == http.StatusOK {
+			held, signed = size, size
+		}
+		time.AfterFunc(time.Duration(mathrand.IntN(20))*time.Millisecond, func() { w.cmd.Process.Kill() })
+		for {
+			grow()
+			status, _, err := ask(w.url, held)
+			if err != nil {
+				break // it was killed
+			}
+			if status != http.StatusOK {
+				t.Fatalf("status %d", status)
+			}
+			held, signed = size, size
+		}
+		w.cmd.Wait()
+	}
+	if signed < 12 {
+		t.Errorf("only %d were signed", signed)
+	}
 }
