@@ -25,6 +25,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -138,7 +139,8 @@ type verifier struct {
 	count      int64
 	last       int64 // index in the line before, of a filtered export
 	wrong      int
-	gap        bool // entries are missing, or out of order
+	gap        bool   // entries are missing, or out of order
+	first      []byte // entry 0
 }
 
 // known is a root that something outside the entries tells of.
@@ -276,6 +278,9 @@ func (v *verifier) add(r *trail.Record, done func(level int, n int64, h trail.Ha
 		v.found("entry %d does not follow from the one before it", r.Index)
 		v.chain = r.Chain
 	}
+	if v.tree.Size() == 0 {
+		v.first = bytes.Clone(r.Entry)
+	}
 	v.tree.Append(trail.LeafHash(r.Entry), done)
 	for _, k := range v.roots[v.tree.Size()] {
 		if k.root != v.tree.Root() {
@@ -313,6 +318,9 @@ func (v *verifier) signed(text []byte) {
 // then has all that it tells of, though a server may be writing.
 func (v *verifier) directory(dir string) error {
 	v.whole = true
+	if text, err := os.ReadFile(filepath.Join(dir, "format")); err == nil && strings.TrimSpace(string(text)) != "1" {
+		return fmt.Errorf("the directory is of format %.20q, and this version knows format 1: it was written by a newer Graven; use the graven-verify of that version", strings.TrimSpace(string(text)))
+	}
 	if tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile)); err != nil {
 		v.found("the tip record cannot be read: %v", err)
 	} else {
@@ -339,8 +347,48 @@ func (v *verifier) directory(dir string) error {
 			}
 		}); err != nil {
 			v.found("%s: %v; what follows was not checked", filepath.Base(path), err)
-			return nil
+			break
 		}
+	}
+	return v.predecessor(dir)
+}
+
+// predecessor checks the ledger that this one succeeds, if the first entry says
+// so: what is kept below the directory must be signed by the key that stands
+// there, and end with the checkpoint that stands there.
+func (v *verifier) predecessor(dir string) error {
+	e, _, err := event.ParseEntry(v.first)
+	var facts struct {
+		Predecessor *struct{ Key, Checkpoint string }
+	}
+	if err == nil && len(e.Ledger) > 0 {
+		err = json.Unmarshal(e.Ledger, &facts)
+	}
+	if err != nil || facts.Predecessor == nil {
+		return nil // a first entry that cannot be read is not what was signed
+	}
+	old := &verifier{out: v.out, roots: map[int64][]known{}, trusted: true}
+	if err := old.setKey([]byte(facts.Predecessor.Key)); err != nil {
+		v.found("the predecessor's key in entry 0: %v", err)
+		return nil
+	}
+	if old.since = old.expect([]byte(facts.Predecessor.Checkpoint), "the checkpoint in entry 0 of its successor"); old.since == nil {
+		v.wrong += old.wrong
+		return nil
+	}
+	below := filepath.Join(dir, "predecessor")
+	if _, err := os.Stat(below); errors.Is(err, os.ErrNotExist) {
+		fmt.Fprintf(v.out, "note: entry 0 names a predecessor, %s, which is not here and was not checked\n", printable(old.since.Origin))
+		return nil
+	}
+	if err := old.directory(below); err != nil {
+		return fmt.Errorf("predecessor: %w", err)
+	}
+	if old.tree.Size() != old.since.Size {
+		old.found("the predecessor has %d entries, and entry 0 of its successor names %d", old.tree.Size(), old.since.Size)
+	}
+	if v.wrong += old.wrong; old.wrong == 0 {
+		fmt.Fprintf(v.out, "note: predecessor is the ledger %s that entry 0 names: %d entries, all good\n", printable(old.since.Origin), old.count)
 	}
 	return nil
 }
@@ -367,6 +415,9 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 	head := make([]byte, 20)
 	if _, err := io.ReadFull(in, head); err != nil {
 		return fmt.Errorf("header: %w", err)
+	}
+	if v := head[7]; string(head[:7]) == "GRVNSEG" && v > '1' && v <= '9' && binary.LittleEndian.Uint32(head[16:]) == crc32.Checksum(head[:16], castagnoli) {
+		return fmt.Errorf("the segment is of format %c, and this version knows format 1: it was written by a newer Graven", v)
 	}
 	if string(head[:8]) != "GRVNSEG1" || binary.LittleEndian.Uint64(head[8:]) != uint64(v.tree.Size()) ||
 		binary.LittleEndian.Uint32(head[16:]) != crc32.Checksum(head[:16], castagnoli) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 )
@@ -89,7 +90,7 @@ func run(ctx context.Context, args []string) int {
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
-	} else if errors.Is(err, known.ErrTurnedBack) {
+	} else if errors.Is(err, known.ErrTurnedBack) || errors.Is(err, backup.ErrRefused) {
 		code = exitVerify
 	} else if !began {
 		code = exitUsage
@@ -126,7 +127,7 @@ Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 	root.SetVersionTemplate("graven {{.Version}}\n")
 	root.AddCommand(
 		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newExport(),
-		newVerify(), newProve(), newCheckpoint(), newWitness(), newToken(), newReindex(), newVersion(),
+		newVerify(), newProve(), newCheckpoint(), newWitness(), newBackup(), newRestore(), newToken(), newReindex(), newVersion(),
 	)
 	addCompletion(root)
 	return root

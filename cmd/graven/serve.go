@@ -19,6 +19,7 @@ import (
 func newServe() *cobra.Command {
 	var c app.Config
 	var file, data, listen string
+	var readOnly bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep a ledger in a directory and serve it",
@@ -26,7 +27,11 @@ func newServe() *cobra.Command {
 
 The first start makes the directory, the ledger's keys in DIR/keys and a token
 for its administrator in DIR/admin.token. Hand DIR/keys/ledger.vkey to those who
-are to verify the ledger.`,
+are to verify the ledger.
+
+With --read-only nothing is recorded, and no key is needed: it shows what is in
+a backup, or in the predecessor of a ledger. Who reads stands in the log on
+stderr then, not in the ledger.`,
 		Example: `  graven serve --data ./graven-data --listen 127.0.0.1:8090
   graven serve --config graven.yaml`,
 		Args: cobra.NoArgs,
@@ -46,11 +51,13 @@ are to verify the ledger.`,
 			if listen != "" {
 				c.Listen = listen
 			}
+			c.ReadOnly = c.ReadOnly || readOnly
 			return serve(cmd, c, nil)
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "data directory (default ./graven-data)")
 	cmd.Flags().StringVar(&listen, "listen", "", "address to listen on, HOST:PORT (default 127.0.0.1:8090)")
+	cmd.Flags().BoolVar(&readOnly, "read-only", false, "record nothing: serve a backup or a predecessor")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file in YAML; flags override it")
 	return cmd
 }

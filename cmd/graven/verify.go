@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
@@ -68,7 +69,13 @@ may be older than that; a filtered one shows too little to be remembered.`,
 			check := t.verify
 			if !noMemory {
 				claim, whole := t.claim(cmd.Context())
-				check = (&known.Target{Claim: claim, Whole: whole, Export: t.export != nil, Check: t.verify, Warn: func(err error) {
+				dated := ""
+				if t.export != nil {
+					dated = "export"
+				} else if t.log == nil && isBackup(t.name) {
+					dated = "backup"
+				}
+				check = (&known.Target{Claim: claim, Whole: whole, Dated: dated, Check: t.verify, Warn: func(err error) {
 					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(err.Error()))
 				}}).Verify
 			}
@@ -171,7 +178,11 @@ func (t *target) verify(ctx context.Context, o verify.Options) (*verify.Report, 
 	case t.log != nil:
 		return verify.Log(ctx, t.name, t.log.Fetch, o)
 	case t.export == nil:
-		return filestore.Verify(ctx, t.name, o)
+		r, err := filestore.Verify(ctx, t.name, o)
+		if err == nil {
+			err = backup.VerifyPredecessor(ctx, t.name, o, r)
+		}
+		return r, err
 	}
 	r, err := verify.Export(ctx, t.export, o)
 	if r != nil {

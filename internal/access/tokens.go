@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/datadir"
 )
 
 // A Token lets its bearer act. Only a hash of it is kept.
@@ -64,8 +67,8 @@ func OpenTokens(path string, save func(data []byte) error) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []*Token
-	if err := json.Unmarshal(data, &list); err != nil {
+	list, err := parseTokens(data)
+	if err != nil {
 		return nil, fmt.Errorf("read tokens from %s: %w", path, err)
 	}
 	for i, tok := range list {
@@ -82,6 +85,28 @@ func OpenTokens(path string, save func(data []byte) error) (*Tokens, error) {
 		t.byHash[tok.Hash] = tok
 	}
 	return t, nil
+}
+
+// parseTokens reads a list of tokens. A member that is not known may take
+// something from what a token allows, and is refused. Later formats are an
+// object with the member v.
+func parseTokens(data []byte) ([]*Token, error) {
+	var later struct{ V int }
+	if err := json.Unmarshal(data, &later); err == nil && later.V > 1 {
+		return nil, datadir.Newer("the list is", later.V, 1)
+	}
+	var list []*Token
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&list); err != nil && strings.Contains(err.Error(), "unknown field") {
+		return nil, fmt.Errorf("%w: %w; use the version that wrote it", datadir.ErrNewer, err)
+	} else if err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something stands behind the list")
+	}
+	return list, nil
 }
 
 // NewSecret makes a token's text: 32 random bytes behind a mark by which

@@ -19,6 +19,7 @@ import (
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/ledger"
@@ -60,6 +61,9 @@ func New(ctx context.Context, c Config, version string, log *slog.Logger, progre
 	if err := c.complete(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	if c.ReadOnly {
+		c.Witnesses = nil // there is nothing to cosign
+	}
 	a := &App{config: c, log: log}
 	if err := a.setup(ctx, version, progress); err != nil {
 		return nil, errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
@@ -69,16 +73,18 @@ func New(ctx context.Context, c Config, version string, log *slog.Logger, progre
 
 func (a *App) setup(ctx context.Context, version string, progress func(done, total int64)) error {
 	c := a.config
-	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	if err := a.admit(); err != nil {
+		return err
 	}
-
-	var err error
-	if a.keys, err = openKeys(c.Data, c.Origin); err != nil {
+	tokens, fresh, err := openTokens(c.Data, c.ReadOnly)
+	if err != nil {
+		return err
+	}
+	if a.keys, err = openKeys(c); err != nil {
 		return err
 	}
 	store, err := filestore.Open(c.Data, filestore.Options{Verifier: a.keys.Verifier, TipFile: c.TipFile,
-		SegmentSize: c.SegmentSize, Progress: progress,
+		SegmentSize: c.SegmentSize, Progress: progress, ReadOnly: c.ReadOnly,
 		OnError: func(err error) { a.log.Warn("the store", "error", err) }})
 	if err != nil {
 		return err
@@ -99,18 +105,17 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if err := quorum.Check(ctx, store.Head().Checkpoint); err != nil {
 		return err
 	}
-	a.ledger, err = ledger.Open(ctx, ledger.Config{Store: store, Signer: a.keys.Signer, VerifierKey: a.keys.VerifierKey,
-		Version: version, Observe: metrics.pool})
-	if err != nil {
+	config := ledger.Config{Store: store, Signer: a.keys.Signer, VerifierKey: a.keys.VerifierKey, Version: version, Observe: metrics.pool}
+	if c.ReadOnly {
+		config.ReadOnly = func(e *event.Event) {
+			a.log.Info("not recorded", "event", e.EventType, "by", e.Actor.Name, "details", string(e.Details))
+		}
+	}
+	if a.ledger, err = ledger.Open(ctx, config); err != nil {
 		return err
 	}
 	a.onStop("ledger", func(context.Context) error { a.ledger.Close(); return nil })
-	if err := keyring.MarkUsed(c.Data); err != nil {
-		return err
-	}
-
-	tokens, fresh, err := openTokens(c.Data)
-	if err != nil {
+	if err := a.markUsed(); err != nil {
 		return err
 	}
 	if err := a.record(ctx, "LedgerStarted", event.Resource{}, map[string]any{"version": version, "size": a.ledger.State().Size()}); err != nil {
@@ -206,8 +211,44 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// openKeys loads the ledger's keys, or makes them for a new one.
-func openKeys(dir, origin string) (*keyring.Keys, error) {
+// admit refuses a directory that is not to be served, before anything in it is
+// changed, and makes one for a new ledger.
+func (a *App) admit() error {
+	c := a.config
+	if err := datadir.CheckFormat(c.Data); err != nil {
+		return err
+	}
+	if c.ReadOnly {
+		_, err := os.Stat(filepath.Join(c.Data, trail.TipFile))
+		if err != nil {
+			return fmt.Errorf("there is no ledger to be read: %w", err)
+		}
+		return nil
+	}
+	if err := datadir.CheckRecordable(c.Data); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+// markUsed remembers that the ledger's key has signed something.
+func (a *App) markUsed() error {
+	if a.config.ReadOnly {
+		return nil
+	}
+	return keyring.MarkUsed(a.config.Data)
+}
+
+// openKeys loads the ledger's keys, or makes them for a new one. To read takes
+// the public key only.
+func openKeys(c Config) (*keyring.Keys, error) {
+	dir, origin := c.Data, c.Origin
+	if c.ReadOnly {
+		return keyring.Public(dir)
+	}
 	keys, err := keyring.Load(dir)
 	if !errors.Is(err, keyring.ErrNone) {
 		if err == nil && origin != "" && origin != keys.Signer.Name() {
@@ -222,11 +263,16 @@ func openKeys(dir, origin string) (*keyring.Keys, error) {
 }
 
 // openTokens reads the tokens, and reports whether there are none yet.
-func openTokens(dir string) (tokens *access.Tokens, fresh bool, err error) {
+func openTokens(dir string, readOnly bool) (tokens *access.Tokens, fresh bool, err error) {
 	path := filepath.Join(dir, tokensFile)
 	_, err = os.Stat(path)
-	fresh = errors.Is(err, os.ErrNotExist)
-	tokens, err = access.OpenTokens(path, func(data []byte) error { return seglog.WriteFile(seglog.OS{}, path, data) })
+	fresh = errors.Is(err, os.ErrNotExist) && !readOnly
+	tokens, err = access.OpenTokens(path, func(data []byte) error {
+		if readOnly {
+			return ledger.ErrReadOnly
+		}
+		return seglog.WriteFile(seglog.OS{}, path, data)
+	})
 	return tokens, fresh, err
 }
 

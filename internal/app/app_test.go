@@ -28,6 +28,7 @@ import (
 
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -204,7 +205,7 @@ func TestASecondServerOnADirectoryIsRefused(t *testing.T) {
 	c := config(t)
 	s := run(t, c)
 	before := s.types(token(t, c))
-	if _, err := try(c); !errors.Is(err, filestore.ErrLocked) {
+	if _, err := try(c); !errors.Is(err, seglog.ErrLocked) {
 		t.Errorf("got %v", err)
 	}
 	if after := s.types(token(t, c)); len(after) != len(before) {

@@ -54,6 +54,9 @@ type Config struct {
 	// WitnessInterval is the least time between two checkpoints that they are
 	// asked about. Default 1s.
 	WitnessInterval Duration `json:"witnessInterval,omitempty"`
+	// ReadOnly serves a ledger in which nothing is recorded any more: a backup,
+	// or a predecessor. Who reads it stands in the server's own log only.
+	ReadOnly bool `json:"readOnly,omitempty"`
 	// MaxBody bounds a request's body, decompressed, in bytes. Default 16 MiB.
 	MaxBody int64 `json:"maxBody,omitempty"`
 	// SegmentSize is the size of the log's files in bytes. Default 64 MiB.

@@ -37,15 +37,15 @@ var rooms = []struct {
 	floor    floor
 	patterns string
 }{
-	{cellar, "internal/inorder internal/jcs internal/posting examples"},
+	{cellar, "internal/datadir internal/inorder internal/jcs internal/posting examples"},
 	{ground, "event cosign internal/seglog"},
 	{format, "trail"},
-	{tools, "verify verify/remote client"},
+	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer"},
-	{edges, "internal/filestore internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testenv internal/export/*"},
+	{edges, "internal/filestore internal/backup internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testenv internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},
 	{apart, "internal/arch internal/gen"},

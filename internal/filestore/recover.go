@@ -59,6 +59,10 @@ func (s *Store) recover(o Options) error {
 		}
 	}
 	// From here on the directory is known to be sound up to the checkpoint.
+	if o.ReadOnly {
+		s.tipNote = end.note
+		return nil
+	}
 	for _, base := range end.empty {
 		if err := s.fs.Remove(filepath.Join(s.dir, trail.LogDir, seglog.SegmentName(base))); err != nil {
 			return err

@@ -348,7 +348,7 @@ func TestReindexMakesADamagedIndexAnew(t *testing.T) {
 	b := newBed(t, dir, filestore.Options{})
 	r := b.Start(t)
 	r.AppendMany(0, 600)
-	if _, err := filestore.Reindex(dir, filestore.Options{Verifier: b.Verifier}); !errors.Is(err, filestore.ErrLocked) {
+	if _, err := filestore.Reindex(dir, filestore.Options{Verifier: b.Verifier}); !errors.Is(err, seglog.ErrLocked) {
 		t.Errorf("while the server runs: %v", err)
 	}
 	r.Stop()
@@ -368,7 +368,7 @@ func TestOneDirectoryHasOneWriter(t *testing.T) {
 	dir := t.TempDir()
 	b := newBed(t, dir, filestore.Options{})
 	r := b.Start(t)
-	if _, err := b.TryStart(t); !errors.Is(err, filestore.ErrLocked) {
+	if _, err := b.TryStart(t); !errors.Is(err, seglog.ErrLocked) {
 		t.Errorf("got %v, want a refusal", err)
 	}
 	r.AppendMany(0, 3)

@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
 
 // Reindex derives the index and the tiles of the ledger in dir anew, and
 // returns the number of entries. Nothing else may have the directory open.
 func Reindex(dir string, o Options) (size int64, err error) {
-	lock, err := acquireLock(filepath.Join(dir, trail.LockFile))
+	lock, err := seglog.Lock(filepath.Join(dir, trail.LockFile))
 	if err != nil {
 		return 0, fmt.Errorf("reindex: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
@@ -33,6 +34,11 @@ type Options struct {
 	Reserve int64
 	// FS is the file system of the log and the tip; nil means the machine's.
 	FS seglog.FS
+	// ReadOnly opens a ledger in which nothing is recorded any more, such as
+	// a backup. Only what is derived is written.
+	ReadOnly bool
+	// Unfinished opens a directory that is being restored.
+	Unfinished bool
 	// Progress, if not nil, is told how far deriving has come while opening.
 	Progress func(done, total int64)
 	// OnError, if not nil, is told of failures that stop nothing.
@@ -105,22 +111,32 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open ledger in %s: %w", dir, err), s.release())
 	}
 	go s.follow()
-	go s.keepTips()
+	if o.ReadOnly {
+		close(s.tipsDone)
+	} else {
+		go s.keepTips()
+	}
 	return s, nil
 }
 
 func (s *Store) open(o Options) error {
+	if err := s.admit(o); err != nil {
+		return err
+	}
 	for _, sub := range []string{trail.LogDir, trail.TileDir, offsetsDir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
 			return err
 		}
 	}
 	var err error
-	if s.lock, err = acquireLock(filepath.Join(s.dir, trail.LockFile)); err != nil {
+	if s.lock, err = seglog.Lock(filepath.Join(s.dir, trail.LockFile)); err != nil {
 		return err
 	}
-	if s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{SegmentSize: o.SegmentSize, Reserve: o.Reserve, FS: o.FS}); err != nil {
+	if s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{SegmentSize: o.SegmentSize, Reserve: o.Reserve, ReadOnly: o.ReadOnly, FS: o.FS}); err != nil {
 		return err
+	}
+	if o.ReadOnly {
+		return s.openDerived(o)
 	}
 	if s.tip, err = o.FS.Open(filepath.Join(s.dir, trail.TipFile), os.O_RDWR|os.O_CREATE); err != nil {
 		return err
@@ -133,11 +149,7 @@ func (s *Store) open(o Options) error {
 			return fmt.Errorf("the tip record outside: %w", err)
 		}
 	}
-	if s.index, err = sqlite.Open(filepath.Join(s.dir, trail.IndexFile)); err != nil {
-		return err
-	}
-	s.places = newPlaces(s.log, filepath.Join(s.dir, offsetsDir))
-	if err := s.recover(o); err != nil {
+	if err := s.openDerived(o); err != nil {
 		return err
 	}
 	if s.tipFile != "" && s.tipNote != nil {
@@ -146,6 +158,82 @@ func (s *Store) open(o Options) error {
 		}
 	}
 	return nil
+}
+
+// admit refuses a directory that is not to be opened, before anything in it is
+// changed: one of a later format, or one in which nothing may be recorded.
+func (s *Store) admit(o Options) error {
+	if err := datadir.CheckFormat(s.dir); err != nil {
+		return err
+	}
+	if !o.ReadOnly && !o.Unfinished {
+		if err := datadir.CheckRecordable(s.dir); err != nil {
+			return err
+		}
+	}
+	log, err := seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{ReadOnly: true, FS: o.FS})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // a new ledger
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkVersions(log), log.Close())
+}
+
+// checkVersions refuses a log whose last segment is, or holds, something of a
+// later format.
+func checkVersions(log *seglog.Log) error {
+	bases := log.Segments()
+	if len(bases) == 0 {
+		return nil
+	}
+	base := bases[len(bases)-1]
+	r, err := log.Reader(base, seglog.FirstOffset)
+	if err != nil {
+		return err
+	}
+	if err := r.CheckHeader(); errors.Is(err, datadir.ErrNewer) {
+		return err
+	}
+	var last []byte
+	buf := make([]byte, 1<<20)
+	for {
+		frames, err := r.Next(buf)
+		if err != nil { // damage and the end are for recovery
+			return datadir.CheckEntry(last)
+		}
+		for _, f := range frames {
+			switch kind := f.Body[0]; {
+			case kind > trail.FrameCheckpoint:
+				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FrameCheckpoint))
+			case kind == trail.FrameRecord:
+				if rec, err := trail.ParseFrame(f.Body); err == nil {
+					last = append(last[:0], rec.Entry...)
+				}
+			}
+		}
+	}
+}
+
+// openDerived opens the index, and recovers.
+func (s *Store) openDerived(o Options) error {
+	path := filepath.Join(s.dir, trail.IndexFile)
+	var err error
+	s.index, err = sqlite.Open(path)
+	if errors.Is(err, sqlite.ErrFormat) { // it is made anew, like one that is not there
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.Remove(path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		s.index, err = sqlite.Open(path)
+	}
+	if err != nil {
+		return err
+	}
+	s.places = newPlaces(s.log, filepath.Join(s.dir, offsetsDir))
+	return s.recover(o)
 }
 
 // Head implements [ledger.Store].

@@ -3,6 +3,7 @@ package keyring
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
@@ -54,6 +56,28 @@ func Load(dir string) (*Keys, error) {
 	k.Unused = err == nil
 	return k, nil
 }
+
+// Public reads the public key alone of the ledger in dir. The signer signs
+// nothing.
+func Public(dir string) (*Keys, error) {
+	text, err := read(filepath.Join(dir, trail.VKeyFile))
+	if err == nil {
+		err = checkKind(text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load keys: %w", err)
+	}
+	v, err := trail.ParseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("load keys: %s: %w", trail.VKeyFile, err)
+	}
+	return &Keys{Signer: mute{v}, Verifier: v, VerifierKey: text}, nil
+}
+
+// A mute signer has a name only.
+type mute struct{ note.Verifier }
+
+func (mute) Sign([]byte) ([]byte, error) { return nil, errors.New("there is no key to sign with") }
 
 // MarkUsed remembers, durably, that the keys in dir have signed something.
 func MarkUsed(dir string) error {
@@ -101,7 +125,26 @@ func Create(dir, origin string) (*Keys, error) {
 	return k, nil
 }
 
+// ed25519 marks the only kind of key that this version knows.
+const ed25519 = 1
+
+// checkKind refuses keys of a kind that a later version may have made. What is
+// wrong with them otherwise is for note to say.
+func checkKind(texts ...string) error {
+	for _, text := range texts {
+		parts := strings.SplitN(strings.TrimPrefix(text, "PRIVATE+KEY+"), "+", 3) // name, hash, and in base64 kind and key
+		data, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
+		if err == nil && len(data) > 0 && data[0] != ed25519 && len(parts) == 3 {
+			return datadir.Newer("a key is", data[0], ed25519)
+		}
+	}
+	return nil
+}
+
 func parse(skey, vkey string) (*Keys, error) {
+	if err := checkKind(skey, vkey); err != nil {
+		return nil, err
+	}
 	signer, err := note.NewSigner(skey)
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)

@@ -17,9 +17,10 @@ type Target struct {
 	// it has every entry under it.
 	Claim *trail.Checkpoint
 	Whole bool
-	// Export is one that may be older than what was seen of its ledger.
-	Export bool
-	Check  func(context.Context, verify.Options) (*verify.Report, error)
+	// Dated says what it is, such as an export, if it may be older than what was
+	// seen of its ledger; otherwise it is empty.
+	Dated string
+	Check func(context.Context, verify.Options) (*verify.Report, error)
 	// Warn is told why nothing could be remembered.
 	Warn func(error)
 }
@@ -53,7 +54,7 @@ func (t *Target) verifyAs(ctx context.Context, m Memory, origin string, o verify
 		t.Warn(fmt.Errorf("what was seen of the ledger before is not known: %w", err))
 		return t.Check(ctx, o)
 	}
-	older := known != nil && t.Export && t.Claim != nil && t.Claim.Size < known.Size
+	older := known != nil && t.Dated != "" && t.Claim != nil && t.Claim.Size < known.Size
 	if known != nil && !older {
 		o.Since = append(slices.Clip(o.Since), known.Note)
 	}
@@ -61,7 +62,7 @@ func (t *Target) verifyAs(ctx context.Context, m Memory, origin string, o verify
 	switch {
 	case err != nil:
 	case older:
-		r.Unproven = append(r.Unproven, fmt.Sprintf("the export is older than the checkpoint of %d entries that was seen before, and was not compared with it", known.Size))
+		r.Unproven = append(r.Unproven, fmt.Sprintf("the %s is older than the checkpoint of %d entries that was seen before, and was not compared with it", t.Dated, known.Size))
 	case r.OK() && len(r.Checkpoint) > 0 && t.Whole && r.Origin == origin:
 		if c, err := trail.ReadCheckpoint(r.Checkpoint); err == nil {
 			if err := m.Keep(c); err != nil {

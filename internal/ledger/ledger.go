@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/succession"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -22,6 +23,12 @@ type Config struct {
 	// VerifierKey is the public half of Signer in its text form. The ledger's
 	// first entry announces it.
 	VerifierKey string
+	// Predecessor, if not nil, is the ledger that this one succeeds. The first
+	// entry says so.
+	Predecessor *succession.Predecessor
+	// ReadOnly, if not nil, makes a ledger in which nothing is recorded. It is
+	// told of the ledger's own events instead.
+	ReadOnly func(*event.Event)
 	// Version of the software, which the ledger's own events mention.
 	Version string
 	// MaxPool bounds the events of one pool; 0 means 2,048. Larger ones save
@@ -191,6 +198,15 @@ func (l *Ledger) ownBy(ctx context.Context, by By, events ...*event.Event) error
 }
 
 func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own bool) ([]Result, *trail.Checkpoint, error) {
+	if l.c.ReadOnly != nil && !own {
+		return nil, nil, ErrReadOnly
+	}
+	if l.c.ReadOnly != nil {
+		for _, e := range events {
+			l.c.ReadOnly(e)
+		}
+		return nil, l.checkpoint(), nil
+	}
 	results := make([]Result, len(events))
 	r := &request{own: own, done: make(chan struct{}), items: make([]item, 0, len(events))}
 	for i, e := range events {
@@ -315,9 +331,16 @@ func (l *Ledger) Close() {
 // createdEvent is the first entry: it announces the ledger's origin and key.
 func createdEvent(c *Config) (*event.Event, error) {
 	e := OwnEvent("LedgerCreated", c.Signer.Name(), c.Now())
-	err := e.SetDetails(map[string]any{"origin": c.Signer.Name(), "key": c.VerifierKey, "version": c.Version})
-	e.Ledger = []byte(`{"created":` + string(e.Details) + `}`)
-	return e, err
+	created := map[string]any{"origin": c.Signer.Name(), "key": c.VerifierKey, "version": c.Version}
+	facts := map[string]any{"created": created}
+	if c.Predecessor != nil {
+		facts["predecessor"] = c.Predecessor
+	}
+	if err := e.SetDetails(facts); err != nil { // which makes them canonical
+		return nil, err
+	}
+	e.Ledger = e.Details
+	return e, e.SetDetails(created)
 }
 
 // OwnEvent returns an event of the ledger's own about the ledger itself.

@@ -59,6 +59,8 @@ var (
 	// ErrStopped means that the ledger takes nothing more until the process
 	// is started anew.
 	ErrStopped = errors.New("the ledger has stopped")
+	// ErrReadOnly means that nothing is recorded in this ledger.
+	ErrReadOnly = errors.New("this ledger is only read")
 	// ErrConflict means that the id was recorded before with other content.
 	ErrConflict = errors.New("the id was recorded before with other content")
 )

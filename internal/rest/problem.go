@@ -94,6 +94,8 @@ func problemOf(err error, flat bool) *problem {
 		return because(err, newProblem(http.StatusServiceUnavailable, "disk-full", "The ledger's disk is full", "nothing was recorded; it goes on once there is room"))
 	case errors.Is(err, ledger.ErrStopped):
 		return because(err, newProblem(http.StatusServiceUnavailable, "stopped", "The ledger has stopped", "it takes nothing more until the server is started anew, whose log says why"))
+	case errors.Is(err, ledger.ErrReadOnly):
+		return newProblem(http.StatusForbidden, "read-only", "Nothing is recorded here", err.Error())
 	case errors.Is(err, search.ErrNotReady):
 		return because(err, newProblem(http.StatusServiceUnavailable, "not-ready", "The index has not caught up", "try again"))
 	case errors.Is(err, search.ErrChanged):

@@ -2,12 +2,15 @@ package seglog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/graven-audit/graven/internal/datadir"
 )
 
 const (
@@ -35,16 +38,22 @@ func (b *Batch) Grow(n int) { b.buf = slices.Grow(b.buf, n) }
 
 // Add adds a frame with the body that appendBody appends to its argument.
 func (b *Batch) Add(appendBody func([]byte) []byte) {
-	start := len(b.buf)
-	b.starts = append(b.starts, start)
-	b.buf = append(b.buf, 0, 0, 0, 0, 0, 0, 0, 0)
-	b.buf = appendBody(b.buf)
-	body := b.buf[start+frameHead:]
+	b.starts = append(b.starts, len(b.buf))
+	b.buf = AppendFrame(b.buf, appendBody)
+}
+
+// AppendFrame appends a frame with the body that appendBody appends.
+func AppendFrame(dst []byte, appendBody func([]byte) []byte) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+	dst = appendBody(dst)
+	body := dst[start+frameHead:]
 	if len(body) == 0 || len(body) > MaxBody {
 		panic(fmt.Sprintf("internal error: frame body of %d bytes", len(body)))
 	}
-	binary.LittleEndian.PutUint32(b.buf[start:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(b.buf[start+4:], crc32.Checksum(body, castagnoli))
+	binary.LittleEndian.PutUint32(dst[start:], uint32(len(body)))
+	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(body, castagnoli))
+	return dst
 }
 
 // maxKept bounds the memory that an empty batch keeps.
@@ -64,16 +73,21 @@ func (b *Batch) Size() int { return len(b.buf) }
 // Offset returns where frame i stands within the batch.
 func (b *Batch) Offset(i int) int64 { return int64(b.starts[i]) }
 
-func appendHeader(base uint64) []byte {
+// Header returns the header of the segment with the given base.
+func Header(base uint64) []byte {
 	h := binary.LittleEndian.AppendUint64([]byte(magic), base)
 	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
 }
 
 func checkHeader(h []byte, base uint64) error {
-	if string(h) != string(appendHeader(base)) {
-		return fmt.Errorf("damaged header")
+	if string(h) == string(Header(base)) {
+		return nil
 	}
-	return nil
+	if version := h[len(magic)-1]; string(h[:len(magic)-1]) == magic[:len(magic)-1] && version > magic[len(magic)-1] &&
+		binary.LittleEndian.Uint32(h[headerSize-4:]) == crc32.Checksum(h[:headerSize-4], castagnoli) {
+		return datadir.Newer("the log is", string(version), magic[len(magic)-1:])
+	}
+	return errors.New("damaged header")
 }
 
 // SegmentName returns the name of the segment file with the given base.

@@ -116,7 +116,7 @@ func (l *Log) Roll(base uint64) error {
 	if err != nil {
 		return full(fmt.Errorf("new segment: %w", err))
 	}
-	_, err = f.WriteAt(appendHeader(base), 0)
+	_, err = f.WriteAt(Header(base), 0)
 	if err == nil {
 		err = f.Sync()
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/graven-audit/graven/internal/datadir"
 )
 
 // A Reader reads one segment's frames in order, in blocks, and can go on
@@ -43,13 +45,16 @@ func (d *Damage) Error() string {
 	return fmt.Sprintf("%s: byte %d: %s", SegmentName(d.Base), d.Offset, d.Reason)
 }
 
-// CheckHeader reads the segment's header.
+// CheckHeader reads the segment's header. The error is a *[Damage], or
+// [datadir.ErrNewer], or one of reading.
 func (r *Reader) CheckHeader() error {
 	h := make([]byte, headerSize)
 	if _, err := r.r.ReadAt(h, 0); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if err := checkHeader(h, r.base); err != nil {
+	if err := checkHeader(h, r.base); errors.Is(err, datadir.ErrNewer) {
+		return fmt.Errorf("%s: %w", SegmentName(r.base), err)
+	} else if err != nil {
 		return &Damage{Base: r.base, Reason: err.Error()}
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/graven-audit/graven/internal/datadir"
 )
 
 // A Survey finds out how frames lie in the segments of a log that may be
@@ -147,8 +149,10 @@ func (s *Survey) readHeader(seg *Segment) error {
 		return err
 	}
 	base := binary.LittleEndian.Uint64(head[len(magic):])
-	switch {
-	case checkHeader(head, seg.Base) == nil:
+	switch err := checkHeader(head, seg.Base); {
+	case errors.Is(err, datadir.ErrNewer):
+		return fmt.Errorf("%s: %w", seg.Name, err)
+	case err == nil:
 	case checkHeader(head, base) == nil:
 		seg.State, seg.Base = Renamed, base
 	case seg.Size <= FirstOffset && len(bytes.Trim(head, "\x00")) == 0:

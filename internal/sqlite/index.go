@@ -53,6 +53,10 @@ const blocksPerEpoch = 256
 // indexFormat is that of the tables, and of what stands in them.
 const indexFormat = 2
 
+// ErrFormat means that an index was made by another version. It can be made
+// anew.
+var ErrFormat = errors.New("an index of another format")
+
 const schema = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta VALUES ('format', 2), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
@@ -226,8 +230,11 @@ func readMeta(ctx context.Context, q queryer) (size int64, chain trail.Hash, err
 		(SELECT value FROM meta WHERE name = 'format'),
 		(SELECT value FROM meta WHERE name = 'size'),
 		(SELECT value FROM meta WHERE name = 'chain')`).Scan(&format, &size, &c)
-	if err == nil && (format != indexFormat || len(c) != len(chain) || size < 0) {
-		err = errors.New("not an index of this version")
+	if err == nil && format != indexFormat {
+		return 0, chain, fmt.Errorf("%w: %d, not %d", ErrFormat, format, indexFormat)
+	}
+	if err == nil && (len(c) != len(chain) || size < 0) {
+		err = errors.New("its state is damaged")
 	}
 	copy(chain[:], c)
 	return size, chain, err

@@ -1,6 +1,6 @@
 //go:build unix
 
-package filestore
+package seglog
 
 import (
 	"errors"
@@ -15,8 +15,9 @@ import (
 // ErrLocked means that another process has the directory open for writing.
 var ErrLocked = errors.New("another process has this directory open")
 
-// acquireLock takes the lock for as long as the file it returns is open.
-func acquireLock(path string) (*os.File, error) {
+// Lock takes the lock at path for as long as the file it returns is open. One
+// that another process has is [ErrLocked].
+func Lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -37,4 +38,24 @@ func acquireLock(path string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// Unlocked calls fn while nobody can take the lock at path, and reports whether
+// it did: it does not if another process has it. It only reads, and a lock that
+// is not there was never taken.
+func Unlocked(path string, fn func() error) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, fn()
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return true, fn()
 }

@@ -1,0 +1,406 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+)
+
+// ErrRefused means that a ledger was found to be damaged, or not the one that
+// it has to be, or too short. Nothing was changed.
+var ErrRefused = errors.New("refused")
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrRefused}, args...)...)
+}
+
+// A source is a ledger that is copied: a data directory, or a backup.
+type source struct {
+	dir  string
+	vkey string
+	key  note.Verifier
+	// kept is nil unless it is a backup.
+	kept *manifest
+	log  *seglog.Log
+	tip  *trail.Checkpoint // that callers were told of
+	cut  int64             // entries that are copied
+}
+
+// openSource opens the ledger in dir and decides where the copy ends.
+func openSource(dir string) (*source, error) {
+	if err := datadir.CheckFormat(dir); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, datadir.UnfinishedFile)); err == nil {
+		return nil, fmt.Errorf("%s was not restored to the end: remove it and restore anew", dir)
+	}
+	s := &source{dir: dir}
+	m, key, err := readManifest(dir)
+	switch {
+	case err == nil && m.Size == 0:
+		return nil, fmt.Errorf("the backup in %s was never finished", dir)
+	case err == nil:
+		s.kept, s.key, s.vkey = m, key, m.Key
+	case !errors.Is(err, errNone):
+		return nil, err
+	default:
+		if s.vkey, s.key, err = readKey(dir); err != nil {
+			return nil, fmt.Errorf("%s is not the data directory of a ledger: %w", dir, err)
+		}
+	}
+	if err := s.settle(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func readKey(dir string) (string, note.Verifier, error) {
+	data, err := os.ReadFile(filepath.Join(dir, trail.VKeyFile))
+	if err != nil {
+		return "", nil, err
+	}
+	text := strings.TrimSpace(string(data))
+	key, err := trail.ParseKey(text)
+	if err != nil {
+		return "", nil, fmt.Errorf("%s: %w", trail.VKeyFile, err)
+	}
+	return text, key, nil
+}
+
+// settle decides where the copy ends: where the manifest says, or else at the
+// tip of a ledger that is in use, and at the last whole checkpoint of one that
+// is not.
+func (s *source) settle() error {
+	if s.kept != nil {
+		s.cut = s.kept.Size
+		return s.list()
+	}
+	var newest int64
+	free, err := seglog.Unlocked(filepath.Join(s.dir, trail.LockFile), func() (err error) {
+		if err = s.list(); err == nil {
+			newest, err = s.newest()
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !free {
+		if err := s.list(); err != nil {
+			return err
+		}
+		newest = s.tip.Size
+	}
+	if newest < s.tip.Size {
+		return refuse("the log of %s can be read up to entry %d, but its tip knows of %d entries: it is damaged, or was cut off; graven verify names what is wrong", s.dir, newest-1, s.tip.Size)
+	}
+	s.cut = newest
+	return nil
+}
+
+// list reads the tip and, after it, lists the log, which therefore has all that
+// the tip tells of.
+func (s *source) list() (err error) {
+	if s.tip, err = readTip(s.dir, s.key); err != nil {
+		return err
+	}
+	if s.tip == nil && s.kept == nil {
+		return refuse("%s has no tip record, so that nothing shows whether its end was cut off", s.dir)
+	}
+	s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{ReadOnly: true})
+	return err
+}
+
+// readTip reads a tip record, to which a server may be writing: only what is
+// read twice counts. It returns nil where there is none.
+func readTip(dir string, key note.Verifier) (*trail.Checkpoint, error) {
+	path := filepath.Join(dir, trail.TipFile)
+	var last []byte
+	for range 10 {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if data = bytes.TrimRight(data, "\x00"); bytes.Equal(data, last) && len(data) > 0 {
+			break
+		}
+		last = data
+	}
+	if len(last) == 0 {
+		return nil, nil
+	}
+	c, err := trail.OpenCheckpoint(last, key)
+	if err != nil {
+		return nil, refuse("the tip record %s is damaged, or of another ledger: %w", path, err)
+	}
+	return c, nil
+}
+
+// newest returns how many entries the last whole checkpoint covers.
+func (s *source) newest() (int64, error) {
+	size := int64(0)
+	for _, base := range slices.Backward(s.log.Segments()) {
+		r, err := s.log.Reader(base, seglog.FirstOffset)
+		if err != nil {
+			return 0, err
+		}
+		if size, err = lastCheckpoint(r); err != nil || size > 0 {
+			return size, err
+		}
+	}
+	return size, nil
+}
+
+func lastCheckpoint(r *seglog.Reader) (size int64, err error) {
+	buf := make([]byte, 1<<20)
+	for {
+		frames, err := r.Next(buf)
+		var damage *seglog.Damage
+		if errors.Is(err, io.EOF) || errors.As(err, &damage) {
+			return size, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, f := range frames {
+			if f.Body[0] != trail.FrameCheckpoint {
+				continue
+			}
+			if c, err := trail.ReadCheckpoint(f.Body[1:]); err == nil {
+				size = c.Size
+			}
+		}
+	}
+}
+
+func (s *source) close() error {
+	if s.log == nil {
+		return nil
+	}
+	return s.log.Close()
+}
+
+// A claim is a checkpoint that the ledger must extend, and who made it known.
+type claim struct {
+	*trail.Checkpoint
+	who string
+}
+
+// A pool is records and the checkpoint over them, as they stand in the log.
+type pool struct {
+	segment uint64
+	offset  int64
+	frames  []byte
+	after   *position
+	entries int64
+}
+
+// A scan follows a source's log and checks every byte on its way: frames,
+// chain, tree, erasable content, the root of each checkpoint, and the signature
+// of the last in each segment. The others vouch for nothing that it does not.
+type scan struct {
+	*source
+	at     position
+	claims []claim // by size
+	// sink, if not nil, takes what was checked, pool by pool.
+	sink     func(*pool) error
+	progress func(done, total int64)
+
+	pool pool
+	next position // behind the records of the pool
+	last []byte   // entry
+}
+
+// run reads up to where the copy ends.
+func (c *scan) run(ctx context.Context) error {
+	slices.SortFunc(c.claims, func(a, b claim) int { return int(a.Size - b.Size) })
+	for len(c.claims) > 0 && c.claims[0].Size <= c.at.tree.Size() {
+		if e := c.claims[0]; e.Size == c.at.tree.Size() && e.Root != c.at.tree.Root() {
+			return c.forked(e)
+		}
+		c.claims = c.claims[1:]
+	}
+	bases := c.log.Segments()
+	first := 0
+	if c.at.note != nil {
+		if err := c.checkStart(); err != nil {
+			return err
+		}
+		first = slices.Index(bases, c.at.segment)
+	}
+	c.next = c.at
+	for _, base := range bases[first:] {
+		if c.at.tree.Size() == c.cut {
+			break
+		}
+		if err := c.segment(ctx, base); err != nil {
+			return err
+		}
+	}
+	if c.at.tree.Size() != c.cut {
+		return refuse("the log of %s ends before entry %d, and should have %d entries; graven verify names what is wrong", c.dir, c.at.tree.Size(), c.cut)
+	}
+	if c.last != nil {
+		return datadir.CheckEntry(c.last)
+	}
+	return nil
+}
+
+// checkStart demands that the source has the checkpoint at which we begin where
+// we know it to be.
+func (c *scan) checkStart() error {
+	want := seglog.AppendFrame(nil, c.appendNote)
+	if slices.Contains(c.log.Segments(), c.at.segment) {
+		body, err := c.log.ReadFrame(c.at.segment, c.at.offset-int64(len(want)))
+		if err == nil && bytes.Equal(body, c.appendNote(nil)) {
+			return nil
+		}
+	}
+	return refuse("%s does not have the checkpoint of %d entries, with which the backup ends, in its place: it was changed, or is another history; graven verify %s --since BACKUP/%s tells more",
+		c.dir, c.at.tree.Size(), c.dir, trail.TipFile)
+}
+
+func (c *scan) appendNote(dst []byte) []byte {
+	return append(append(dst, trail.FrameCheckpoint), c.at.note...)
+}
+
+// segment reads one segment from where we are.
+func (c *scan) segment(ctx context.Context, base uint64) error {
+	offset := seglog.FirstOffset
+	if c.at.note != nil && base == c.at.segment {
+		offset = c.at.offset
+	} else if base != uint64(c.at.tree.Size()) {
+		return refuse("entry %d is missing: %s begins with entry %d", c.at.tree.Size(), seglog.SegmentName(base), base)
+	}
+	r, err := c.log.Reader(base, offset)
+	if err != nil {
+		return err
+	}
+	if err := r.CheckHeader(); err != nil {
+		return c.damaged(err)
+	}
+	c.pool = pool{segment: base, offset: offset}
+	buf := make([]byte, 1<<20)
+	for c.at.tree.Size() < c.cut {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		frames, err := r.Next(buf)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return c.damaged(err)
+		}
+		for _, f := range frames {
+			if err := c.frame(base, f); err != nil {
+				return err
+			}
+			if c.at.tree.Size() == c.cut {
+				break
+			}
+		}
+	}
+	if c.pool.entries > 0 {
+		return refuse("no checkpoint stands behind entry %d, at the end of %s", c.next.tree.Size()-1, seglog.SegmentName(base))
+	}
+	if c.at.note != nil && c.at.segment == base {
+		if _, err := trail.OpenCheckpoint(c.at.note, c.key); err != nil {
+			return refuse("the checkpoint of %d entries in %s: %w", c.at.tree.Size(), seglog.SegmentName(base), err)
+		}
+	}
+	return nil
+}
+
+// damaged says what damage means to whoever copies.
+func (c *scan) damaged(err error) error {
+	var damage *seglog.Damage
+	if errors.As(err, &damage) {
+		return refuse("%s is damaged behind entry %d: %w; graven verify names what is wrong", c.dir, c.next.tree.Size()-1, err)
+	}
+	return err
+}
+
+func (c *scan) forked(e claim) error {
+	return refuse("%s has another root at %d entries than %s: they are not one history", c.dir, e.Size, e.who)
+}
+
+// frame takes the next frame.
+func (c *scan) frame(base uint64, f seglog.Frame) error {
+	c.pool.frames = seglog.AppendFrame(c.pool.frames, func(dst []byte) []byte { return append(dst, f.Body...) })
+	switch f.Body[0] {
+	case trail.FrameRecord:
+		return c.record(f)
+	case trail.FrameCheckpoint:
+		return c.checkpoint(base, f)
+	}
+	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FrameCheckpoint))
+}
+
+func (c *scan) record(f seglog.Frame) error {
+	r, err := trail.ParseFrame(f.Body)
+	index := c.next.tree.Size()
+	if err != nil || r.Index != index {
+		return refuse("entry %d should stand at byte %d of %s", index, f.Offset, seglog.SegmentName(c.pool.segment))
+	}
+	if c.next.chain = trail.Link(c.next.chain, r.Entry); c.next.chain != r.Chain {
+		return refuse("entry %d of %s does not follow from the one before it: it was changed, or is of another history", index, c.dir)
+	}
+	if err := verify.CheckErasable(&r); err != nil {
+		return refuse("entry %d of %s: %w", index, c.dir, err)
+	}
+	c.next.append(trail.LeafHash(r.Entry))
+	c.pool.entries++
+	c.last = append(c.last[:0], r.Entry...)
+	for len(c.claims) > 0 && c.claims[0].Size == index+1 {
+		if c.claims[0].Root != c.next.tree.Root() {
+			return c.forked(c.claims[0])
+		}
+		c.claims = c.claims[1:]
+	}
+	return nil
+}
+
+func (c *scan) checkpoint(base uint64, f seglog.Frame) error {
+	size := c.next.tree.Size()
+	cp, err := trail.ReadCheckpoint(f.Body[1:])
+	if err != nil {
+		return refuse("the checkpoint behind entry %d of %s: %w", size-1, c.dir, err)
+	}
+	if cp.Size != size || cp.Root != c.next.tree.Root() {
+		return refuse("the checkpoint behind entry %d of %s is not that of the entries before it: some were changed, or are of another history", size-1, c.dir)
+	}
+	if size > c.cut {
+		return refuse("%s has no checkpoint of %d entries, of which its tip tells", c.dir, c.cut)
+	}
+	c.next.segment, c.next.offset, c.next.note = base, f.End(), bytes.Clone(f.Body[1:])
+	c.at = c.next
+	if c.sink != nil {
+		c.pool.after = &c.at
+		if err := c.sink(&c.pool); err != nil {
+			return err
+		}
+	}
+	c.pool = pool{segment: base, offset: f.End(), frames: c.pool.frames[:0]}
+	if c.progress != nil {
+		c.progress(size, c.cut)
+	}
+	return nil
+}
