@@ -45,6 +45,8 @@ type RestoreOptions struct {
 	FS seglog.FS
 	// Progress, if not nil, is told how far copying has come, in entries.
 	Progress func(done, total int64)
+
+	unswept bool // for tests: what is left stays, as after a kill
 }
 
 // A Restored tells of what was restored.
@@ -105,7 +107,7 @@ func restore(ctx context.Context, o *RestoreOptions) (_ *Restored, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !o.unswept {
 			err = errors.Join(err, sweep(o.Dir))
 		}
 	}()
@@ -265,7 +267,10 @@ func mark(fs seglog.FS, dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close(), fs.SyncDir(dir))
+	if err := errors.Join(f.Sync(), f.Close(), fs.SyncDir(dir)); err != nil {
+		return errors.Join(err, sweep(dir))
+	}
+	return nil
 }
 
 // sweep removes what a restore that failed has left in a directory that was

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -256,6 +257,9 @@ func (c *scan) run(ctx context.Context) error {
 	}
 	if c.at.tree.Size() != c.cut {
 		return refuse("the log of %s ends before entry %d, and should have %d entries; graven verify names what is wrong", c.dir, c.at.tree.Size(), c.cut)
+	}
+	if c.kept != nil && !reflect.DeepEqual(c.at.manifest(c.kept.Origin, c.kept.Key), c.kept) {
+		return refuse("the manifest of the backup %s does not agree with its log", c.dir)
 	}
 	if c.last != nil {
 		return datadir.CheckEntry(c.last)
