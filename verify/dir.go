@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
@@ -55,6 +56,9 @@ func (d *directory) at(segment int, offset int64) string {
 // open reads everything but the log's records. The tip and the tiles are
 // looked at before the log, which therefore has all that they tell of.
 func (d *directory) open(ctx context.Context) error {
+	if err := datadir.CheckFormat(d.path); err != nil {
+		return err
+	}
 	if info, err := os.Stat(filepath.Join(d.path, trail.LogDir)); err != nil {
 		return fmt.Errorf("not the data directory of a ledger: %w", err)
 	} else if !info.IsDir() {

@@ -17,6 +17,9 @@ func Reindex(dir string, o Options) (size int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("reindex: %w", err)
 	}
+	if err := (&Store{dir: dir}).admit(o); err != nil {
+		return 0, errors.Join(fmt.Errorf("reindex: %w", err), lock.Close())
+	}
 	// Old tiles stay until the log has proven them wrong: they are evidence.
 	for _, name := range []string{trail.IndexFile, trail.IndexFile + "-wal", trail.IndexFile + "-shm", offsetsDir} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
