@@ -14,6 +14,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/datadir"
 )
 
 var now = time.Date(2026, 3, 19, 14, 30, 0, 5, time.UTC)
@@ -378,5 +379,22 @@ func TestAMalformedFileIsRefused(t *testing.T) {
 	}
 	if tokens := newSafe(t).open(); len(tokens.List()) != 0 {
 		t.Error("without a file there are tokens")
+	}
+}
+
+func TestTokensOfALaterFormatAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.json")
+	hash := strings.Repeat("0f", 32)
+	for text, says := range map[string]string{
+		`{"v":2,"tokens":[]}`: "the list is of format 2, and this version knows format 1",
+		`[{"name":"a","role":"viewer","createdAt":"2026-03-19T14:30:00Z","createdBy":"x","hash":"` + hash + `","onlyOnSundays":true}]`: "onlyOnSundays",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := access.OpenTokens(path, nil)
+		if !errors.Is(err, datadir.ErrNewer) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "use the version that wrote it") {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }

@@ -141,6 +141,7 @@ func lockBackup(dir string) (*os.File, error) {
 // newest of all, nil if there is none.
 func (o *RestoreOptions) judge(src *source) (claims []claim, newest *int64, err error) {
 	current := false // a tip shows that the backup is the newest
+	var older *claim // the newest that does not
 	var beyond *claim
 	for _, t := range o.Tips {
 		cp, err := trail.OpenCheckpoint(t.Note, src.key)
@@ -159,6 +160,9 @@ func (o *RestoreOptions) judge(src *source) (claims []claim, newest *int64, err 
 		}
 		claims = append(claims, c)
 		current = current || cp.Size == src.cut && !t.Remembered
+		if !t.Remembered && (older == nil || cp.Size > older.Size) {
+			older = &c
+		}
 	}
 	if newest != nil && *newest < src.cut {
 		newest = nil // of what came behind the backup, nobody knows
@@ -170,21 +174,17 @@ func (o *RestoreOptions) judge(src *source) (claims []claim, newest *int64, err 
 		return nil, nil, refuse("the backup has %d entries, and %s knows of %d: to sign on would fork the ledger; bring a newer backup, or let another ledger succeed it (--successor), which says that entries %d to %d are lost",
 			src.cut, beyond.who, beyond.Size, src.cut, beyond.Size-1)
 	case !current:
+		because := ""
+		if older != nil {
+			because = fmt.Sprintf(": the newest tip, %s, knows of %d", older.who, older.Size)
+		}
 		return nil, nil, refuse("nothing shows that the backup's %d entries are all that were signed%s. Give the newest tip with --tip: the server's tipFile, the file tip of the old directory, the newest checkpoint of whoever follows the ledger. Without one, another ledger can succeed it (--successor)",
-			src.cut, olderTips(claims))
+			src.cut, because)
 	}
 	if _, err := os.Stat(filepath.Join(o.Backup, trail.KeyFile)); err != nil {
 		return nil, nil, fmt.Errorf("the backup has no signing key: put it back as %s, or let another ledger succeed it (--successor)", filepath.Join(o.Backup, trail.KeyFile))
 	}
 	return claims, newest, nil
-}
-
-func olderTips(claims []claim) string {
-	if len(claims) == 0 {
-		return ""
-	}
-	c := slices.MaxFunc(claims, func(a, b claim) int { return int(a.Size - b.Size) })
-	return fmt.Sprintf(" (%s knows of %d)", c.who, c.Size)
 }
 
 // goOn restores the ledger under its name. Its key comes last.

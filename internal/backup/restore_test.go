@@ -58,7 +58,7 @@ func TestALedgerGoesOnOnlyIfNothingNewerWasSigned(t *testing.T) {
 		"no tip at all":                    {nil, "nothing shows that the backup's 21 entries are all"},
 		"the newest tip":                   {[]backup.Tip{{Note: c.Note, From: "x"}}, ""},
 		"the newest, and an older":         {[]backup.Tip{{Note: old.Note, From: "y"}, {Note: c.Note, From: "x"}}, ""},
-		"only an older one":                {[]backup.Tip{{Note: old.Note, From: "y"}}, "(y knows of 11)"},
+		"only an older one":                {[]backup.Tip{{Note: old.Note, From: "y"}}, "the newest tip, y, knows of 11"},
 		"one beyond the backup":            {[]backup.Tip{{Note: c.Note, From: "x"}, {Note: newer.Note, From: "y"}}, "the backup has 21 entries, and y knows of 28"},
 		"only what was seen by chance":     {[]backup.Tip{{Note: c.Note, From: "m", Remembered: true}}, "nothing shows"},
 		"what was seen by chance is newer": {[]backup.Tip{{Note: c.Note, From: "x"}, {Note: newer.Note, From: "m", Remembered: true}}, "m knows of 28"},

@@ -1,6 +1,7 @@
 package keyring_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/trail"
 )
@@ -112,5 +114,53 @@ func TestKeysThatCannotBeWrittenAreNotThere(t *testing.T) {
 	}
 	if _, err := keyring.Create(dir, "a"); err == nil || !strings.Contains(err.Error(), "keys") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAKeyOfALaterKindIsRefused(t *testing.T) {
+	for _, name := range []string{trail.KeyFile, trail.VKeyFile} {
+		dir := t.TempDir()
+		if _, err := keyring.Create(dir, "a.example"); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.TrimSpace(string(data))
+		parts := strings.SplitN(strings.TrimPrefix(text, "PRIVATE+KEY+"), "+", 3)
+		key, err := base64.StdEncoding.DecodeString(parts[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		key[0] = 7
+		if err := os.WriteFile(path, []byte(strings.Replace(text, parts[2], base64.StdEncoding.EncodeToString(key), 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keyring.Load(dir); !errors.Is(err, datadir.ErrNewer) || !strings.Contains(err.Error(), "a key is of format 7, and this version knows format 1") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := keyring.Public(dir); errors.Is(err, datadir.ErrNewer) != (name == trail.VKeyFile) {
+			t.Errorf("%s: the public key alone: %v", name, err)
+		}
+	}
+}
+
+func TestAPublicKeySignsNothing(t *testing.T) {
+	dir := t.TempDir()
+	made, err := keyring.Create(dir, "a.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, trail.KeyFile)); err != nil {
+		t.Fatal(err)
+	}
+	k, err := keyring.Public(dir)
+	if err != nil || k.VerifierKey != made.VerifierKey || k.Signer.Name() != "a.example" {
+		t.Fatal(k, err)
+	}
+	if _, err := k.Signer.Sign([]byte("x")); err == nil {
+		t.Error("it signs")
 	}
 }
