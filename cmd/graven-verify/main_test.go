@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/succession"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -45,7 +47,20 @@ func record(t *testing.T, n int) (dir, vkey, export, filtered string) {
 // recordWith makes a ledger with a given key.
 func recordWith(t *testing.T, skey, vkey string, n int) (dir, export, filtered string) {
 	t.Helper()
+	return recordAfter(t, skey, vkey, n, nil)
+}
+
+// recordAfter makes a ledger that succeeds another.
+func recordAfter(t *testing.T, skey, vkey string, n int, p *succession.Predecessor) (dir, export, filtered string) {
+	t.Helper()
 	dir = t.TempDir()
+	export, filtered = recordIn(t, dir, skey, vkey, n, p)
+	return dir, export, filtered
+}
+
+// recordIn makes a ledger in a directory, or goes on with the one there.
+func recordIn(t *testing.T, dir, skey, vkey string, n int, p *succession.Predecessor) (export, filtered string) {
+	t.Helper()
 	signer, err := note.NewSigner(skey)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +80,7 @@ func recordWith(t *testing.T, skey, vkey string, n int) (dir, export, filtered s
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	l, err := ledger.Open(ctx, ledger.Config{Store: s, Signer: signer, VerifierKey: vkey})
+	l, err := ledger.Open(ctx, ledger.Config{Store: s, Signer: signer, VerifierKey: vkey, Predecessor: p})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +135,7 @@ func recordWith(t *testing.T, skey, vkey string, n int) (dir, export, filtered s
 	if err := errors.Join(os.WriteFile(export, lines.Bytes(), 0o600), os.WriteFile(filtered, some.Bytes(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return dir, export, filtered
+	return export, filtered
 }
 
 // tip returns the newest checkpoint of a directory, in a file of its own.
@@ -470,5 +485,86 @@ func TestItAgreesWithTheOtherVerifier(t *testing.T) {
 func TestWhatALedgerSaysCannotCommandTheTerminal(t *testing.T) {
 	if got := printable("a\x1b[2Jb\u202ec\x9bd"); got != "a?[2Jb?c?d" && got != "a?[2Jb?c\ufffdd" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestThePredecessorIsCheckedWithItsSuccessor(t *testing.T) {
+	dir, vkey, _, _ := record(t, 10)
+	old, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := trail.ReadCheckpoint(bytes.TrimRight(old, "\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, _, _ := record(t, 10)
+	for name, tt := range map[string]struct {
+		below  string
+		change func(p *succession.Predecessor)
+		code   int
+		says   string
+	}{
+		"itself":          {dir, nil, 0, "11 entries, all good"},
+		"none":            {"", nil, 0, "which is not here and was not checked"},
+		"another ledger":  {other, nil, 3, "WRONG"},
+		"another size":    {dir, func(p *succession.Predecessor) { p.Checkpoint = string(c.Note[:len(c.Note)-9]) + "\n" }, 3, "checkpoint in entry 0"},
+		"a malformed key": {dir, func(p *succession.Predecessor) { p.Key = "x" }, 3, "key in entry 0"},
+	} {
+		p := succession.New(vkey, c, nil)
+		if tt.change != nil {
+			tt.change(p)
+		}
+		skey, newKey, err := note.GenerateKey(rand.Reader, "audit.example/2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, _, _ := recordAfter(t, skey, newKey, 2, p)
+		if tt.below != "" {
+			if err := os.CopyFS(filepath.Join(d, succession.Dir), os.DirFS(tt.below)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out, errs bytes.Buffer
+		if code := run([]string{d, "--key", newKey}, &out, &errs); code != tt.code || !strings.Contains(out.String(), tt.says) {
+			t.Errorf("%s: exit code %d, want %d, and %q:\n%s%s", name, code, tt.code, tt.says, out.String(), errs.String())
+		}
+	}
+}
+
+// A golden ledger that this version goes on with extends what it was.
+func TestAGoldenLedgerThatGoesOnIsGood(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "verify", "testdata", "v1", "ledger"))); err != nil {
+		t.Fatal(err)
+	}
+	tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := filepath.Join(t.TempDir(), "old.checkpoint")
+	if err := os.WriteFile(since, bytes.TrimRight(tip, "\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const origin = "ledger.example/prod" // whose key is no secret
+	skey, vkey, err := note.GenerateKey(mathrand.NewChaCha8(sha256.Sum256(fmt.Append(nil, origin, 1))), origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range []int{0, 300} {
+		if more > 0 {
+			recordIn(t, dir, skey, vkey, more, nil)
+		}
+		var out, errs bytes.Buffer
+		if code := run([]string{dir, "--key", vkey, "--since", since}, &out, &errs); code != 0 || !strings.Contains(out.String(), fmt.Sprintf("GOOD: %d entries", 10+more)) {
+			t.Errorf("%d more: exit code %d:\n%s%s", more, code, out.String(), errs.String())
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "format"), []byte("2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run([]string{dir}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "written by a newer Graven") {
+		t.Errorf("a later format: exit code %d:\n%s%s", code, out.String(), errs.String())
 	}
 }

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/backup"
-	"github.com/graven-audit/graven/internal/datadir"
-	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/succession"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
@@ -72,9 +66,8 @@ graven verify DIR`,
 type restorer struct {
 	conn      connection
 	o         backup.RestoreOptions
-	tips      []string
+	tips      app.Tips
 	key       string
-	config    string
 	successor bool
 	origin    string
 }
@@ -108,9 +101,9 @@ graven serve --read-only --data DIR/predecessor shows what is in it.`,
 	}
 	r.conn.flags(cmd)
 	cmd.Flags().StringVar(&r.o.Dir, "data", "graven-data", "data directory to make; new or empty")
-	cmd.Flags().StringArrayVar(&r.tips, "tip", nil, "the newest checkpoint that was kept elsewhere: a file, or a server's address")
+	cmd.Flags().StringArrayVar(&r.tips.Given, "tip", nil, "the newest checkpoint that was kept elsewhere: a file, or a server's address")
 	cmd.Flags().StringVar(&r.key, "key", "", "the ledger's public key, or a file with it, from a source you trust")
-	cmd.Flags().StringVar(&r.config, "config", "", "the server's configuration file, for its tipFile (default: the one in the backup)")
+	cmd.Flags().StringVar(&r.tips.Config, "config", "", "the server's configuration file, for its tipFile (default: the one in the backup)")
 	cmd.Flags().BoolVar(&r.successor, "successor", false, "begin another ledger, which succeeds this one")
 	cmd.Flags().StringVar(&r.origin, "origin", "", "name of the successor (default graven.local/ and 16 random digits)")
 	cobra.CheckErr(cmd.MarkFlagDirname("data"))
@@ -122,13 +115,23 @@ func (r *restorer) run(cmd *cobra.Command) error {
 		return usage("--origin names a successor: it takes --successor")
 	}
 	if r.key != "" {
-		keys, err := readKeys([]string{r.key})
+		keys, err := readKeys("--key", []string{r.key})
 		if err != nil {
 			return err
 		}
 		r.o.Key = keys[0]
 	}
-	if err := r.findTips(cmd); err != nil {
+	r.tips.Backup = r.o.Backup
+	r.tips.Warn = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(text)) }
+	r.tips.Fetch = func(ctx context.Context, address string) ([]byte, error) {
+		log, err := remoteLog(&r.conn, address)
+		if err != nil {
+			return nil, err
+		}
+		return log.Fetch(ctx, "checkpoint")
+	}
+	var err error
+	if r.o.Tips, err = r.tips.Find(cmd.Context()); err != nil {
 		return err
 	}
 	if r.successor {
@@ -152,88 +155,4 @@ func (r *restorer) run(cmd *cobra.Command) error {
 	_, err = fmt.Fprintf(out, "%s holds %s with %d entries, and goes on from there; see to it that no other copy does\n",
 		r.o.Dir, terminal.Printable(done.Checkpoint.Origin), done.Checkpoint.Size)
 	return err
-}
-
-// findTips reads the tips that were given, that of the configuration, and what
-// was seen of the ledger before.
-func (r *restorer) findTips(cmd *cobra.Command) error {
-	for _, t := range r.tips {
-		text, err := r.fetchTip(cmd.Context(), t)
-		if err != nil {
-			return fmt.Errorf("--tip: %w", err)
-		}
-		r.o.Tips = append(r.o.Tips, backup.Tip{Note: text, From: t})
-	}
-	config := r.config
-	if config == "" {
-		config = filepath.Join(r.o.Backup, backup.ConfigFile)
-	}
-	c, err := app.ReadConfig(config)
-	if err != nil && (r.config != "" || !errors.Is(err, fs.ErrNotExist)) {
-		return err
-	}
-	if c.TipFile != "" {
-		text, err := readTip(c.TipFile)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			fmt.Fprintln(cmd.ErrOrStderr(), "graven: the configured tipFile is not there:", terminal.Printable(c.TipFile))
-		case err != nil:
-			return err
-		default:
-			r.o.Tips = append(r.o.Tips, backup.Tip{Note: text, From: c.TipFile})
-		}
-	}
-	seen, err := remembered(r.o.Backup)
-	if err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "graven: what was seen of the ledger before is not known:", terminal.Printable(err.Error()))
-	} else if seen != nil {
-		r.o.Tips = append(r.o.Tips, backup.Tip{Note: seen.Note, From: "what you have seen of it before", Remembered: true})
-	}
-	return nil
-}
-
-// fetchTip gets a tip from a file or a server. The backup's own tip tells
-// nothing about it.
-func (r *restorer) fetchTip(ctx context.Context, from string) ([]byte, error) {
-	if isURL(from) {
-		log, err := remoteLog(&r.conn, from)
-		if err != nil {
-			return nil, err
-		}
-		return log.Fetch(ctx, "checkpoint")
-	}
-	dir, err := os.Stat(r.o.Backup)
-	if err != nil {
-		return nil, err
-	}
-	if in, err := os.Stat(filepath.Dir(from)); err == nil && os.SameFile(in, dir) {
-		return nil, fmt.Errorf("%s is the backup's own: it cannot show that there was nothing newer", from)
-	}
-	return readTip(from)
-}
-
-func readTip(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	return bytes.TrimRight(text, "\x00"), err
-}
-
-// remembered returns the newest checkpoint that this user has seen of the
-// ledger in dir, or nil.
-func remembered(dir string) (*trail.Checkpoint, error) {
-	keys, err := readKeys([]string{filepath.Join(dir, trail.VKeyFile)})
-	if err != nil {
-		return nil, nil // restoring says what is wrong with it
-	}
-	m, err := known.Open()
-	if err != nil {
-		return nil, err
-	}
-	return m.Newest(keys[0].Name())
-}
-
-// isBackup reports whether a directory is a backup, which may be older than
-// what was seen of its ledger.
-func isBackup(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, datadir.BackupFile))
-	return err == nil
 }

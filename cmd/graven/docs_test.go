@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,57 +65,6 @@ func TestTheReadmesTourRunsAsWritten(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("the tour does not print %q:\n%s", want, out)
 		}
-	}
-}
-
-func TestABackupOfARunningServerCanBeRestored(t *testing.T) {
-	dir := t.TempDir()
-	data, config := filepath.Join(dir, "graven-data"), filepath.Join(dir, "graven.yaml")
-	if err := os.WriteFile(config, []byte("segmentSize: 65536\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d, err := startDaemon(data, os.Environ(), "--config", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := connect(t, data, d.url)
-	ctx, cancel := context.WithCancel(t.Context())
-	began, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for n := 0; ctx.Err() == nil; n++ {
-			if _, err := c.RecordRaw(ctx, [][]byte{numbered(n)}, false); err != nil && ctx.Err() == nil {
-				t.Error(err)
-				return
-			}
-			if n == 700 {
-				close(began)
-			}
-		}
-	}()
-	select {
-	case <-began:
-	case <-ended:
-	}
-	out, err := shell(t, dir, blocks(t, "docs/operations.md", "backup")[0])
-	cancel()
-	<-ended
-	if err != nil || !strings.Contains(out, "GOOD: everything matches") {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if err := d.stop(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	out, err = shell(t, dir, blocks(t, "docs/operations.md", "restore")[0])
-	if err != nil || !strings.Contains(out, "GOOD: everything matches") {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if d, err = startDaemon(filepath.Join(dir, "restored"), os.Environ()); err != nil {
-		t.Fatal(err)
-	}
-	defer d.stop(syscall.SIGTERM)
-	if _, err := connect(t, data, d.url).RecordRaw(t.Context(), [][]byte{numbered(0)}, false); err != nil {
-		t.Errorf("the restored ledger takes no events: %v", err)
 	}
 }
 

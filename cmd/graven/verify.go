@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/known"
@@ -72,7 +73,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 				dated := ""
 				if t.export != nil {
 					dated = "export"
-				} else if t.log == nil && isBackup(t.name) {
+				} else if t.log == nil && app.IsBackup(t.name) {
 					dated = "backup"
 				}
 				check = (&known.Target{Claim: claim, Whole: whole, Dated: dated, Check: t.verify, Warn: func(err error) {

@@ -121,7 +121,9 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 	}
 	c := scan{source: src, at: w.at, claims: slices.Clone(o.claims), sink: w.pool, progress: o.Progress}
 	if err = c.run(ctx); err == nil {
-		err = w.commit()
+		if err = w.prune(src.log.Segments()); err == nil {
+			err = w.commit()
+		}
 	}
 	if err := errors.Join(err, w.close()); err != nil {
 		return nil, err

@@ -196,7 +196,9 @@ func (o *RestoreOptions) goOn(ctx context.Context, src *source, claims []claim) 
 	c := scan{source: src, claims: claims, sink: w.pool, progress: o.Progress}
 	err := c.run(ctx)
 	if err == nil {
-		err = w.commit()
+		if err = w.prune(src.log.Segments()); err == nil {
+			err = w.commit()
+		}
 	}
 	if err := errors.Join(err, w.close()); err != nil {
 		return nil, err

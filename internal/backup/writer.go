@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
@@ -31,8 +32,8 @@ type writer struct {
 // blockSize is how much is written at once.
 const blockSize = 1 << 20
 
-// begin removes what a run that was interrupted has left. With the manifest, a
-// directory becomes a backup before anything is put there.
+// begin makes room. With the manifest, a directory becomes a backup before
+// anything is put there.
 func (w *writer) begin() error {
 	w.next = w.at
 	if w.fresh && !w.bare {
@@ -40,29 +41,32 @@ func (w *writer) begin() error {
 			return err
 		}
 	}
+	return makeDir(w.fs, filepath.Join(w.dir, trail.LogDir))
+}
+
+// prune removes segments that a run which was interrupted has left, and that
+// the source does not have up to where the copy ends.
+func (w *writer) prune(bases []uint64) error {
 	log := filepath.Join(w.dir, trail.LogDir)
-	if err := makeDir(w.fs, log); err != nil {
-		return err
-	}
 	names, err := w.fs.List(log)
 	if err != nil {
 		return err
 	}
-	removed := false
 	for _, name := range names {
 		base, ok := seglog.SegmentBase(name)
-		if !ok || w.at.note != nil && base <= w.at.segment {
+		if !ok || base <= w.next.segment && slices.Contains(bases, base) {
 			continue
 		}
-		if err := w.fs.Remove(filepath.Join(log, name)); err != nil {
+		if err := removeFiles(w.fs, log, []string{name}); err != nil {
 			return err
 		}
-		removed = true
 	}
-	if removed {
-		return w.fs.SyncDir(log)
+	if w.file != nil || w.next.note == nil {
+		return nil
 	}
-	return nil
+	err = w.open(w.next.segment, w.next.offset) // commit cuts off what stands behind
+	w.segments = 0
+	return err
 }
 
 // pool takes the next pool.
@@ -85,7 +89,9 @@ func (w *writer) pool(p *pool) error {
 	return w.flush()
 }
 
-// open opens a segment, of which what stands before offset is good.
+// open opens a segment, of which what stands before offset is good. What stands
+// behind is of a run that was interrupted: most likely the same that comes now,
+// so that it stays until it is written over, and no state is lost by that.
 func (w *writer) open(segment uint64, offset int64) error {
 	log := filepath.Join(w.dir, trail.LogDir)
 	f, err := w.fs.Open(filepath.Join(log, seglog.SegmentName(segment)), os.O_RDWR|os.O_CREATE)
@@ -102,11 +108,6 @@ func (w *writer) open(segment uint64, offset int64) error {
 		w.pending, w.end = append(w.pending[:0], seglog.Header(segment)...), 0
 	} else if size < offset {
 		return refuse("%s ends at byte %d of %d: the backup was changed; make another", seglog.SegmentName(segment), size, offset)
-	}
-	if size > w.end {
-		if err := f.Truncate(w.end); err != nil {
-			return err
-		}
 	}
 	if size == 0 {
 		return w.fs.SyncDir(log)
@@ -131,6 +132,13 @@ func (w *writer) flush() error {
 func (w *writer) commit() error {
 	if w.file != nil {
 		err := w.flush()
+		var size int64
+		if err == nil {
+			size, err = w.file.Size()
+		}
+		if err == nil && size > w.end {
+			err = w.file.Truncate(w.end)
+		}
 		if err == nil {
 			err = w.file.Sync()
 		}

@@ -1,0 +1,114 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/graven-audit/graven/internal/backup"
+	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/trail"
+)
+
+// Tips says where to look for what is known of a ledger outside its backup.
+type Tips struct {
+	Backup string
+	// Given are files, and addresses of servers, which Fetch asks.
+	Given []string
+	Fetch func(ctx context.Context, address string) ([]byte, error)
+	// Config is the server's configuration, for its tipFile. Empty means the
+	// one that is kept with the backup, if any.
+	Config string
+	// Warn is told of what could not be looked at.
+	Warn func(string)
+}
+
+// Find returns the tips that were given, that of the configuration, and what
+// this user has seen of the ledger.
+func (f *Tips) Find(ctx context.Context) ([]backup.Tip, error) {
+	var tips []backup.Tip
+	for _, from := range f.Given {
+		text, err := f.read(ctx, from)
+		if err != nil {
+			return nil, fmt.Errorf("--tip: %w", err)
+		}
+		tips = append(tips, backup.Tip{Note: text, From: from})
+	}
+	path := f.Config
+	if path == "" {
+		path = filepath.Join(f.Backup, backup.ConfigFile)
+	}
+	c, err := ReadConfig(path)
+	if err != nil && (f.Config != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, err
+	}
+	if c.TipFile != "" {
+		text, err := readTip(c.TipFile)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			f.Warn("the configured tipFile is not there: " + c.TipFile)
+		case err != nil:
+			return nil, err
+		default:
+			tips = append(tips, backup.Tip{Note: text, From: c.TipFile})
+		}
+	}
+	seen, err := f.remembered()
+	if err != nil {
+		f.Warn("what was seen of the ledger before is not known: " + err.Error())
+	} else if seen != nil {
+		tips = append(tips, backup.Tip{Note: seen.Note, From: "what you have seen of it before", Remembered: true})
+	}
+	return tips, nil
+}
+
+// read gets a tip that was given. The backup's own tells nothing about it.
+func (f *Tips) read(ctx context.Context, from string) ([]byte, error) {
+	if strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://") {
+		return f.Fetch(ctx, from)
+	}
+	dir, err := os.Stat(f.Backup)
+	if err != nil {
+		return nil, err
+	}
+	if in, err := os.Stat(filepath.Dir(from)); err == nil && os.SameFile(in, dir) {
+		return nil, fmt.Errorf("%s is the backup's own: it cannot show that there was nothing newer", from)
+	}
+	return readTip(from)
+}
+
+func readTip(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	return bytes.TrimRight(text, "\x00"), err
+}
+
+// remembered returns the newest checkpoint that this user has seen of the
+// ledger, or nil.
+func (f *Tips) remembered() (*trail.Checkpoint, error) {
+	text, err := os.ReadFile(filepath.Join(f.Backup, trail.VKeyFile))
+	if err != nil {
+		return nil, nil // restoring says what is wrong with it
+	}
+	key, err := trail.ParseKey(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, nil
+	}
+	m, err := known.Open()
+	if err != nil {
+		return nil, err
+	}
+	return m.Newest(key.Name())
+}
+
+// IsBackup reports whether a directory is a backup, which may be older than
+// what was seen of its ledger.
+func IsBackup(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, datadir.BackupFile))
+	return err == nil
+}
