@@ -29,9 +29,8 @@ The first start makes the directory, the ledger's keys in DIR/keys and a token
 for its administrator in DIR/admin.token. Hand DIR/keys/ledger.vkey to those who
 are to verify the ledger.
 
-With --read-only nothing is recorded, and no key is needed: it shows what is in
-a backup, or in the predecessor of a ledger. Who reads stands in the log on
-stderr then, not in the ledger.`,
+With --read-only it shows a backup, or the predecessor of a ledger. Nothing is
+recorded then, and no key needed; who reads stands on stderr.`,
 		Example: `  graven serve --data ./graven-data --listen 127.0.0.1:8090
   graven serve --config graven.yaml`,
 		Args: cobra.NoArgs,

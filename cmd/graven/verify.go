@@ -70,11 +70,9 @@ may be older than that; a filtered one shows too little to be remembered.`,
 			check := t.verify
 			if !noMemory {
 				claim, whole := t.claim(cmd.Context())
-				dated := ""
+				dated := app.Dated(t.name)
 				if t.export != nil {
 					dated = "export"
-				} else if t.log == nil && app.IsBackup(t.name) {
-					dated = "backup"
 				}
 				check = (&known.Target{Claim: claim, Whole: whole, Dated: dated, Check: t.verify, Warn: func(err error) {
 					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(err.Error()))

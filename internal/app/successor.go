@@ -11,9 +11,13 @@ import (
 	"github.com/graven-audit/graven/internal/succession"
 )
 
-// FoundSuccessor makes a ledger in dir, which is being restored, that succeeds
-// another: its keys, and the first entry, which says so.
-func FoundSuccessor(ctx context.Context, dir, origin, version string, p *succession.Predecessor) (err error) {
+// Successor returns what makes a ledger in a directory, which is being restored,
+// that succeeds another: its keys, and the first entry, which says so.
+func Successor(ctx context.Context, origin, version string) func(dir string, p *succession.Predecessor) error {
+	return func(dir string, p *succession.Predecessor) error { return foundSuccessor(ctx, dir, origin, version, p) }
+}
+
+func foundSuccessor(ctx context.Context, dir, origin, version string, p *succession.Predecessor) (err error) {
 	if origin == p.Origin {
 		return fmt.Errorf("the origin %s is that of the predecessor: a ledger has its name for itself", origin)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -106,9 +107,24 @@ func (f *Tips) remembered() (*trail.Checkpoint, error) {
 	return m.Newest(key.Name())
 }
 
-// IsBackup reports whether a directory is a backup, which may be older than
-// what was seen of its ledger.
-func IsBackup(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, datadir.BackupFile))
-	return err == nil
+// Dated says of a directory that it is a backup, which may be older than what
+// was seen of its ledger; otherwise it is empty.
+func Dated(dir string) string {
+	if _, err := os.Stat(filepath.Join(dir, datadir.BackupFile)); err != nil {
+		return ""
+	}
+	return "backup"
+}
+
+// DataDir returns the data directory that is meant: the one that is named, or
+// that of a configuration file, or graven-data.
+func DataDir(named, config string) (string, error) {
+	var c Config
+	if config != "" {
+		var err error
+		if c, err = ReadConfig(config); err != nil {
+			return "", err
+		}
+	}
+	return cmp.Or(named, c.Data, "graven-data"), nil
 }

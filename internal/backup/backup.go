@@ -50,6 +50,7 @@ type Options struct {
 
 // A Result tells of a backup that was made.
 type Result struct {
+	Dir        string
 	Checkpoint *trail.Checkpoint
 	// Before is how many entries it had. Segments and Bytes were written.
 	Before   int64
@@ -57,6 +58,10 @@ type Result struct {
 	Bytes    int64
 	// Key is set if the backup holds the signing key.
 	Key bool
+}
+
+func (r *Result) String() string {
+	return fmt.Sprintf("%s: %d entries in %s, %d of them new (%d files, %d bytes)", r.Checkpoint.Origin, r.Checkpoint.Size, r.Dir, r.Checkpoint.Size-r.Before, r.Segments, r.Bytes)
 }
 
 // Run makes a backup, or brings one up to date. A source that does not extend
@@ -99,7 +104,7 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{Before: w.at.tree.Size()}
+	result := &Result{Dir: o.Dir, Before: w.at.tree.Size()}
 	if err := w.begin(); err != nil {
 		return nil, err
 	}
@@ -126,6 +131,9 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 		}
 	}
 	if err := errors.Join(err, w.close()); err != nil {
+		return nil, err
+	}
+	if err := src.keepCosigned(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
 	if err := backUpPredecessor(ctx, o); err != nil {

@@ -34,8 +34,8 @@ type RestoreOptions struct {
 	Backup string
 	// Dir is where to. It must be empty, or not exist.
 	Dir string
-	// Key, if not nil, is the ledger's key from outside.
-	Key note.Verifier
+	// Keys, if there are any, are the ledger's from outside.
+	Keys []note.Verifier
 	// Tips are all that can be found.
 	Tips []Tip
 	// Found, if not nil, makes the successor of the ledger in dir; the ledger
@@ -54,6 +54,17 @@ type Restored struct {
 	Checkpoint *trail.Checkpoint
 	// Predecessor is nil if the ledger goes on under its name.
 	Predecessor *succession.Predecessor
+	Dir         string
+}
+
+func (r *Restored) String() string {
+	p := r.Predecessor
+	if p == nil {
+		return fmt.Sprintf("%s holds %s with %d entries, and goes on from there; see to it that no other copy does", r.Dir, r.Checkpoint.Origin, r.Checkpoint.Size)
+	}
+	below := filepath.Join(r.Dir, succession.Dir)
+	return fmt.Sprintf("%s holds a new ledger, which succeeds %s; %s\nits %d entries are in %s (graven serve --read-only --data %s)\nhand out the new key: %s",
+		r.Dir, p.Origin, p.Lost, p.Size, below, below, filepath.Join(r.Dir, trail.VKeyFile))
 }
 
 // Restore makes a data directory from a backup. A backup that is damaged, or
@@ -89,8 +100,8 @@ func restore(ctx context.Context, o *RestoreOptions) (_ *Restored, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, src.close()) }()
-	if o.Key != nil && trail.KeyID(o.Key) != trail.KeyID(src.key) {
-		return nil, refuse("the backup is of the ledger with the key %s, not %s", trail.KeyID(src.key), trail.KeyID(o.Key))
+	if len(o.Keys) > 0 && !slices.ContainsFunc(o.Keys, func(k note.Verifier) bool { return trail.KeyID(k) == trail.KeyID(src.key) }) {
+		return nil, refuse("the backup is of the ledger with the key %s, not %s", trail.KeyID(src.key), trail.KeyID(o.Keys[0]))
 	}
 	claims, newest, err := o.judge(src)
 	if err != nil {
@@ -111,7 +122,7 @@ func restore(ctx context.Context, o *RestoreOptions) (_ *Restored, err error) {
 			err = errors.Join(err, sweep(o.Dir))
 		}
 	}()
-	restored := &Restored{}
+	restored := &Restored{Dir: o.Dir}
 	if o.Found == nil {
 		restored.Checkpoint, err = o.goOn(ctx, src, claims)
 	} else {
@@ -201,6 +212,9 @@ func (o *RestoreOptions) goOn(ctx context.Context, src *source, claims []claim) 
 		}
 	}
 	if err := errors.Join(err, w.close()); err != nil {
+		return nil, err
+	}
+	if err := src.keepCosigned(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
 	back := &Options{Source: o.Backup, Dir: o.Dir, FS: o.FS}

@@ -106,7 +106,7 @@ func TestADamagedBackupIsNotRestored(t *testing.T) {
 	for name, tt := range map[string]struct {
 		harm func(d string)
 		to   string
-		key  note.Verifier
+		key  []note.Verifier
 		says string
 	}{
 		"a changed byte":              {func(d string) { flip(t, log(d, 0), 700) }, "", nil, "damaged"},
@@ -115,7 +115,7 @@ func TestADamagedBackupIsNotRestored(t *testing.T) {
 		"a changed manifest":          {func(d string) { flip(t, filepath.Join(d, datadir.BackupFile), 400) }, "", nil, "manifest"},
 		"no signing key":              {func(d string) { os.Remove(filepath.Join(d, trail.KeyFile)) }, "", nil, "has no signing key"},
 		"another's signing key":       {func(d string) { copyTo(t, filepath.Join(other.dir, trail.KeyFile), filepath.Join(d, trail.KeyFile)) }, "", nil, "is not the key of the ledger a.example"},
-		"another key from outside":    {nil, "", other.keys.Verifier, "not b.example"},
+		"another key from outside":    {nil, "", []note.Verifier{other.keys.Verifier}, "not b.example"},
 		"where something is":          {nil, full.dir, nil, "take an empty directory"},
 		"a backup of a backup is one": {func(d string) { os.Remove(filepath.Join(d, datadir.BackupFile)) }, "", nil, ""},
 	} {
@@ -128,7 +128,7 @@ func TestADamagedBackupIsNotRestored(t *testing.T) {
 			to = filepath.Join(t.TempDir(), "new")
 		}
 		before := image(t, to)
-		_, err := backup.Restore(t.Context(), backup.RestoreOptions{Backup: src, Dir: to, Key: tt.key, Tips: []backup.Tip{{Note: c.Note, From: "x"}}})
+		_, err := backup.Restore(t.Context(), backup.RestoreOptions{Backup: src, Dir: to, Keys: tt.key, Tips: []backup.Tip{{Note: c.Note, From: "x"}}})
 		if tt.says == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
@@ -38,7 +39,9 @@ type source struct {
 	kept *manifest
 	log  *seglog.Log
 	tip  *trail.Checkpoint // that callers were told of
-	cut  int64             // entries that are copied
+	// cosigned is the newest checkpoint that witnesses have signed, or nil.
+	cosigned *trail.Checkpoint
+	cut      int64 // entries that are copied
 }
 
 // openSource opens the ledger in dir and decides where the copy ends.
@@ -63,10 +66,42 @@ func openSource(dir string) (*source, error) {
 			return nil, fmt.Errorf("%s is not the data directory of a ledger: %w", dir, err)
 		}
 	}
-	if err := s.settle(); err != nil {
+	// It is read before the tip, which therefore is as new at least.
+	err = s.readCosigned()
+	if err == nil {
+		err = s.settle()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+func (s *source) readCosigned() error {
+	path := filepath.Join(s.dir, cosign.File)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if s.cosigned, err = trail.OpenCheckpoint(text, s.key); err != nil {
+		return refuse("%s is damaged, or of another ledger: %w", path, err)
+	}
+	return nil
+}
+
+// keepCosigned writes the checkpoint that witnesses have signed beside a copy.
+func (s *source) keepCosigned(fs seglog.FS, dir string) error {
+	path := filepath.Join(dir, cosign.File)
+	if s.cosigned == nil || s.cosigned.Size > s.cut {
+		return nil
+	}
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, s.cosigned.Note) {
+		return nil
+	}
+	return seglog.WriteFile(fs, path, s.cosigned.Note)
 }
 
 func readKey(dir string) (string, note.Verifier, error) {
@@ -108,6 +143,9 @@ func (s *source) settle() error {
 	}
 	if newest < s.tip.Size {
 		return refuse("the log of %s can be read up to entry %d, but its tip knows of %d entries: it is damaged, or was cut off; graven verify names what is wrong", s.dir, newest-1, s.tip.Size)
+	}
+	if s.cosigned != nil && s.cosigned.Size > newest {
+		return refuse("the log of %s can be read up to entry %d, but witnesses have signed %d entries of it", s.dir, newest-1, s.cosigned.Size)
 	}
 	s.cut = newest
 	return nil
@@ -231,6 +269,9 @@ type scan struct {
 
 // run reads up to where the copy ends.
 func (c *scan) run(ctx context.Context) error {
+	if c.cosigned != nil {
+		c.claims = append(c.claims, claim{c.cosigned, "its file " + cosign.File})
+	}
 	slices.SortFunc(c.claims, func(a, b claim) int { return int(a.Size - b.Size) })
 	for len(c.claims) > 0 && c.claims[0].Size <= c.at.tree.Size() {
 		if e := c.claims[0]; e.Size == c.at.tree.Size() && e.Root != c.at.tree.Root() {
