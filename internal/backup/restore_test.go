@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -295,5 +296,40 @@ func TestPredecessorsAreBackedUpWithTheirSuccessors(t *testing.T) {
 		if r := verified(t, d); r.OK() || !strings.HasPrefix(r.Findings[0].Where, "predecessor/predecessor/") {
 			t.Errorf("%s: a changed predecessor of the predecessor: %v", d, r.Findings)
 		}
+	}
+}
+
+// golden are the SHA-256 of the files of backups by released versions, which
+// stay as they are for ever. The ledger in them is that of verify's tests.
+var golden = map[string]string{
+	"testdata/v1/backup.json":                  "f49d8dfb05039aaa8f58fb1d9231c21acb89ec906a532cd2738b019260ff0ff6",
+	"testdata/v1/tip":                          "1417078b31b7b40813a5686484575eefdab1ee02f3a7d79d3987113b912e159e",
+	"testdata/v1/keys/ledger.vkey":             "7e4db74339475063ffb88fa00e17b8b3517d5ed993cc50471524a021c9bbfe90",
+	"testdata/v1/log/00000000000000000000.seg": "16c3b38f53f06cb9e6b73bceb7867c7201d19e299b24fdfdbf5b4cb4d41bd1f2",
+	"testdata/v1/log/00000000000000000004.seg": "90a9e2006b56b0f0d6f84da1a4b0ba4a42e400ed507874a05709776cd642d51f",
+}
+
+func TestBackupsOfEarlierVersionsAreGood(t *testing.T) {
+	found := map[string]string{}
+	for line := range strings.Lines(image(t, "testdata")) {
+		path, sum, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.Contains(path, "fuzz") {
+			found[filepath.ToSlash(path)] = sum
+		}
+	}
+	if !maps.Equal(found, golden) {
+		t.Errorf("found %v\nwant  %v", found, golden)
+	}
+	dir := copyDir(t, filepath.Join("testdata", "v1"))
+	to := filepath.Join(t.TempDir(), "new")
+	if _, err := backup.Restore(t.Context(), backup.RestoreOptions{Backup: dir, Dir: to, Found: newHome(t, "x").found("a.example/2")}); err != nil {
+		t.Fatal(err)
+	}
+	if r := verified(t, to); !r.OK() || !strings.Contains(strings.Join(r.Notes, "\n"), "predecessor is that ledger: 10 entries") {
+		t.Errorf("%+v", r)
+	}
+	r, err := backup.Run(t.Context(), backup.Options{Source: filepath.Join("..", "..", "verify", "testdata", "v1", "ledger"), Dir: dir, WithoutKey: true})
+	if err != nil || r.Before != 10 || r.Bytes != 0 {
+		t.Errorf("the ledger that it is of: %+v, %v", r, err)
 	}
 }
