@@ -277,8 +277,14 @@ func FuzzParseLine(f *testing.F) {
 	line := trail.Line{Event: e, Record: r, Previous: trail.Hash{9}, Proof: tlog.RecordProof{{1}}}
 	f.Add(line.Append(nil))
 	f.Add([]byte(`{"checkpoint":"a\n1\nb\n\n— a c\n","filter":{},"count":1}`))
+	f.Add([]byte(`{"checkpoint":"a\n2\nb\n\n— a c\n","filter":{},"count":2,"cosigned":"a\n1\nb\n\n— a c\n","extends":["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, trailer, err := trail.ParseLine(text)
+		if err == nil && trailer != nil {
+			if c, err := trail.ReadCheckpoint([]byte(trailer.Checkpoint)); err == nil {
+				_ = trailer.CheckExtends(c)
+			}
+		}
 		if err != nil || trailer != nil {
 			return
 		}

@@ -82,7 +82,7 @@ func (d *directory) open(ctx context.Context) error {
 	if err := d.readKeys(ctx); err != nil {
 		return err
 	}
-	d.since = append(openSince(d.rep, d.keys, d.o.Since), d.cosigned.expect(d.rep, d.keys)...)
+	d.since = append(openSince(d.rep, d.keys, d.o), d.cosigned.expect(d.rep, d.keys)...)
 	d.checkTip(tip)
 	return nil
 }

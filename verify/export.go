@@ -68,7 +68,7 @@ func (x *export) check(ctx context.Context) error {
 	if err := x.peek(); err != nil {
 		return err
 	}
-	since := openSince(x.rep, x.keys, x.o.Since)
+	since := openSince(x.rep, x.keys, x.o)
 	if x.filtered() {
 		x.compareFiltered(since)
 		since = nil

@@ -90,9 +90,9 @@ type earlier struct {
 }
 
 // openSince reads the earlier checkpoints and reports those that cannot count.
-func openSince(rep *reporter, keys *keyring, since [][]byte) []earlier {
+func openSince(rep *reporter, keys *keyring, o Options) []earlier {
 	var out []earlier
-	for i, text := range since {
+	for i, text := range o.Since {
 		where := fmt.Sprintf("earlier checkpoint %d", i+1)
 		if s := keys.open(text, true); s.fault != "" {
 			rep.add(s.fault, -1, where, "%s", s.reason)
@@ -100,7 +100,11 @@ func openSince(rep *reporter, keys *keyring, since [][]byte) []earlier {
 			out = append(out, earlier{s, fmt.Sprintf("the earlier checkpoint of %d entries", s.Size), where})
 		}
 	}
-	if len(since) == 0 {
+	switch {
+	case len(o.Since) > 0:
+	case o.Witnesses.Need > 0:
+		rep.unproven("no earlier checkpoint was given, so a rollback to an older state, cosigned then, cannot be excluded")
+	default:
 		rep.unproven("no earlier checkpoint was given, so a rollback to an older state, or a ledger made anew with the real key, cannot be excluded")
 	}
 	return out

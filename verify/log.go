@@ -92,7 +92,7 @@ func (l *log) check(ctx context.Context) error {
 	if l.keys.check(&l.seal); l.seal.fault != "" {
 		l.rep.add(l.seal.fault, l.seal.Size-1, "checkpoint", "%s", l.seal.reason)
 	}
-	since := append(openSince(l.rep, l.keys, l.o.Since), l.cosigned.expect(l.rep, l.keys)...)
+	since := append(openSince(l.rep, l.keys, l.o), l.cosigned.expect(l.rep, l.keys)...)
 	l.tree = newAssembly(l.rep, since, l.tile)
 	workers := l.o.Workers
 	if workers <= 0 {

@@ -67,7 +67,7 @@ func (q *Quorum) cosign(ctx context.Context, p *peer, c *trail.Checkpoint, newes
 			p.held = size
 			switch {
 			case size > newest():
-				return "", refuses("it holds %d", size)
+				return "", refuses("it holds %d entries", size)
 			case size > c.Size:
 				return "", errStale
 			case size == old && old == c.Size:

@@ -301,11 +301,11 @@ func TestALedgerThatTurnedBackDoesNotStart(t *testing.T) {
 	}{
 		{"where it was left", l, 20, ""},
 		{"further on", l, 50, ""},
-		{"an older copy", l, 19, "it holds 20"},
-		{"the first entry", l, 1, "it holds 20"},
+		{"an older copy", l, 19, "it holds 20 entries"},
+		{"the first entry", l, 1, "it holds 20 entries"},
 		{"a fork of the same size", fork, 20, "another root"},
 		{"a fork that is longer", fork, 80, "the 20 that it holds are not the first"},
-		{"a fork that is shorter", fork, 15, "it holds 20"},
+		{"a fork that is shorter", fork, 15, "it holds 20 entries"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

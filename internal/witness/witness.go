@@ -357,7 +357,9 @@ func (l *witnessed) cosign(w *Witness, q *request, c *trail.Checkpoint) ([]byte,
 		old = *l.newest
 	}
 	if err := extends(q, c, &old); err != nil {
-		w.log.Warn("refused", "log", c.Origin, "size", c.Size, "remembered", old.Size, "error", err)
+		if q.old == old.Size { // else it only asks what is remembered
+			w.log.Warn("refused", "log", c.Origin, "size", c.Size, "remembered", old.Size, "reason", err, "checkpoint", string(q.note))
+		}
 		return nil, err
 	}
 	n, err := note.Open(q.note, note.VerifierList(l.keys...))
