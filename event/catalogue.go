@@ -83,12 +83,19 @@ func Types() []Type { return slices.Clone(loadCatalogue().Types) }
 
 // Lookup finds a type by its name or an alias; case counts.
 func Lookup(name string) (Type, bool) {
-	c := loadCatalogue()
-	i, ok := c.byName[name]
-	if !ok {
-		return Type{}, false
+	if t := lookup(name); t != nil {
+		return *t, true
 	}
-	return c.Types[i], true
+	return Type{}, false
+}
+
+// lookup is Lookup without a copy. The type must not be changed.
+func lookup(name string) *Type {
+	c := loadCatalogue()
+	if i, ok := c.byName[name]; ok {
+		return &c.Types[i]
+	}
+	return nil
 }
 
 // CanonicalType returns the catalogue's spelling of an event type, or the name

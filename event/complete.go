@@ -22,11 +22,12 @@ func (e *Event) Complete(now time.Time) {
 	e.respell("severity", &e.Severity, severities)
 	e.respell("outcome", &e.Outcome, outcomes)
 	e.respell("actor.type", &e.Actor.Type, actorTypes)
-	t, known := Lookup(e.EventType)
+	t := lookup(e.EventType)
+	known := t != nil
 	if known {
 		e.keep("eventType", &e.EventType, t.Type)
 	} else {
-		t = Type{Category: "other", Action: lastWord(e.EventType), Outcome: OutcomeUnknown, Severity: SeverityInfo}
+		t = &Type{Category: "other", Action: lastWord(e.EventType), Outcome: OutcomeUnknown, Severity: SeverityInfo}
 	}
 	e.Recorded.Uncatalogued = !known
 	setDefault(&e.Category, t.Category)
@@ -77,6 +78,9 @@ func setDefault(s *string, to string) {
 
 // respell replaces an alias by the term it stands for.
 func (e *Event) respell(field string, s *string, terms map[string]string) {
+	if *s == "" {
+		return
+	}
 	if term, ok := terms[*s]; ok {
 		e.keep(field, s, term)
 	} else if term, ok := terms[strings.ToLower(*s)]; ok {

@@ -72,11 +72,10 @@ func (e *Event) Validate(now time.Time) error {
 // be taken for a reserved one counts as that.
 func (e *Event) CheckReserved() error {
 	name := e.EventType
-	if t, ok := Lookup(name); ok && !t.Reserved {
-		name = ""
-	}
-	if reservedType, ok := loadCatalogue().reserved[folded(name)]; ok && name != "" {
-		return &reserved{FieldError{Field: "eventType", Reason: reservedType + " is " + ErrReserved.Error()}}
+	if t := lookup(name); t == nil || t.Reserved {
+		if reservedType, ok := loadCatalogue().reserved[folded(name)]; ok {
+			return &reserved{FieldError{Field: "eventType", Reason: reservedType + " is " + ErrReserved.Error()}}
+		}
 	}
 	if len(e.Ledger) > 0 {
 		return &reserved{FieldError{Field: "ledger", Reason: ErrReserved.Error()}}
@@ -102,6 +101,7 @@ func (v *validator) text(field, s string, limit int) {
 	switch {
 	case len(s) > limit:
 		v.fail(field, "%d bytes, the limit is %d", len(s), limit)
+	case jcs.Plain(s):
 	case !utf8.ValidString(s):
 		v.fail(field, "not valid UTF-8")
 	case strings.IndexByte(s, 0) >= 0:
@@ -179,35 +179,56 @@ func (v *validator) original(m map[string]string) {
 }
 
 func (v *validator) details(e *Event) {
+	var required []string
+	if t := lookup(e.EventType); t != nil {
+		required = t.Required
+	}
+	if len(required) == 0 && e.detailsCanonical() {
+		return
+	}
+	var have uint64 // a bit for each of required
+	mark := func(name []byte) {
+		for i := range required {
+			if required[i] == string(name) {
+				have |= 1 << i
+			}
+		}
+	}
+	if len(e.Details) > len("{}") && len(e.Details) <= MaxDetails && jcs.CanonicalObject(e.Details, MaxDetailsDepth, mark) {
+		e.canonical = e.Details
+	} else if err := v.canonicalize(e, mark); err != nil {
+		v.found = append(v.found, err)
+		return
+	}
+	for i, name := range required {
+		if have&(1<<i) == 0 {
+			v.fail("details."+name, "required for %s", e.EventType)
+		}
+	}
+}
+
+// canonicalize brings Details into canonical form and calls mark for the names
+// of its members.
+func (v *validator) canonicalize(e *Event, mark func(name []byte)) *FieldError {
 	if !e.detailsCanonical() {
 		if err := e.SetDetails(e.Details); err != nil {
 			var f *FieldError
 			if !errors.As(err, &f) {
 				f = &FieldError{Field: "details", Reason: err.Error()}
 			}
-			v.found = append(v.found, f)
-			return
+			return f
 		}
 	}
-	t, ok := Lookup(e.EventType)
-	if !ok || len(t.Required) == 0 {
-		return
-	}
-	have := map[string]bool{}
 	s := jcs.NewScanner(e.details())
 	err := s.Object(func(name []byte) error {
-		have[string(name)] = true
+		mark(name)
 		_, err := s.Skip()
 		return err
 	})
 	if err != nil {
 		panic("internal error: canonical details do not parse: " + err.Error())
 	}
-	for _, name := range t.Required {
-		if !have[name] {
-			v.fail("details."+name, "required for %s", t.Type)
-		}
-	}
+	return nil
 }
 
 // detailsCanonical reports whether Details is the very memory that this

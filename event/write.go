@@ -26,20 +26,18 @@ type Salt [16]byte
 
 // Digests returns the digests of e's erasable content under salt.
 func (e *Event) Digests(salt Salt) Digests {
-	var stack [1024]byte
-	buf := stack[:0]
 	sum := func(content []byte) *[32]byte {
-		h := sha256.Sum256(content)
-		return &h
+		h := sha256.New()
+		h.Write(salt[:])
+		h.Write(content)
+		return (*[32]byte)(h.Sum(make([]byte, 0, 32)))
 	}
-	var d Digests
-	buf = append(append(buf, salt[:]...), e.details()...)
-	d.Details = sum(buf)
+	d := Digests{Details: sum(e.details())}
 	if e.Error.Message != "" {
-		d.Message = sum(jcs.AppendString(buf[:len(salt)], e.Error.Message))
+		d.Message = sum(jcs.AppendString(nil, e.Error.Message))
 	}
 	if len(e.Original) > 0 {
-		d.Original = sum(appendStrings(buf[:len(salt)], e.Original))
+		d.Original = sum(appendStrings(nil, e.Original))
 	}
 	return d
 }

@@ -3,7 +3,6 @@ package trail
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/graven-audit/graven/event"
@@ -141,7 +140,6 @@ func (r *Record) cutMember(content []byte, start string, digest []byte) (rest []
 func (r *Record) hashes(content, digest []byte) bool {
 	var buf [768]byte
 	sum := sha256.Sum256(append(append(buf[:0], r.Salt[:]...), content...))
-	var text [2 * sha256.Size]byte
-	hex.Encode(text[:], sum[:])
+	text := hexText(sum)
 	return bytes.Equal(text[:], digest)
 }

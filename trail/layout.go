@@ -6,8 +6,6 @@ const (
 	// index of their first record. Their frames are records and, behind each
 	// pool of records, the signed checkpoint that covers them.
 	LogDir = "log"
-	// TileDir holds the full hash tiles of C2SP tlog-tiles.
-	TileDir = "tile"
 	// TipFile holds the newest checkpoint that callers were told of, padded
 	// with zeros to TipSize bytes.
 	TipFile = "tip"

@@ -2,6 +2,7 @@ package trail
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,14 +17,28 @@ type Hash = tlog.Hash
 // Link returns the chain's value after entry, given its value before. The
 // value before the first entry is the zero Hash.
 func Link(previous Hash, entry []byte) Hash {
-	var text [2 * len(previous)]byte
-	hex.Encode(text[:], previous[:])
+	text := hexText(previous)
 	h := sha256.New()
 	h.Write(text[:])
 	h.Write(entry)
 	var next Hash
 	h.Sum(next[:0])
 	return next
+}
+
+// hexText is [Hex] in a fraction of the time: it stands in the way of every
+// event. It makes eight digits of four bytes at a time.
+func hexText(h Hash) (text [2 * len(Hash{})]byte) {
+	const each = 0x0101010101010101
+	for i := 0; i < len(h); i += 4 {
+		v := uint64(binary.BigEndian.Uint32(h[i:]))
+		v = (v<<16 | v) & 0x0000ffff0000ffff
+		v = (v<<8 | v) & 0x00ff00ff00ff00ff
+		v = (v<<4 | v) & 0x0f0f0f0f0f0f0f0f
+		letters := (v + 6*each) >> 4 & each // 1 for each digit from a on
+		binary.BigEndian.PutUint64(text[2*i:], v+'0'*each+letters*('a'-'0'-10))
+	}
+	return text
 }
 
 // Hex returns h as 64 lower-case hexadecimal digits.

@@ -1,6 +1,8 @@
 package trail_test
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -123,5 +125,16 @@ func TestATreeThatCannotBeReadIsNotResumed(t *testing.T) {
 	fail := tlog.HashReaderFunc(func([]int64) ([]trail.Hash, error) { return nil, fmt.Errorf("no disk") })
 	if _, err := trail.ResumeTree(5, fail); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestTheChainIsOverTheHexOfTheHashBefore(t *testing.T) {
+	entry := []byte(`{"v":1}`)
+	for range 1000 {
+		var h trail.Hash
+		rand.Read(h[:])
+		if want := trail.Hash(sha256.Sum256(append([]byte(hex.EncodeToString(h[:])), entry...))); trail.Link(h, entry) != want {
+			t.Fatalf("after %x", h)
+		}
 	}
 }

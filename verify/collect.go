@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -36,8 +37,7 @@ func (d *directory) collector() *collector {
 	if d.tip != nil {
 		since = append([]earlier{*d.tip}, since...)
 	}
-	tile := func(level int, n int64) ([]trail.Hash, error) { return d.tile(rep, level, n) }
-	c := &collector{rep: rep, keys: d.keys, tree: newAssembly(rep, since, tile), survey: d.survey, progress: d.o.Progress}
+	c := &collector{rep: rep, keys: d.keys, tree: newAssembly(rep, since, hashSource{tree.RowHeight, d.run, rowPlace}), survey: d.survey, progress: d.o.Progress}
 	for _, seg := range d.survey.Segments {
 		c.total += seg.Size
 	}
@@ -160,7 +160,9 @@ func (c *collector) finish(known int64, tip *earlier) error {
 			}
 		}
 	}
-	c.tree.finish()
+	if err := c.tree.finish(); err != nil {
+		return err
+	}
 	if c.foreign > 1 && c.foreignAt >= 0 {
 		c.rep.Findings[c.foreignAt].Message += fmt.Sprintf("; %d more are not signed by one either", c.foreign-1)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -25,6 +26,11 @@ import (
 func Dir(ctx context.Context, dir string, o Options) (*Report, error) {
 	rep := newReporter(dir, o)
 	d := &directory{path: dir, o: o, rep: rep, keys: newKeyring(o.Keys)}
+	defer func() {
+		if d.rows != nil {
+			d.rows.Close() // was only read
+		}
+	}()
 	if err := d.open(ctx); err != nil {
 		return nil, fmt.Errorf("verify %s: %w", dir, err)
 	}
@@ -41,7 +47,7 @@ type directory struct {
 	rep    *reporter
 	keys   *keyring
 	survey *seglog.Survey
-	tiles  map[int]int64 // by level: the last tile that there is
+	rows   *tree.Files
 	since  []earlier
 	tip    *earlier // nil where there is none that counts
 	noTip  bool
@@ -53,7 +59,7 @@ func (d *directory) at(segment int, offset int64) string {
 	return place{trail.LogDir + "/" + d.survey.Segments[segment].Name, offset}.String()
 }
 
-// open reads everything but the log's records. The tip and the tiles are
+// open reads everything but the log's records. The tip and the hashes are
 // looked at before the log, which therefore has all that they tell of.
 func (d *directory) open(ctx context.Context) error {
 	if err := datadir.CheckFormat(d.path); err != nil {
@@ -72,7 +78,7 @@ func (d *directory) open(ctx context.Context) error {
 	if d.cosigned.text, err = d.readFile(cosign.File, 1<<20); err != nil {
 		return err
 	}
-	if err := d.listTiles(); err != nil {
+	if err := d.openRows(); err != nil {
 		return err
 	}
 	if d.survey, err = seglog.NewSurvey(filepath.Join(d.path, trail.LogDir), look); err != nil {
@@ -216,10 +222,7 @@ func (d *directory) check(ctx context.Context) error {
 
 // least returns how many entries the ledger has at least, by its own word.
 func (d *directory) least() claim {
-	least := claim{0, "a hash tile tells of more entries"}
-	for level, n := range d.tiles {
-		least.size = max(least.size, (n+1)<<(trail.TileHeight*(level+1)))
-	}
+	least := claim{d.rows.Claimed(), "the tree's hashes tell of more entries"}
 	if d.tip != nil && d.tip.Size >= least.size {
 		least = claim{d.tip.Size, fmt.Sprintf("the tip tells of %d entries", d.tip.Size)}
 	}
@@ -250,9 +253,10 @@ func (d *directory) conclude(c *collector) {
 	default:
 		d.rep.note("there is no tip yet")
 	}
-	if full, last := d.rep.Size/trail.TileWidth, d.tiles[0]; full > last+1 {
-		d.rep.note("%d of %d hash tiles are not written yet", full-last-1, full)
+	if have, _ := d.rows.Count(0); d.rep.Size > have {
+		d.rep.note("the hashes of %d of %d entries are not written yet", d.rep.Size-have, d.rep.Size)
 	}
+	d.checkRows()
 	if c.seals > c.signatures && len(d.keys.keys) > 0 {
 		d.rep.note("the signatures of %d of %d checkpoints were checked, the newest among them; the roots of all were compared", c.signatures, c.seals)
 	}

@@ -73,7 +73,7 @@ func (x *export) check(ctx context.Context) error {
 		x.compareFiltered(since)
 		since = nil
 	}
-	x.tree = newAssembly(x.rep, since, func(int, int64) ([]trail.Hash, error) { return nil, nil })
+	x.tree = newAssembly(x.rep, since, hashSource{step: trail.TileHeight, run: func(int, int64) ([]trail.Hash, error) { return nil, nil }})
 	err := inorder.Run(ctx, x.o.Workers, x.read, x.work, x.collect)
 	switch {
 	case err != nil:

@@ -22,6 +22,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -273,11 +274,26 @@ func (l *ledger) image(t testing.TB) image {
 	}
 	i["keys/ledger.vkey"] = []byte(l.key.vkey + "\n")
 	if l.tiles {
-		for path, data := range l.tileFiles(false) {
+		for path, data := range l.rowFiles() {
 			i[path] = data
 		}
 	}
 	return i
+}
+
+// rowFiles returns the tree's hashes as a directory has them.
+func (l *ledger) rowFiles() map[string][]byte {
+	files := map[string][]byte{}
+	var t trail.Tree
+	for _, leaf := range l.leaves[:l.tree.Size()] {
+		t.Append(leaf, func(level int, _ int64, h trail.Hash) {
+			if level%tree.RowHeight == 0 {
+				name := tree.Dir + "/" + tree.Name(level/tree.RowHeight)
+				files[name] = append(files[name], h[:]...)
+			}
+		})
+	}
+	return files
 }
 
 // tileFiles returns the tree's tiles, the partial ones too if asked for.
@@ -362,6 +378,14 @@ func recordAt(bodies [][]byte, index int64) int {
 		r, err := trail.ParseFrame(b)
 		return err == nil && r.Index == index
 	})
+}
+
+// uncover cuts off the hashes of the entries from size on.
+func (i image) uncover(size int) {
+	for level := 0; size>>level > 0; level += tree.RowHeight {
+		name := tree.Dir + "/" + tree.Name(level/tree.RowHeight)
+		i[name] = i[name][:size>>level*32]
+	}
 }
 
 // editRecord rewrites one record in place, with a good checksum.

@@ -93,7 +93,7 @@ func (l *log) check(ctx context.Context) error {
 		l.rep.add(l.seal.fault, l.seal.Size-1, "checkpoint", "%s", l.seal.reason)
 	}
 	since := append(openSince(l.rep, l.keys, l.o), l.cosigned.expect(l.rep, l.keys)...)
-	l.tree = newAssembly(l.rep, since, l.tile)
+	l.tree = newAssembly(l.rep, since, hashSource{trail.TileHeight, l.run, tilePlace})
 	workers := l.o.Workers
 	if workers <= 0 {
 		workers = max(runtime.GOMAXPROCS(0), fetchers)
@@ -107,14 +107,13 @@ func (l *log) check(ctx context.Context) error {
 
 func (l *log) finish() error {
 	if right := l.tree.way(l.seal.Root); l.tree.next == l.seal.Size && (right != nil || l.seal.fault == "") {
-		if right != nil {
-			right.closeTiles()
-		}
 		if err := l.tree.settle(right, 0, place{"checkpoint", -1}); err != nil {
 			return err
 		}
 	}
-	l.tree.finish()
+	if err := l.tree.finish(); err != nil {
+		return err
+	}
 	l.keys.conclude(l.rep, &l.seal)
 	l.cosigned.judge(l.rep, l.o.Witnesses)
 	l.rep.unproven("the details and the chain were not checked: a log serves entries only")
@@ -218,8 +217,8 @@ func (l *log) collect(b *bundle) error {
 	return nil
 }
 
-// tile returns the hashes of a tile for the tree.
-func (l *log) tile(level int, n int64) ([]trail.Hash, error) {
+// run returns the hashes of a tile.
+func (l *log) run(level int, n int64) ([]trail.Hash, error) {
 	if level == 0 {
 		return l.current.tile, nil
 	}
@@ -229,4 +228,10 @@ func (l *log) tile(level int, n int64) ([]trail.Hash, error) {
 		l.rep.add(TileMismatch, n<<(trail.TileHeight*(level+1)), trail.TilePath(t), "the tile is missing")
 	}
 	return splitHashes(data), err
+}
+
+// tilePlace returns where a hash stands in its tile.
+func tilePlace(level int, n int64) place {
+	t := tlog.Tile{H: trail.TileHeight, L: level, N: n / trail.TileWidth, W: trail.TileWidth}
+	return place{trail.TilePath(t), n % trail.TileWidth * tlog.HashSize}
 }

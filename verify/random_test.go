@@ -42,11 +42,29 @@ func edit(r *rand.Rand, data []byte) ([]byte, string) {
 	}
 }
 
+// harmless reports whether all that was done is what a server may do: the newest
+// hashes are not written yet, or the key file lacks its last newline.
+func harmless(whole, i image) bool {
+	for name := range whole {
+		was, is := whole[name], i[name]
+		if strings.HasPrefix(name, "tree/") && len(is)%32 == 0 {
+			was = was[:min(len(is), len(was))]
+		}
+		if strings.HasPrefix(name, "keys/") {
+			was = bytes.TrimSuffix(was, []byte("\n"))
+		}
+		if !bytes.Equal(was, is) && !bytes.Equal(whole[name], is) {
+			return false
+		}
+	}
+	return true
+}
+
 func TestWhateverIsDoneToALedgerIsFound(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, 4, 1, 20, 0, 30, 210, 0, 10, 40, 1)
 	whole := l.image(t)
-	names := append(whole.segments(), "tip", "keys/ledger.vkey", "tile/0/000")
+	names := append(whole.segments(), "tip", "keys/ledger.vkey", "tree/00", "tree/04")
 	o := verify.Options{Keys: []note.Verifier{l.key.verifier}}
 	for n := range 400 {
 		r := rand.New(rand.NewPCG(7, uint64(n)))
@@ -68,7 +86,7 @@ func TestWhateverIsDoneToALedgerIsFound(t *testing.T) {
 		if same {
 			continue
 		}
-		if report := checkDir(t, i.write(t), o); report.OK() {
+		if report := checkDir(t, i.write(t), o); report.OK() && !harmless(whole, i) {
 			t.Errorf("%d: not found: %s", n, how)
 		}
 	}

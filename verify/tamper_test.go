@@ -92,7 +92,7 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 	tests := table{
 		{"an entry is changed", func(t *testing.T, i image) { i.editRecord(5, alter) },
 			[]found{{verify.Changed, 5}}},
-		{"an entry that no tile covers is changed", func(t *testing.T, i image) { i.editRecord(550, alter) },
+		{"an entry that no hash covers is changed", func(t *testing.T, i image) { i.uncover(512); i.editRecord(550, alter) },
 			[]found{{verify.Changed, 550}}},
 		{"the last entry of a pool is changed", func(t *testing.T, i image) { i.editRecord(589, alter) },
 			[]found{{verify.Changed, 589}}},
@@ -112,9 +112,10 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 		}, []found{{verify.Changed, 40}}},
 		{"an entry is changed and the whole chain made anew", func(t *testing.T, i image) { i.editRecord(40, alter); rechain(i, 40) },
 			[]found{{verify.Changed, 40}}},
-		{"an entry no tile covers is changed and the chain made anew: the pool is known", func(t *testing.T, i image) { i.editRecord(595, alter); rechain(i, 595) },
+		{"an entry no hash covers is changed and the chain made anew: the pool is known", func(t *testing.T, i image) { i.uncover(512); i.editRecord(595, alter); rechain(i, 595) },
 			[]found{{verify.Changed, 590}}},
-		{"an entry at a pool's end, which no tile covers, and its chain value are changed", func(t *testing.T, i image) {
+		{"an entry at a pool's end, which no hash covers, and its chain value are changed", func(t *testing.T, i image) {
+			i.uncover(512)
 			i.editRecord(589, func(r *trail.Record) { alter(r); r.Chain = trail.Link(l.records[588].Chain, r.Entry) })
 		}, []found{{verify.Changed, 589}}},
 		{"a chain value is changed", func(t *testing.T, i image) { i.editRecord(25, func(r *trail.Record) { r.Chain[3] ^= 1 }) },
@@ -166,7 +167,8 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 		{"a record is removed", func(t *testing.T, i image) {
 			i.edit(1, func(b [][]byte) [][]byte { return slices.Delete(b, recordAt(b, 30), recordAt(b, 30)+1) })
 		}, []found{{verify.Missing, 30}}},
-		{"records that no tile covers are removed", func(t *testing.T, i image) {
+		{"records that no hash covers are removed", func(t *testing.T, i image) {
+			i.uncover(512)
 			i.edit(2, func(b [][]byte) [][]byte { return slices.Delete(b, recordAt(b, 520), recordAt(b, 530)) })
 		}, []found{{verify.Missing, 520}}},
 		{"the first record of a segment is removed", func(t *testing.T, i image) {
@@ -370,17 +372,20 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 			i[seg[0]][len(i[seg[0]])-5000+4] = 1
 		}, []found{{verify.Changed, -1}}},
 
-		{"a tile is changed", func(t *testing.T, i image) { i["tile/0/001"][32*4] ^= 1 },
+		{"a hash is changed", func(t *testing.T, i image) { i["tree/00"][32*260] ^= 1 },
 			[]found{{verify.TileMismatch, 260}}},
-		{"two tiles are swapped", func(t *testing.T, i image) {
-			i["tile/0/000"], i["tile/0/001"] = i["tile/0/001"], i["tile/0/000"]
+		{"an upper hash is changed", func(t *testing.T, i image) { i["tree/04"][32*2] ^= 1 },
+			[]found{{verify.TileMismatch, 32}}},
+		{"two runs of hashes are swapped", func(t *testing.T, i image) {
+			h := i["tree/00"]
+			copy(h, slices.Concat(h[256*32:512*32], h[:256*32]))
 		}, []found{{verify.TileMismatch, 0}, {verify.TileMismatch, 256}}},
-		{"a tile is cut", func(t *testing.T, i image) { i["tile/0/001"] = i["tile/0/001"][:8160] },
-			[]found{{verify.TileMismatch, 256}}},
-		{"a tile is removed, though a later one exists", func(t *testing.T, i image) { delete(i, "tile/0/000") },
+		{"the hashes are cut", func(t *testing.T, i image) { i["tree/00"] = i["tree/00"][:32*300] },
+			[]found{{verify.TileMismatch, 300}}},
+		{"the hashes are removed, though upper ones exist", func(t *testing.T, i image) { delete(i, "tree/00") },
 			[]found{{verify.TileMismatch, 0}}},
-		{"a tile and an entry of the same pool are changed", func(t *testing.T, i image) {
-			i["tile/0/000"][32*44] ^= 1
+		{"a hash and an entry of the same pool are changed", func(t *testing.T, i image) {
+			i["tree/00"][32*44] ^= 1
 			i.editRecord(45, alter)
 		}, []found{{verify.TileMismatch, 44}, {verify.Changed, 45}}},
 

@@ -21,8 +21,8 @@ import (
 // chain and the tiles only.
 type assembly struct {
 	rep *reporter
-	// tile returns the hashes of a tile, or nil where there is none.
-	tile func(level int, n int64) ([]trail.Hash, error)
+	// stored are the tree's hashes as they are kept, as far as there are some.
+	stored hashSource
 
 	next     int64   // index of the next leaf
 	asStands *forest // what is believed, unless there are the others
@@ -32,7 +32,7 @@ type assembly struct {
 	doubt    bool // something since the last checkpoint may explain a wrong root
 	lost     bool
 
-	block  int64 // the tile of level 0 that hashes holds
+	block  int64 // the run of row 0 that hashes holds
 	hashes []trail.Hash
 
 	since   []earlier // to be compared yet, by size
@@ -40,7 +40,7 @@ type assembly struct {
 
 	wrong      int64     // the last entry that was found wrong
 	misplaced  []suspect // wrong entries of which the right hash is known
-	tileFaults tileFaults
+	tileFaults hashFaults
 	// vague is the place in Findings of one that names all entries since the
 	// checkpoint before the last, for want of anything better, or -1.
 	vague int
@@ -67,8 +67,8 @@ type suspect struct {
 
 func (s *suspect) differs() bool { return s.tiled && s.leaf != s.want }
 
-func newAssembly(rep *reporter, since []earlier, tile func(level int, n int64) ([]trail.Hash, error)) *assembly {
-	a := &assembly{rep: rep, tile: tile, asStands: new(forest), block: -1, since: slices.Clone(since), wrong: -2, vague: -1}
+func newAssembly(rep *reporter, since []earlier, stored hashSource) *assembly {
+	a := &assembly{rep: rep, stored: stored, asStands: &forest{step: stored.step}, block: -1, since: slices.Clone(since), wrong: -2, vague: -1}
 	slices.SortStableFunc(a.since, func(x, y earlier) int { return cmp.Compare(x.Size, y.Size) })
 	return a
 }
@@ -131,11 +131,11 @@ func (a *assembly) expect(index int64) (want trail.Hash, tiled bool, err error) 
 	a.compare(index)
 	if n := index / trail.TileWidth; n != a.block {
 		a.block = n
-		if a.hashes, err = a.tile(0, n); err != nil {
+		if a.hashes, err = a.stored.run(0, n); err != nil {
 			return want, false, err
 		}
 		if !a.lost && !a.doubt {
-			if err := a.checkTiles(); err != nil {
+			if err := a.checkRuns(); err != nil {
 				return want, false, err
 			}
 		}
@@ -207,7 +207,7 @@ func (a *assembly) settle(right *forest, first int64, at place) error {
 	if right != nil {
 		a.asStands, a.doubt = right, false
 		a.byTiles, a.byLinks = nil, nil
-		return a.checkTiles()
+		return a.checkRuns()
 	}
 	if !a.lost && !explained && !a.doubt {
 		a.vague = a.rep.add(Changed, first, at.String(), "%s: one of them, or more, is not what the checkpoint of %d entries was signed for", entries(first, a.next), a.next)
@@ -251,7 +251,7 @@ func (a *assembly) judge(right *forest) (explained bool) {
 		case s.unlinked && right == nil:
 			a.rep.add(Changed, s.index, s.where.String(), "entry %d does not follow entry %d in the chain: it, or the chain value before it, was changed", s.index, s.index-1)
 		case wrong:
-			a.rep.add(Changed, s.index, s.where.String(), "entry %d and its hash in %s differ, and no checkpoint confirms either", s.index, trail.TilePath(tileOf(0, s.index/trail.TileWidth)))
+			a.rep.add(Changed, s.index, s.where.String(), "entry %d and its hash in %s differ, and no checkpoint confirms either", s.index, a.stored.where(0, s.index).file)
 		case s.unlinked && a.wrong != s.index-1:
 			a.rep.add(Changed, s.index, s.where.String(), "the chain value of entry %d was changed; the entry was not", s.index)
 		case s.fault != "":
@@ -267,9 +267,15 @@ func (a *assembly) judge(right *forest) (explained bool) {
 
 // finish judges what no checkpoint has settled. Among the wrong entries it
 // looks for those that stand in each other's places.
-func (a *assembly) finish() {
+func (a *assembly) finish() error {
+	if !a.lost && !a.doubt {
+		a.asStands.closeRuns()
+		if err := a.checkRuns(); err != nil {
+			return err
+		}
+	}
 	a.judge(nil)
-	a.tileFaults.report(a.rep)
+	a.tileFaults.report(a.rep, &a.stored)
 	a.compare(a.next)
 	for _, e := range a.since {
 		if e.where != trail.TipFile { // what the tip tells of was not rolled back, but cut off
@@ -293,6 +299,7 @@ func (a *assembly) finish() {
 		}
 	}
 	if a.lost {
-		a.rep.unproven("from where entries are missing or were changed, the others could be held against the chain and the tiles only, not against checkpoints")
+		a.rep.unproven("from where entries are missing or were changed, the others could be held against the chain and the tree's hashes only, not against checkpoints")
 	}
+	return nil
 }

@@ -340,15 +340,12 @@ func (v *verifier) directory(dir string) error {
 	if err != nil || len(segments) == 0 {
 		return errors.Join(fmt.Errorf("%s holds no log", dir), err)
 	}
-	rows := map[int][]byte{}        // of the tiles that are being filled
+	rows, closeRows := v.openRows(dir)
+	defer closeRows()
 	for i, path := range segments { // sorted by name, which is by index
 		if err := v.segment(path, i == len(segments)-1, func(level int, n int64, h trail.Hash) {
-			if level%trail.TileHeight == 0 {
-				level /= trail.TileHeight
-				if rows[level] = append(rows[level], h[:]...); len(rows[level]) == trail.TileWidth*len(h) {
-					v.tile(dir, level, n/trail.TileWidth, rows[level])
-					rows[level] = nil
-				}
+			if have, ok := rows.next(level); ok && have != h {
+				v.found("hash %d of %s/%s is not that of the entries", n, treeDir, rowName(level))
 			}
 		}); err != nil {
 			v.found("%s: %v; what follows was not checked", filepath.Base(path), err)
@@ -399,13 +396,56 @@ func (v *verifier) predecessor(dir string) error {
 	return nil
 }
 
-// tile compares a full hash tile with the file that should hold it. The newest
-// may not be written yet.
-func (v *verifier) tile(dir string, level int, n int64, want []byte) {
-	path := trail.TilePath(tlog.Tile{H: trail.TileHeight, L: level, N: n, W: trail.TileWidth})
-	if have, err := os.ReadFile(filepath.Join(dir, path)); err == nil && !bytes.Equal(have, want) {
-		v.found("%s is not that of the entries", path)
+// The hashes of the tree stand in a file for every fourth level, those of its
+// complete subtrees in order.
+const (
+	treeDir   = "tree"
+	rowHeight = 4
+)
+
+func rowName(level int) string { return fmt.Sprintf("%02d", level) }
+
+// rows reads the stored hashes of the tree, a file for each level that has one.
+// The newest may not be written yet.
+type rows map[int]*bufio.Reader
+
+// openRows opens the files, from the upper levels on, for lower ones are
+// written first.
+func (v *verifier) openRows(dir string) (rows, func()) {
+	r := rows{}
+	var files []*os.File
+	above := int64(0) // bytes of the level above
+	for level := 60; level >= 0; level -= rowHeight {
+		name, size := rowName(level), int64(0)
+		if f, err := os.Open(filepath.Join(dir, treeDir, name)); err == nil {
+			files = append(files, f)
+			r[level] = bufio.NewReader(f)
+			if info, err := f.Stat(); err == nil {
+				size = info.Size()
+			}
+		}
+		if size>>rowHeight < above {
+			v.found("%s/%s is cut off: the level above has more", treeDir, name)
+		}
+		if size%32 != 0 {
+			v.found("%s/%s ends within a hash", treeDir, name)
+		}
+		above = size - size%32
 	}
+	return r, func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+}
+
+// next returns the next hash of a level, if there is one.
+func (r rows) next(level int) (h trail.Hash, ok bool) {
+	if r[level] == nil {
+		return h, false
+	}
+	_, err := io.ReadFull(r[level], h[:])
+	return h, err == nil
 }
 
 // segment checks a segment file: a header, frames of records and checkpoints,

@@ -443,7 +443,7 @@ func TestItAgreesWithTheOtherVerifier(t *testing.T) {
 	}
 	o := verify.Options{Keys: []note.Verifier{v}}
 	rng := mathrand.New(mathrand.NewPCG(1, 2))
-	for _, path := range []string{filepath.Join(dir, "log", "00000000000000000000.seg"), filepath.Join(dir, trail.TipFile), filepath.Join(dir, "tile", "0", "000"), export, filtered} {
+	for _, path := range []string{filepath.Join(dir, "log", "00000000000000000000.seg"), filepath.Join(dir, trail.TipFile), filepath.Join(dir, "tree", "00"), export, filtered} {
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

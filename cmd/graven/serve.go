@@ -93,8 +93,8 @@ func newReindex() *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
 		Use:   "reindex",
-		Short: "Derive the index and the tiles anew from the log",
-		Long: `Derive the index and the hash tiles anew from the log. The server must not run.
+		Short: "Derive the index and the hashes anew from the log",
+		Long: `Derive the index and the hashes of the tree anew from the log. The server must not run.
 The log itself is only read.`,
 		Example: "  graven reindex --data ./graven-data",
 		Args:    cobra.NoArgs,

@@ -193,7 +193,7 @@ witnessInterval: 20ms
 	}
 
 	// An older copy does not start while a witness that saw more can be asked.
-	for _, name := range []string{"index.db", "tile", "offsets"} {
+	for _, name := range []string{"index.db", "tree", "offsets"} {
 		if err := os.RemoveAll(filepath.Join(older, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ var rooms = []struct {
 	patterns string
 }{
 	{cellar, "internal/datadir internal/inorder internal/jcs internal/posting examples"},
-	{ground, "event cosign internal/seglog"},
+	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail"},
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},

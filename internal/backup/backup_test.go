@@ -25,6 +25,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -242,7 +243,7 @@ func TestABackupGoesOnFromWhereItWas(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
-	for _, name := range []string{trail.IndexFile, trail.TileDir, "offsets"} {
+	for _, name := range []string{trail.IndexFile, tree.Dir, "offsets"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is derived, and was copied", name)
 		}

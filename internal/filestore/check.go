@@ -19,10 +19,14 @@ import (
 
 // ReadHashes serves the hashes of the tree over all entries that the follower
 // has done.
-func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) { return s.tiles.ReadHashes(indexes) }
+func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) {
+	return s.hashes.ReadHashes(indexes)
+}
 
 // Tile returns the hashes of a tile, full or partial.
-func (s *Store) Tile(t tlog.Tile) ([]byte, error) { return s.tiles.data(t) }
+func (s *Store) Tile(t tlog.Tile) ([]byte, error) {
+	return s.hashes.Run(t.L*trail.TileHeight, t.N*trail.TileWidth, int64(t.W))
+}
 
 // Verify checks the ledger as it stands on the disk, and the index with it.
 func (s *Store) Verify(ctx context.Context, o verify.Options) (*verify.Report, error) {

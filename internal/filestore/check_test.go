@@ -120,7 +120,7 @@ func TestATamperedIndexIsNamedWhereTheLogHasSegments(t *testing.T) {
 func TestACopyWithoutItsIndexIsWhole(t *testing.T) {
 	dir, b, r := segmented(t)
 	r.Stop()
-	for _, derived := range []string{"index.db", "offsets", "tile"} {
+	for _, derived := range []string{"index.db", "offsets", "tree"} {
 		if err := os.RemoveAll(filepath.Join(dir, derived)); err != nil {
 			t.Fatal(err)
 		}

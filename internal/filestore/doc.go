@@ -2,7 +2,7 @@
 //
 //	log/      the ledger itself: segment files of records and checkpoints
 //	tip       the newest checkpoint that callers were told of
-//	tile/     full hash tiles                    ┐
+//	tree/     the Merkle tree's hashes           ┐
 //	offsets/  where records stand in a segment   │ derived by the follower
 //	index.db  what queries select from           ┘
 //	keys/     the ledger's key and its public half
@@ -18,7 +18,7 @@
 // Opening recovers. It reads the log from where the follower's work ends,
 // checks frames, chain, tree and signature, and goes back to the last whole
 // checkpoint. What stands behind it was never acknowledged, unless something
-// knows better: if the tip, a tile, the index or the tip file outside the
+// knows better: if the tip, the hashes, the index or the tip file outside the
 // directory speaks of entries that the log does not have, or of a different
 // history, then the directory was damaged or is an older copy, and it is not
 // opened, for a signature over less would be a fork. Nor is a log that has a

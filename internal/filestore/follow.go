@@ -16,8 +16,9 @@ const (
 	// followBatch is how many entries the follower derives in one transaction.
 	followBatch = 16 << 10
 	// followPause is how long the follower lets entries come together, unless
-	// somebody waits for them.
-	followPause = 100 * time.Millisecond
+	// there are followBatch or somebody waits for them. Queries find them in
+	// memory meanwhile.
+	followPause = 2 * time.Second
 	// maxFed bounds the entries that are handed to the follower in memory.
 	// Others it reads from the log.
 	maxFed = 64 << 10
@@ -38,6 +39,9 @@ func (s *Store) feed(p *ledger.Pool, rows []sqlite.Row) {
 	s.fed = append(s.fed, fed{rows, p.Leaves, p.Head.Chain})
 	s.fedEntries += len(rows)
 	s.fedTo += int64(len(rows))
+	if s.fedEntries >= followBatch {
+		s.hurry()
+	}
 }
 
 // next returns what the follower does next: pools from memory or, without,
@@ -120,7 +124,7 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 		}
 	}
 	chain := s.index.Chain()
-	before := s.tiles.snapshot()
+	before := s.hashes.tree
 	var deriver sqlite.Deriver
 	s.rows = s.rows[:0]
 	var err error
@@ -134,25 +138,28 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 				return fmt.Errorf("entry %d: %w", r.Index, err)
 			}
 			s.rows = append(s.rows, deriver.Row(r.Index, e))
-			return s.tiles.append(trail.LeafHash(r.Entry))
+			s.hashes.append(trail.LeafHash(r.Entry))
+			return nil
 		})
 	}
 	for i := range pools {
 		chain = pools[i].chain
 		s.rows = append(s.rows, pools[i].rows...)
 		for _, leaf := range pools[i].leaves {
-			if err == nil {
-				err = s.tiles.append(leaf)
-			}
+			s.hashes.append(leaf)
 		}
+	}
+	if err == nil {
+		err = s.writeHashes(first, end)
 	}
 	if err == nil {
 		err = s.index.Commit(ctx, s.rows, end, chain)
 	}
 	if err != nil {
-		s.tiles.restore(before)
+		s.hashes.restore(before)
 		return err
 	}
+	s.hashes.publish()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.followed = end
@@ -175,6 +182,24 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 	}
 	s.waiters = waiting
 	return nil
+}
+
+// writeHashes writes the hashes of the entries from first on, below end. Before
+// the index tells of entries beyond a multiple of syncEvery, the hashes of those
+// up to it are durable, so that a start need not doubt them.
+func (s *Store) writeHashes(first, end int64) error {
+	if s.recovering {
+		if err := s.hashes.check(); err != nil {
+			return err
+		}
+	}
+	if err := s.hashes.flush(); err != nil {
+		return err
+	}
+	if first/syncEvery == end/syncEvery {
+		return nil
+	}
+	return s.hashes.Sync()
 }
 
 // resume gives the index the rows, from the given entry on, that it has lost.
@@ -228,10 +253,7 @@ func (s *Store) Wait(ctx context.Context, size int64) error {
 	w := waiter{size: size, ready: make(chan struct{})}
 	s.waiters = append(s.waiters, w)
 	s.mu.Unlock()
-	select {
-	case s.urge <- struct{}{}:
-	default:
-	}
+	s.hurry()
 	select {
 	case <-w.ready:
 		s.mu.Lock()
@@ -239,6 +261,14 @@ func (s *Store) Wait(ctx context.Context, size int64) error {
 		return s.failed
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// hurry ends the follower's pause.
+func (s *Store) hurry() {
+	select {
+	case s.urge <- struct{}{}:
+	default:
 	}
 }
 

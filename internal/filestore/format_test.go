@@ -23,6 +23,7 @@ import (
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -213,7 +214,7 @@ func TestLedgersOfEarlierVersionsGoOn(t *testing.T) {
 		t.Errorf("%v, %+v", err, rep)
 	}
 	// What is derived can be made anew, tiles of the old entries among it.
-	for _, name := range []string{trail.TileDir, "offsets", trail.IndexFile} {
+	for _, name := range []string{tree.Dir, "offsets", trail.IndexFile} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}

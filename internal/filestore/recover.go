@@ -14,6 +14,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -50,7 +51,7 @@ func (s *Store) recover(o Options) error {
 		return fmt.Errorf("%w: the entries do not give the root of the last checkpoint", ErrTip)
 	}
 	for _, tip := range tips {
-		root, err := tlog.TreeHash(tip.Size, s.tiles)
+		root, err := tlog.TreeHash(tip.Size, s.hashes)
 		if err != nil {
 			return err
 		}
@@ -59,6 +60,11 @@ func (s *Store) recover(o Options) error {
 		}
 	}
 	// From here on the directory is known to be sound up to the checkpoint.
+	if o.replaceHashes {
+		if err := s.hashes.Move(filepath.Join(s.dir, tree.Dir)); err != nil {
+			return err
+		}
+	}
 	if o.ReadOnly {
 		s.tipNote = end.note
 		return nil
@@ -285,9 +291,8 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 	if m := s.index.Size(); m > size {
 		return nil, behind("the index", m)
 	}
-	next := tlog.Tile{H: trail.TileHeight, N: size / trail.TileWidth, W: trail.TileWidth}
-	if t := (&tiles{dir: s.dir}); t.exists(next) {
-		return nil, behind("the tile "+trail.TilePath(next), (next.N+1)*trail.TileWidth)
+	if s.claimed > size {
+		return nil, behind("the hashes in "+filepath.Join(s.dir, tree.Dir), s.claimed)
 	}
 	return tips, nil
 }
@@ -297,6 +302,8 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 func (s *Store) derive(o Options, size int64) error {
 	ctx := context.Background()
 	from := s.index.Size()
+	s.size, s.recovering = size, true
+	defer func() { s.recovering = false }()
 	if from > 0 {
 		last, err := s.record(from - 1)
 		if err != nil {
@@ -306,19 +313,10 @@ func (s *Store) derive(o Options, size int64) error {
 			return fmt.Errorf("%w: entry %d is not the one that the index knows", ErrTip, from-1)
 		}
 	}
-	var leaves []trail.Hash
-	err := s.records(ctx, search.Range{First: from - from%trail.TileWidth, End: from}, func(r *trail.Record) error {
-		leaves = append(leaves, trail.LeafHash(r.Entry))
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrTip, err)
-	}
-	if s.tiles, err = resumeTiles(s.dir, from, leaves); err != nil {
+	if err := s.deriveHashes(ctx, from, o.Progress); err != nil {
 		return err
 	}
-	s.tiles.replace = o.replaceTiles
-	s.size, s.followed = size, from
+	s.followed = from
 	for s.followed < size {
 		if err := s.advance(ctx, nil, s.followed, min(size, s.followed+followBatch)); err != nil {
 			return err
@@ -328,6 +326,62 @@ func (s *Store) derive(o Options, size int64) error {
 		}
 	}
 	s.fedTo = size
-	s.head = ledger.Head{Chain: s.index.Chain(), Tree: s.tiles.tree, Checkpoint: s.head.Checkpoint}
+	s.head = ledger.Head{Chain: s.index.Chain(), Tree: s.hashes.tree, Checkpoint: s.head.Checkpoint}
+	return nil
+}
+
+// openHashes opens the tree's hashes or, to replace them, begins new ones beside
+// them: the old ones stay until the log has proven them wrong, for they are
+// evidence.
+func (s *Store) openHashes(replace bool) error {
+	var err error
+	dir := filepath.Join(s.dir, tree.Dir)
+	if s.hashes, err = openHashes(dir); err != nil {
+		return err
+	}
+	s.whole, s.claimed = s.hashes.Whole(), s.hashes.Claimed()
+	if !replace {
+		return nil
+	}
+	if err := errors.Join(s.hashes.Close(), os.RemoveAll(dir+".new")); err != nil {
+		return err
+	}
+	s.hashes, err = openHashes(dir + ".new")
+	s.whole = 0
+	return err
+}
+
+// deriveHashes makes the hashes those of the entries that the index has done.
+// The newest may not have been durable: those that were lost are made again from
+// the log, the others built upon. If the log is not what they were made of, they
+// are right, and the root will tell.
+func (s *Store) deriveHashes(ctx context.Context, size int64, progress func(done, total int64)) error {
+	first := min(s.whole, size-size%syncEvery)
+	if err := s.hashes.resume(first); err != nil {
+		return err
+	}
+	for first < size {
+		end := min(size, first+followBatch)
+		leaves, err := s.hashes.kept(first, end)
+		if err == nil && leaves == nil {
+			err = s.records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
+				leaves = append(leaves, trail.LeafHash(r.Entry))
+				return nil
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrTip, err)
+		}
+		for _, leaf := range leaves {
+			s.hashes.append(leaf)
+		}
+		if err := s.writeHashes(first, end); err != nil {
+			return err
+		}
+		s.hashes.publish()
+		if first = end; progress != nil {
+			progress(first, s.size)
+		}
+	}
 	return nil
 }

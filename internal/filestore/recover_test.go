@@ -111,11 +111,11 @@ func TestADamagedOrOlderDirectoryIsNotSignedOn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"log, tip and index are older, the tiles are not", func(t *testing.T, dir, older string) {
-			tiles := filepath.Join(t.TempDir(), "tile")
-			copyDir(t, filepath.Join(dir, "tile"), tiles)
+		{"log, tip and index are older, the hashes are not", func(t *testing.T, dir, older string) {
+			tree := filepath.Join(t.TempDir(), "tree")
+			copyDir(t, filepath.Join(dir, "tree"), tree)
 			copyDir(t, older, dir)
-			copyDir(t, tiles, filepath.Join(dir, "tile"))
+			copyDir(t, tree, filepath.Join(dir, "tree"))
 		}},
 		{"everything is older, but for the tip record outside", func(t *testing.T, dir, older string) {
 			copyDir(t, older, dir)
@@ -202,7 +202,7 @@ func TestWhatWasAcknowledgedBehindDamageIsNotCutOff(t *testing.T) {
 				r.Append(storetest.Event(1+3*n), storetest.Event(2+3*n), storetest.Event(3+3*n))
 			}
 			r.Stop()
-			for _, derived := range []string{"tip", "index.db", "tile", "offsets"} {
+			for _, derived := range []string{"tip", "index.db", "tree", "offsets"} {
 				if err := os.RemoveAll(filepath.Join(dir, derived)); err != nil {
 					t.Fatal(err)
 				}
@@ -315,9 +315,9 @@ func TestAWholePoolThatWasNotAcknowledgedIsAdopted(t *testing.T) {
 
 func TestDerivedFilesAreMadeAnew(t *testing.T) {
 	for name, paths := range map[string][]string{
-		"index":             {"index.db", "index.db-wal", "index.db-shm"},
-		"offsets":           {"offsets"},
-		"index, tiles, all": {"index.db", "index.db-wal", "index.db-shm", "offsets", "tile"},
+		"index":              {"index.db", "index.db-wal", "index.db-shm"},
+		"offsets":            {"offsets"},
+		"index, hashes, all": {"index.db", "index.db-wal", "index.db-shm", "offsets", "tree"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -390,7 +390,7 @@ func TestATamperedIndexChangesNoAnswerAndIsNamed(t *testing.T) {
 		{"a row is made up", "INSERT INTO posting VALUES (0, 8, 12345, 0, x'1100')", 17},
 		{"a row is of another epoch", "UPDATE posting SET epoch = 1 WHERE field = 8 AND places = x'1100'", 17},
 		{"a row is of another field", "UPDATE posting SET field = 99 WHERE field = 8 AND places = x'1100'", 17},
-		{"a row is of a later block", "INSERT INTO posting VALUES (0, 8, 12345, 7, x'0000')", 7 * 4096},
+		{"a row is of a later block", "INSERT INTO posting VALUES (0, 8, 12345, 7, x'0000')", 7 * 16384},
 		{"an id is gone", "DELETE FROM ids WHERE idx = 17", 17},
 		{"an id leads elsewhere", "UPDATE ids SET idx = 3 WHERE idx = 17", 17},
 		{"an id is made up", "INSERT INTO ids VALUES (x'00000000000000000000000000000000', 17)", -1},

@@ -10,7 +10,7 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
-// Reindex derives the index and the tiles of the ledger in dir anew, and
+// Reindex derives the index and the hashes of the ledger in dir anew, and
 // returns the number of entries. Nothing else may have the directory open.
 func Reindex(dir string, o Options) (size int64, err error) {
 	lock, err := seglog.Lock(filepath.Join(dir, trail.LockFile))
@@ -20,14 +20,13 @@ func Reindex(dir string, o Options) (size int64, err error) {
 	if err := (&Store{dir: dir}).admit(o); err != nil {
 		return 0, errors.Join(fmt.Errorf("reindex: %w", err), lock.Close())
 	}
-	// Old tiles stay until the log has proven them wrong: they are evidence.
 	for _, name := range []string{trail.IndexFile, trail.IndexFile + "-wal", trail.IndexFile + "-shm", offsetsDir} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	if err = errors.Join(err, lock.Close()); err != nil {
 		return 0, fmt.Errorf("reindex: %w", err)
 	}
-	o.replaceTiles = true
+	o.replaceHashes = true
 	s, err := Open(dir, o)
 	if err != nil {
 		return 0, err

@@ -44,7 +44,7 @@ type Options struct {
 	// OnError, if not nil, is told of failures that stop nothing.
 	OnError func(error)
 
-	replaceTiles bool // overwrite tiles that disagree with the log
+	replaceHashes bool // make the hashes anew, also where they disagree with the log
 }
 
 // A Store is a ledger in a directory. It implements [ledger.Store] and
@@ -61,8 +61,13 @@ type Store struct {
 	batch   seglog.Batch
 	deriver sqlite.Deriver
 
+	// While the store recovers: of how many entries the files of hashes have
+	// all, and of how many they tell.
+	recovering     bool
+	whole, claimed int64
+
 	places *places
-	tiles  *tiles
+	hashes *hashes
 	index  *sqlite.Index
 
 	mu       sync.Mutex // guards what follows
@@ -123,7 +128,7 @@ func (s *Store) open(o Options) error {
 	if err := s.admit(o); err != nil {
 		return err
 	}
-	for _, sub := range []string{trail.LogDir, trail.TileDir, offsetsDir} {
+	for _, sub := range []string{trail.LogDir, offsetsDir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
 			return err
 		}
@@ -216,8 +221,11 @@ func checkVersions(log *seglog.Log) error {
 	}
 }
 
-// openDerived opens the index, and recovers.
+// openDerived opens the hashes and the index, and recovers.
 func (s *Store) openDerived(o Options) error {
+	if err := s.openHashes(o.replaceHashes); err != nil {
+		return err
+	}
 	path := filepath.Join(s.dir, trail.IndexFile)
 	var err error
 	s.index, err = sqlite.Open(path)
@@ -357,13 +365,13 @@ func (s *Store) Recent(ctx context.Context, from, to time.Time) (map[event.ID]in
 }
 
 // Record implements [ledger.Store]. A record that is not the one that was
-// sealed, as far as the hash tiles tell, is [search.ErrChanged].
+// sealed, as far as the hashes in the tree tell, is [search.ErrChanged].
 func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 	r, err := s.record(index)
 	if err != nil {
 		return r, err
 	}
-	leaf, known, err := s.tiles.leaf(index)
+	leaf, known, err := s.hashes.Leaf(index)
 	if err != nil {
 		return r, fmt.Errorf("record %d: %w", index, err)
 	}
@@ -502,6 +510,9 @@ func (s *Store) release() error {
 	var errs []error
 	if s.index != nil {
 		errs = append(errs, s.index.Close())
+	}
+	if s.hashes != nil {
+		errs = append(errs, s.hashes.Close())
 	}
 	if s.tip != nil {
 		errs = append(errs, s.tip.Sync(), s.tip.Close())

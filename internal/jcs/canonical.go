@@ -41,6 +41,14 @@ func (s *Scanner) Canonical(dst []byte, maxDepth int) ([]byte, error) {
 	return s.canonical(dst, maxDepth)
 }
 
+// CanonicalObject reports whether data is an object that a quick look shows to
+// be canonical, nested maxDepth deep at most, and calls each for the names of
+// its members. What it is in doubt of it does not take for canonical.
+func CanonicalObject(data []byte, maxDepth int, each func(name []byte)) bool {
+	s := Scanner{data: data}
+	return maxDepth > 0 && len(data) > 0 && data[0] == '{' && s.nestedAsIs('{', maxDepth-1, each) && s.pos == len(data)
+}
+
 // asIs reads a value that a quick look shows to be canonical already, and
 // reports whether it is. What it is in doubt of it does not take for canonical;
 // how far it has read is undefined then.
@@ -53,7 +61,7 @@ func (s *Scanner) asIs(maxDepth int) bool {
 		_, _, ok := s.textAsIs()
 		return ok
 	case '{', '[':
-		return maxDepth > 0 && s.nestedAsIs(c, maxDepth-1)
+		return maxDepth > 0 && s.nestedAsIs(c, maxDepth-1, nil)
 	case 't':
 		return s.literal("true") == nil
 	case 'f':
@@ -70,8 +78,9 @@ func (s *Scanner) asIs(maxDepth int) bool {
 	return err == nil && bytes.Equal(out, lit)
 }
 
-// nestedAsIs is asIs for an object or an array.
-func (s *Scanner) nestedAsIs(open byte, maxDepth int) bool {
+// nestedAsIs is asIs for an object or an array. It calls each, if it is not
+// nil, for the names of an object's members.
+func (s *Scanner) nestedAsIs(open byte, maxDepth int, each func(name []byte)) bool {
 	end := open + 2 // in ASCII
 	s.pos++
 	var last []byte
@@ -89,7 +98,9 @@ func (s *Scanner) nestedAsIs(open byte, maxDepth int) bool {
 				return false
 			}
 			s.pos++
-			last = name
+			if last = name; each != nil {
+				each(name)
+			}
 		}
 		if !s.asIs(maxDepth) || s.pos == len(s.data) {
 			return false
@@ -135,7 +146,7 @@ func (s *Scanner) canonical(dst []byte, maxDepth int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return appendBytes(dst, b), nil
+		return appendText(dst, b), nil
 	case '{':
 		if maxDepth == 0 {
 			return nil, s.fail("nested too deeply")
@@ -187,7 +198,7 @@ func (s *Scanner) canonicalObject(dst []byte, maxDepth int) ([]byte, error) {
 		}
 		at := len(s.members)
 		s.members = append(s.members, member{name: name, start: len(dst)})
-		dst = append(appendBytes(dst, name), ':')
+		dst = append(appendText(dst, name), ':')
 		if dst, err = s.canonical(dst, maxDepth); err != nil {
 			return err
 		}
@@ -252,24 +263,17 @@ func unit(r rune) rune {
 	return r
 }
 
+// Plain reports whether s is ASCII that stands in a string as it is.
+func Plain(s string) bool { return plain(s, 0) == len(s) }
+
 // AppendString appends s, which must be valid UTF-8, as a canonical string.
 func AppendString(dst []byte, s string) []byte { return appendText(dst, s) }
-
-// appendBytes is appendText for what seldom needs escapes.
-func appendBytes(dst, s []byte) []byte {
-	if plain(s, 0) < len(s) {
-		return appendText(dst, s)
-	}
-	dst = append(dst, '"')
-	dst = append(dst, s...)
-	return append(dst, '"')
-}
 
 func appendText[T string | []byte](dst []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(s); i++ {
+	for i := plain(s, 0); i < len(s); i++ {
 		c := s[i]
 		if c >= 0x20 && c != '"' && c != '\\' {
 			continue
@@ -306,6 +310,9 @@ func appendNumber(dst, lit []byte) ([]byte, error) {
 		}
 		return append(dst, lit...), nil
 	}
+	if shortDecimal(lit) {
+		return append(dst, lit...), nil
+	}
 	f, err := strconv.ParseFloat(string(lit), 64)
 	if err != nil {
 		return nil, errors.New("number out of range")
@@ -318,6 +325,17 @@ func appendNumber(dst, lit []byte) ([]byte, error) {
 		return nil, errors.New("a float64 cannot hold the integer as written; send it as a string")
 	}
 	return dst, nil
+}
+
+// shortDecimal reports whether lit is a fraction that a float64 keeps and
+// ECMAScript prints digit by digit. Of no more than 15 digits no two decimals
+// are one float64, so that none of them has a shorter form.
+func shortDecimal(lit []byte) bool {
+	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(lit, []byte("-")), []byte("."))
+	if len(whole)+len(fraction) > 15 || len(fraction) == 0 || fraction[len(fraction)-1] == '0' || bytes.ContainsAny(fraction, "eE") {
+		return false
+	}
+	return whole[0] != '0' || bytes.ContainsAny(fraction[:min(len(fraction), 6)], "123456789")
 }
 
 func mantissa(lit []byte) []byte {

@@ -9,7 +9,6 @@
 package jcs
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -328,10 +327,12 @@ func (s *Scanner) text() ([]byte, error) {
 // plain returns the index, from i on, of the first byte that is a quote, a
 // backslash, a control character or no ASCII, or else len(data). It looks at
 // eight bytes at a time.
-func plain(data []byte, i int) int {
+func plain[T string | []byte](data T, i int) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for ; i+8 <= len(data); i += 8 {
-		w := binary.LittleEndian.Uint64(data[i:])
+		d := data[i : i+8] // one load of little-endian bytes, also from a string
+		w := uint64(d[0]) | uint64(d[1])<<8 | uint64(d[2])<<16 | uint64(d[3])<<24 |
+			uint64(d[4])<<32 | uint64(d[5])<<40 | uint64(d[6])<<48 | uint64(d[7])<<56
 		quote, backslash := w^(ones*'"'), w^(ones*'\\')
 		// The lowest bit set is right: a borrow only reaches bytes above it.
 		if found := (w | (w - ones*0x20) | (quote - ones) | (backslash - ones)) & tops; found != 0 {

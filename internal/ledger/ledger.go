@@ -104,8 +104,10 @@ type Ledger struct {
 	failed  atomic.Pointer[error] // why the ledger has stopped
 	stopped chan struct{}         // closed with failed
 
-	// recent and head are owned by the sequencer.
+	// What follows is owned by the sequencer. firsts holds the items of one
+	// pool by their ids.
 	recent *recent
+	firsts map[event.ID]*item
 	head   Head
 }
 
@@ -144,7 +146,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		c.Now = time.Now
 	}
 	l := &Ledger{c: c, queue: make(chan *request, 4096), stop: make(chan struct{}),
-		done: make(chan struct{}), stopped: make(chan struct{}), head: c.Store.Head()}
+		done: make(chan struct{}), stopped: make(chan struct{}), head: c.Store.Head(), firsts: map[event.ID]*item{}}
 	if cp := l.head.Checkpoint; cp != nil && cp.Origin != c.Signer.Name() {
 		return nil, fmt.Errorf("open ledger: the store holds the ledger %q, the key is that of %q", cp.Origin, c.Signer.Name())
 	}

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"container/heap"
 	"context"
 	"time"
 
@@ -13,32 +12,51 @@ import (
 // [floor, ceiling) every recorded id is in the map, so that one which is not
 // in it is new. It is owned by the sequencer.
 type recent struct {
-	store          Store
-	limit          int
-	floor, ceiling time.Time
+	store Store
+	limit int
+	// floor and ceiling are in slots since 1970.
+	floor, ceiling int64
 	ids            map[event.ID]int64
-	bySecond       map[int64][]event.ID
-	seconds        seconds // the keys of bySecond
+	// slots holds the ids of the window by their time, which is a slot modulo
+	// the number of slots. What is forgotten leaves its memory to what comes.
+	slots [recentSlots][]event.ID
 }
 
-const recentFuture = time.Hour
+const (
+	recentSlot  = 10 // milliseconds
+	recentSlots = 1 << 13
+	// The window ends so far ahead of the clock, for clocks differ, and is
+	// moved on when half of that is left. It begins so far behind: about an id
+	// that is older the store is asked.
+	recentAhead  = 10_000 / recentSlot
+	recentBehind = 60_000 / recentSlot
+)
 
 func newRecent(ctx context.Context, store Store, limit int, now time.Time) (*recent, error) {
 	// About older ids the store is asked, so that starting takes neither time
 	// nor memory for them.
-	now = now.Truncate(time.Millisecond) // as fine as ids are
-	r := &recent{store: store, limit: limit, floor: now, ceiling: now,
-		ids: map[event.ID]int64{}, bySecond: map[int64][]event.ID{}}
+	r := &recent{store: store, limit: limit, floor: slotOf(now), ceiling: slotOf(now), ids: map[event.ID]int64{}}
 	return r, r.extend(ctx, now)
 }
 
-// extend moves the ceiling on, so that ids minted now lie below it.
+func slotOf(t time.Time) int64 { return max(t.UnixMilli(), 0) / recentSlot }
+
+// extend moves the window on, so that ids minted now lie within it.
 func (r *recent) extend(ctx context.Context, now time.Time) error {
-	to := now.Add(recentFuture).Truncate(time.Millisecond) // as fine as ids are
-	if to.Sub(r.ceiling) < recentFuture/2 {
+	to := slotOf(now) + recentAhead
+	if to-r.ceiling < recentAhead/2 {
 		return nil
 	}
-	ids, err := r.store.Recent(ctx, r.ceiling, to)
+	for behind := to - recentAhead - recentBehind; r.floor < behind; {
+		if len(r.ids) == 0 {
+			r.floor = behind
+			break
+		}
+		r.forget()
+	}
+	from := max(r.ceiling, r.floor)
+	at := func(slot int64) time.Time { return time.UnixMilli(slot * recentSlot) }
+	ids, err := r.store.Recent(ctx, at(from), at(to))
 	if err != nil {
 		return err
 	}
@@ -55,52 +73,39 @@ func (r *recent) find(id event.ID) (index int64, known bool) {
 	if index, ok := r.ids[id]; ok {
 		return index, true
 	}
+	_, known = r.slot(id)
+	return -1, known
+}
+
+// slot returns the slot of an id whose time lies within the window.
+func (r *recent) slot(id event.ID) (slot int64, ok bool) {
 	t, ok := id.Time()
-	return -1, ok && !t.Before(r.floor) && t.Before(r.ceiling)
+	slot = slotOf(t)
+	return slot, ok && slot >= r.floor && slot < r.ceiling
 }
 
 func (r *recent) add(id event.ID, index int64) {
-	t, ok := id.Time()
-	if !ok || t.Before(r.floor) || !t.Before(r.ceiling) {
+	slot, ok := r.slot(id)
+	if !ok {
 		return // the store is asked about it
 	}
-	if _, ok := r.ids[id]; ok {
-		return
-	}
 	r.ids[id] = index
-	second := t.Unix()
-	if r.bySecond[second] == nil {
-		heap.Push(&r.seconds, second)
-	}
-	r.bySecond[second] = append(r.bySecond[second], id)
+	at := &r.slots[slot%recentSlots]
+	*at = append(*at, id)
 	for len(r.ids) > r.limit {
-		r.evict()
+		r.forget()
 	}
 }
 
-// evict raises the floor past the oldest second.
-func (r *recent) evict() {
-	oldest := heap.Pop(&r.seconds).(int64)
-	for _, id := range r.bySecond[oldest] {
+// forget raises the floor by a slot.
+func (r *recent) forget() {
+	at := &r.slots[r.floor%recentSlots]
+	for _, id := range *at {
 		delete(r.ids, id)
 	}
-	delete(r.bySecond, oldest)
-	if floor := time.Unix(oldest+1, 0); floor.After(r.floor) {
-		r.floor = floor
+	if cap(*at) > 64 {
+		*at = nil // few are ever so large again
 	}
-}
-
-// seconds is a heap, the oldest first. Ids may be of any second, and to look
-// through all seconds for each new id would hold up the sequencer.
-type seconds []int64
-
-func (s seconds) Len() int           { return len(s) }
-func (s seconds) Less(i, j int) bool { return s[i] < s[j] }
-func (s seconds) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
-func (s *seconds) Push(v any)        { *s = append(*s, v.(int64)) }
-func (s *seconds) Pop() any {
-	last := len(*s) - 1
-	v := (*s)[last]
-	*s = (*s)[:last]
-	return v
+	*at = (*at)[:0]
+	r.floor++
 }

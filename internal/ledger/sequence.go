@@ -164,7 +164,7 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 		items += len(r.items)
 	}
 	fresh := make([]*item, 0, items)
-	firsts := make(map[event.ID]*item, items)
+	clear(l.firsts)
 	for _, r := range requests {
 		for i := range r.items {
 			it := &r.items[i]
@@ -173,10 +173,10 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 			if index, ok := before[id]; ok {
 				// An entry that cannot be read concerns only who sent its id.
 				it.result.Err = l.recorded(ctx, it, index)
-			} else if first, ok := firsts[id]; ok {
+			} else if first, ok := l.firsts[id]; ok {
 				it.first = first
 			} else {
-				firsts[id] = it
+				l.firsts[id] = it
 				fresh = append(fresh, it)
 			}
 		}

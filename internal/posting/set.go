@@ -10,7 +10,7 @@ import (
 )
 
 // BlockSize is how many places a block has.
-const BlockSize = 4096
+const BlockSize = 16384
 
 // A Set is a set of places from 0 to BlockSize-1. The zero Set is empty.
 type Set [BlockSize / 64]uint64

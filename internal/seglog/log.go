@@ -144,12 +144,12 @@ func (l *Log) Append(b *Batch, reserve bool) (offset int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	need := l.end + int64(len(b.buf))
-	if err := l.grow(f, need+l.reserve); err != nil && (!reserve || need > l.size) {
+	need, before := l.end+int64(len(b.buf)), l.size
+	if err := l.grow(f, need); err != nil && (!reserve || need > l.size) {
 		return 0, err
 	}
 	if _, err := f.WriteAt(b.buf, l.end); err != nil {
-		return 0, l.undo(f, fmt.Errorf("append: %w", err))
+		return 0, l.undo(f, min(need, before), before, fmt.Errorf("append: %w", err))
 	}
 	if err := f.Sync(); err != nil {
 		l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
@@ -160,9 +160,16 @@ func (l *Log) Append(b *Batch, reserve bool) (offset int64, err error) {
 	return offset, nil
 }
 
-// undo brings back the state before a failed write, or breaks the log.
-func (l *Log) undo(f File, cause error) error {
-	err := f.Truncate(l.end)
+// undo brings back the state before a failed write, with the file's size before
+// it and zeros up to where it wrote over some, or breaks the log. What was
+// reserved stays so, if the file takes zeros.
+func (l *Log) undo(f File, wrote, size int64, cause error) error {
+	size = max(l.end, size)
+	err := f.Truncate(size)
+	if err == nil && zero(f, l.end, wrote) != nil {
+		size = l.end
+		err = f.Truncate(size)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -170,31 +177,51 @@ func (l *Log) undo(f File, cause error) error {
 		l.broken = fmt.Errorf("%w: %w", ErrBroken, errors.Join(cause, err))
 		return l.broken
 	}
-	l.size = l.end
+	l.size = size
 	return full(cause)
+}
+
+// zero overwrites a part of a file with zeros.
+func zero(f File, from, to int64) error {
+	for at := from; at < to; {
+		n := min(to-at, int64(len(zeros)))
+		if _, err := f.WriteAt(zeros[:n], at); err != nil {
+			return err
+		}
+		at += n
+	}
+	return nil
 }
 
 // zeros is what files are grown with.
 var zeros [1 << 20]byte
 
-// grow fills the active file with zeros up to need at least, so that a batch
-// changes no metadata. The zeros become durable with the next batch.
+// largeBatch is the size in bytes from which on a batch is worth more than the
+// change of metadata that comes with growing the file.
+const largeBatch = 128 << 10
+
+// grow fills the active file with zeros up to the reserve behind need at least,
+// and farther if the batch that ends at need is small, so that it and those
+// after it change no metadata. A large batch would take longer to write twice:
+// where it will stand, the file is grown by a hole. The zeros become durable
+// with the next batch.
 func (l *Log) grow(f File, need int64) error {
-	if need <= l.size {
+	if need+l.reserve <= l.size {
 		return nil
 	}
-	// Doubling keeps small logs small and large ones free of growing.
-	to := min(max(2*l.size, need+1<<18), need+16<<20)
-	if rest := (to - l.size) % 4096; rest != 0 {
+	at, to := l.size, need+l.reserve
+	if need-l.end >= largeBatch {
+		at = max(at, need)
+	} else {
+		// Doubling keeps small logs small and large ones free of growing.
+		to = min(max(2*l.size, to+1<<18), to+16<<20)
+	}
+	if rest := (to - at) % 4096; rest != 0 {
 		to += 4096 - rest
 	}
-	for at := l.size; at < to; {
-		n := min(to-at, int64(len(zeros)))
-		if _, err := f.WriteAt(zeros[:n], at); err != nil {
-			// Give back what was taken, or others find the disk full too.
-			return full(fmt.Errorf("grow segment: %w", errors.Join(err, f.Truncate(l.size))))
-		}
-		at += n
+	if err := zero(f, at, to); err != nil {
+		// Give back what was taken, or others find the disk full too.
+		return full(fmt.Errorf("grow segment: %w", errors.Join(err, f.Truncate(l.size))))
 	}
 	l.size = to
 	return nil

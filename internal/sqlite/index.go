@@ -48,10 +48,10 @@ type Index struct {
 	open  *openBlock
 }
 
-const blocksPerEpoch = 256
+const blocksPerEpoch = 64
 
 // indexFormat is that of the tables, and of what stands in them.
-const indexFormat = 2
+const indexFormat = 3
 
 // ErrFormat means that an index was made by another version. It can be made
 // anew.
@@ -59,7 +59,7 @@ var ErrFormat = errors.New("an index of another format")
 
 const schema = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('format', 2), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
+INSERT INTO meta VALUES ('format', 3), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
 CREATE TABLE ids (id BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE posting (
 	epoch INTEGER NOT NULL, field INTEGER NOT NULL, word INTEGER NOT NULL, block INTEGER NOT NULL,
