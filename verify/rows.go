@@ -3,10 +3,8 @@ package verify
 import (
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -18,25 +16,7 @@ import (
 // them: what stands there now counts.
 func (d *directory) openRows() error {
 	var err error
-	dir := filepath.Join(d.path, tree.Dir)
-	if d.rows, err = tree.Open(dir, os.O_RDONLY); err != nil {
-		return err
-	}
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	files = slices.DeleteFunc(files, func(f fs.DirEntry) bool {
-		for row := range tree.Rows {
-			if f.Name() == tree.Name(row) {
-				return true
-			}
-		}
-		return false
-	})
-	if n := int64(len(files)); n > 0 {
-		d.rep.note("%d %s in %s %s no level of the tree", n, plural(n, "file", "files"), tree.Dir, plural(n, "is", "are"))
-	}
+	d.rows, err = tree.Open(filepath.Join(d.path, tree.Dir), os.O_RDONLY)
 	return err
 }
 
