@@ -3,5 +3,5 @@
 package filestore_test
 
 // powerCuts is how many times the power is cut. The race detector makes each
-// of them ten times as long.
-const powerCuts = 200
+// of them several times as long.
+const powerCuts = 1000

@@ -3,4 +3,4 @@
 package filestore_test
 
 // powerCuts is how many times the power is cut.
-const powerCuts = 20_000
+const powerCuts = 100_000

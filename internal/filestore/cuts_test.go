@@ -3,4 +3,4 @@
 package filestore_test
 
 // powerCuts is how many times the power is cut.
-const powerCuts = 1000
+const powerCuts = 10_000
