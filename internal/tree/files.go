@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -45,13 +46,14 @@ type Files struct {
 		torn  bool  // there was a part of a hash behind them
 	}
 
-	mu     sync.RWMutex
-	dir    string
-	leaves int64
-	files  [Rows]*os.File
+	leaves atomic.Int64 // that were published
 
-	cacheMu sync.Mutex
-	cache   map[groupID]*group
+	mu    sync.RWMutex
+	dir   string
+	files [Rows]*os.File
+
+	heldMu sync.Mutex
+	held   map[groupID]*group
 }
 
 var _ tlog.HashReader = (*Files)(nil)
@@ -59,7 +61,7 @@ var _ tlog.HashReader = (*Files)(nil)
 // Open opens the files in dir, as far as there are some; flag is [os.O_RDWR] or
 // [os.O_RDONLY].
 func Open(dir string, flag int) (*Files, error) {
-	t := &Files{dir: dir, cache: map[groupID]*group{}}
+	t := &Files{dir: dir, held: map[groupID]*group{}}
 	for row := Rows - 1; row >= 0; row-- {
 		if err := t.open(row, flag); err != nil {
 			return nil, errors.Join(err, t.Close())
@@ -118,18 +120,10 @@ func First(row int, n int64) int64 {
 }
 
 // Publish lets readers have the hashes of the first leaves.
-func (t *Files) Publish(leaves int64) {
-	t.mu.Lock()
-	t.leaves = leaves
-	t.mu.Unlock()
-}
+func (t *Files) Publish(leaves int64) { t.leaves.Store(leaves) }
 
 // Leaves returns of how many leaves the hashes were published.
-func (t *Files) Leaves() int64 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.leaves
-}
+func (t *Files) Leaves() int64 { return t.leaves.Load() }
 
 // Read reads hashes of a row as they stand in the file, published or not. The
 // error is [io.EOF] where the file has fewer.

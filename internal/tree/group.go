@@ -7,35 +7,45 @@ import (
 )
 
 const (
-	// maxGroups bounds the groups of upper levels that are held in memory, of
-	// 1 KiB each.
-	maxGroups = 4096
-	// cachedRow is the lowest row whose groups are worth holding.
-	cachedRow = 2
+	// maxGroups bounds the groups that are held in memory, of 1 KiB each. Only
+	// those that were asked for are.
+	maxGroups = 16 << 10
+	// heldRow is the lowest row whose groups are worth holding.
+	heldRow = 1
 )
 
-// A groupID names the n-th 2^RowHeight hashes of a row.
+// A groupID names the n-th 2^RowHeight hashes of a row, as far as there were
+// count of them.
 type groupID struct {
-	row int
-	n   int64
+	row   int
+	n     int64
+	count int64
 }
 
-// A group holds the hashes of a group's subtrees: nodes[k] are those of the
-// row's level + k, as far as they are complete.
-type group struct {
-	nodes [RowHeight][1 << RowHeight]tlog.Hash
+// A group holds the hashes of a group's subtrees, as far as they are complete:
+// those of the row's level, of the next, and so on.
+type group [2<<RowHeight - 2]tlog.Hash
+
+// at returns where the hash of the i-th subtree of 2^k hashes stands.
+func (g *group) at(k int, i int64) *tlog.Hash {
+	return &g[2<<RowHeight-2<<(RowHeight-k)+int(i)]
 }
 
 // ReadHashes implements [tlog.HashReader].
 func (t *Files) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	out := make([]tlog.Hash, len(indexes))
+	leaves := t.Leaves()
 	var last groupID
 	var in *group // that of last
 	var own group
 	for i, x := range indexes {
 		level, n := tlog.SplitStoredHashIndex(x)
-		k := level % RowHeight
-		id := groupID{level / RowHeight, n >> (RowHeight - k)}
+		if n >= leaves>>level {
+			return nil, fmt.Errorf("no subtree %d of level %d in a tree of %d entries", n, level, leaves)
+		}
+		row, k := level/RowHeight, level%RowHeight
+		id := groupID{row: row, n: n >> (RowHeight - k)}
+		id.count = min(leaves>>(row*RowHeight)-id.n<<RowHeight, 1<<RowHeight)
 		if in == nil || id != last {
 			var err error
 			if in, err = t.group(id, &own); err != nil {
@@ -43,54 +53,51 @@ func (t *Files) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 			}
 			last = id
 		}
-		if size := t.Leaves(); n >= size>>level {
-			return nil, fmt.Errorf("no subtree %d of level %d in a tree of %d entries", n, level, size)
-		}
-		out[i] = in.nodes[k][n-id.n<<(RowHeight-k)]
+		out[i] = *in.at(k, n-id.n<<(RowHeight-k))
 	}
 	return out, nil
 }
 
-// group returns a group, as far as it is complete, in own if it is not held in
-// memory.
+// group returns a group, in own if it is not held in memory.
 func (t *Files) group(id groupID, own *group) (*group, error) {
-	const width = 1 << RowHeight
-	first := id.n * width
-	count := min(t.Leaves()>>(id.row*RowHeight)-first, width)
-	held := id.row >= cachedRow && count == width
-	if held {
-		t.cacheMu.Lock()
-		g := t.cache[id]
-		t.cacheMu.Unlock()
+	if id.row >= heldRow {
+		t.heldMu.Lock()
+		g := t.held[id]
+		t.heldMu.Unlock()
 		if g != nil {
 			return g, nil
 		}
 		own = new(group)
 	}
-	var data [width * hashSize]byte
-	if err := t.read(data[:max(count, 0)*hashSize], id.row, first); err != nil {
+	var data [hashSize << RowHeight]byte
+	if err := t.read(data[:id.count*hashSize], id.row, id.n<<RowHeight); err != nil {
 		return nil, err
 	}
-	for i := range max(count, 0) {
-		own.nodes[0][i] = tlog.Hash(data[i*hashSize:])
+	for i := range id.count {
+		*own.at(0, i) = tlog.Hash(data[i*hashSize:])
 	}
 	for k := 1; k < RowHeight; k++ {
-		for i := range max(count, 0) >> k {
-			own.nodes[k][i] = tlog.NodeHash(own.nodes[k-1][2*i], own.nodes[k-1][2*i+1])
+		for i := range id.count >> k {
+			*own.at(k, i) = tlog.NodeHash(*own.at(k-1, 2*i), *own.at(k-1, 2*i+1))
 		}
 	}
-	if held {
-		t.cacheMu.Lock()
-		for old := range t.cache { // any: the order of maps is random enough
-			if len(t.cache) < maxGroups {
-				break
-			}
-			delete(t.cache, old)
-		}
-		t.cache[id] = own
-		t.cacheMu.Unlock()
+	if id.row >= heldRow {
+		t.hold(id, own)
 	}
 	return own, nil
+}
+
+// hold keeps a group in memory.
+func (t *Files) hold(id groupID, g *group) {
+	t.heldMu.Lock()
+	defer t.heldMu.Unlock()
+	for old := range t.held { // any: the order of maps is random enough
+		if len(t.held) < maxGroups {
+			break
+		}
+		delete(t.held, old)
+	}
+	t.held[id] = g
 }
 
 // read reads published hashes of a row.
