@@ -23,12 +23,24 @@ type groupID struct {
 }
 
 // A group holds the hashes of a group's subtrees, as far as they are complete:
-// those of the row's level, of the next, and so on.
-type group [2<<RowHeight - 2]tlog.Hash
+// those of the row's level, of the next, and so on. The latter are computed at
+// once if whole is set, and otherwise when they are asked for.
+type group struct {
+	hashes [2<<RowHeight - 2]tlog.Hash
+	whole  bool
+}
 
 // at returns where the hash of the i-th subtree of 2^k hashes stands.
 func (g *group) at(k int, i int64) *tlog.Hash {
-	return &g[2<<RowHeight-2<<(RowHeight-k)+int(i)]
+	return &g.hashes[2<<RowHeight-2<<(RowHeight-k)+int(i)]
+}
+
+// node returns the hash of the i-th subtree of 2^k hashes.
+func (g *group) node(k int, i int64) tlog.Hash {
+	if k == 0 || g.whole {
+		return *g.at(k, i)
+	}
+	return tlog.NodeHash(g.node(k-1, 2*i), g.node(k-1, 2*i+1))
 }
 
 // ReadHashes implements [tlog.HashReader].
@@ -53,7 +65,7 @@ func (t *Files) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 			}
 			last = id
 		}
-		out[i] = *in.at(k, n-id.n<<(RowHeight-k))
+		out[i] = in.node(k, n-id.n<<(RowHeight-k))
 	}
 	return out, nil
 }
@@ -76,14 +88,16 @@ func (t *Files) group(id groupID, own *group) (*group, error) {
 	for i := range id.count {
 		*own.at(0, i) = tlog.Hash(data[i*hashSize:])
 	}
+	if id.row < heldRow {
+		return own, nil
+	}
 	for k := 1; k < RowHeight; k++ {
 		for i := range id.count >> k {
 			*own.at(k, i) = tlog.NodeHash(*own.at(k-1, 2*i), *own.at(k-1, 2*i+1))
 		}
 	}
-	if id.row >= heldRow {
-		t.hold(id, own)
-	}
+	own.whole = true
+	t.hold(id, own)
 	return own, nil
 }
 
