@@ -3,6 +3,7 @@ package filestore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/graven-audit/graven/event"
@@ -39,6 +40,12 @@ func (s *Store) feed(p *ledger.Pool, rows []sqlite.Row) {
 	s.fed = append(s.fed, fed{rows, p.Leaves, p.Head.Chain})
 	s.fedEntries += len(rows)
 	s.fedTo += int64(len(rows))
+	for i := range rows {
+		if last := len(s.recent) - 1; last < 0 || !s.recent[last].Add(&rows[i]) {
+			s.recent = append(s.recent, sqlite.NewRows(rows[i].Index))
+			s.recent[last+1].Add(&rows[i])
+		}
+	}
 	if s.fedEntries >= followBatch {
 		s.hurry()
 	}
@@ -172,6 +179,7 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 	if s.fed = s.fed[len(pools):]; len(s.fed) == 0 {
 		s.fed = nil // and its memory
 	}
+	s.recent = slices.DeleteFunc(s.recent, func(r *sqlite.Rows) bool { return r.End() <= end })
 	waiting := s.waiters[:0]
 	for _, w := range s.waiters {
 		if w.size <= end {

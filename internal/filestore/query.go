@@ -24,20 +24,16 @@ func (s *Store) Ready(ctx context.Context, size int64) error {
 // candidates in the rest, rising.
 func (s *Store) split(f *search.Filter, r search.Range) (indexed search.Range, recent []int64) {
 	s.mu.Lock()
-	followed, pools := s.followed, s.fed
+	followed := s.followed
+	views := make([]sqlite.View, len(s.recent))
+	for i := range s.recent {
+		views[i] = s.recent[i].View()
+	}
 	s.mu.Unlock()
 	indexed = search.Range{First: r.First, End: min(r.End, followed)}
 	matcher := sqlite.NewMatcher(f)
-	for i := range pools {
-		rows := pools[i].rows
-		if rows[0].Index >= r.End || rows[len(rows)-1].Index < max(r.First, followed) {
-			continue
-		}
-		for k := range rows {
-			if idx := rows[k].Index; idx >= r.First && idx < r.End && matcher.Matches(&rows[k]) {
-				recent = append(recent, idx)
-			}
-		}
+	for _, v := range views {
+		recent = matcher.Select(recent, v, max(r.First, followed), r.End)
 	}
 	return indexed, recent
 }

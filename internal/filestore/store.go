@@ -78,6 +78,7 @@ type Store struct {
 	// fed holds what the follower does next, up to fedTo, if it has not
 	// fallen behind so far that it must read the log first.
 	fed        []fed
+	recent     []*sqlite.Rows // what is fed, for queries
 	fedEntries int
 	fedTo      int64
 	tipNote    []byte // newest checkpoint

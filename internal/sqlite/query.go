@@ -122,19 +122,6 @@ func NewMatcher(f *search.Filter) *Matcher {
 	return m
 }
 
-// Matches reports whether the row's entry is a candidate.
-func (m *Matcher) Matches(r *Row) bool {
-	if !m.any || r.ts < m.from || r.ts > m.to || !m.access && r.words[fieldAccess] != 0 {
-		return false
-	}
-	for _, c := range m.conditions {
-		if !slices.Contains(c.words, r.words[c.field]) {
-			return false
-		}
-	}
-	return true
-}
-
 // A walker looks for what a filter matches, block by block.
 type walker struct {
 	x          *Index
