@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,15 +110,19 @@ type Ledger struct {
 	recent *recent
 	firsts map[event.ID]*item
 	head   Head
+	pool   Pool // of which records and events are used again
+
+	memory sync.Pool // of requests' records: *[]byte
 }
 
 // A request is one call's events, encoded.
 type request struct {
-	items []item
-	own   bool
-	size  int64
-	done  chan struct{}
-	cover *trail.Checkpoint // set before done is closed
+	items  []item
+	own    bool
+	size   int64
+	memory *[]byte // of the records; the sequencer gives it back
+	done   chan struct{}
+	cover  *trail.Checkpoint // set before done is closed
 }
 
 // An item is an event on its way into the ledger.
@@ -127,6 +132,9 @@ type item struct {
 	leaf   trail.Hash
 	by     By
 	result *Result
+	// entry and end are where the record's entry and all of it end in the
+	// request's memory, until that stands still.
+	entry, end int
 	// first is the item of the same pool that bears the same id.
 	first *item
 }
@@ -147,6 +155,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	}
 	l := &Ledger{c: c, queue: make(chan *request, 4096), stop: make(chan struct{}),
 		done: make(chan struct{}), stopped: make(chan struct{}), head: c.Store.Head(), firsts: map[event.ID]*item{}}
+	l.memory.New = func() any { return new([]byte) }
 	if cp := l.head.Checkpoint; cp != nil && cp.Origin != c.Signer.Name() {
 		return nil, fmt.Errorf("open ledger: the store holds the ledger %q, the key is that of %q", cp.Origin, c.Signer.Name())
 	}
@@ -210,21 +219,29 @@ func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own b
 		return nil, l.checkpoint(), nil
 	}
 	results := make([]Result, len(events))
-	r := &request{own: own, done: make(chan struct{}), items: make([]item, 0, len(events))}
+	r := &request{own: own, done: make(chan struct{}), items: make([]item, 0, len(events)), memory: l.memory.Get().(*[]byte)}
+	buf := (*r.memory)[:0]
 	for i, e := range events {
 		r.items = append(r.items, item{event: e, by: by, result: &results[i]})
-		it := &r.items[len(r.items)-1]
-		if err := l.prepare(it, own); err != nil {
+		var err error
+		if buf, err = l.prepare(&r.items[len(r.items)-1], own, buf); err != nil {
 			results[i].Err = err
 			r.items = r.items[:len(r.items)-1]
-			continue
 		}
-		r.size += int64(len(it.record.Entry) + len(it.record.Erasable))
+	}
+	*r.memory, r.size = buf, int64(len(buf))
+	begin := 0
+	for i := range r.items {
+		it := &r.items[i]
+		it.record.Entry, it.record.Erasable = buf[begin:it.entry:it.entry], buf[it.entry:it.end:it.end]
+		begin = it.end
 	}
 	if len(r.items) == 0 {
+		l.release(r)
 		return results, l.checkpoint(), nil
 	}
 	if err := l.submit(r); err != nil {
+		l.release(r)
 		return nil, nil, err
 	}
 	select {
@@ -250,22 +267,33 @@ func (l *Ledger) checkpoint() *trail.Checkpoint {
 	return nil
 }
 
-// prepare completes, validates and encodes an event. It needs no lock and
-// runs in the caller's goroutine.
-func (l *Ledger) prepare(it *item, own bool) error {
+// maxKept bounds the memory of a request that is kept for another, in bytes.
+const maxKept = 1 << 20
+
+// release gives the memory of a request's records back.
+func (l *Ledger) release(r *request) {
+	if cap(*r.memory) <= maxKept {
+		l.memory.Put(r.memory)
+	}
+	r.memory = nil
+}
+
+// prepare completes, validates and encodes an event, and appends its record to
+// buf. It needs no lock and runs in the caller's goroutine.
+func (l *Ledger) prepare(it *item, own bool, buf []byte) ([]byte, error) {
 	now, e := l.c.Now(), it.event
 	if _, err := rand.Read(it.record.Salt[:]); err != nil {
-		return fmt.Errorf("salt: %w", err)
+		return buf, fmt.Errorf("salt: %w", err)
 	}
 	if !own {
 		if err := e.CheckReserved(); err != nil {
-			return err
+			return buf, err
 		}
 	}
 	e.Recorded = event.Recorded{}
 	e.Complete(now)
 	if err := e.Validate(now); err != nil {
-		return err
+		return buf, err
 	}
 	e.Recorded.At = now.UTC().Truncate(time.Microsecond)
 	e.Recorded.Principal = it.by.Principal
@@ -277,15 +305,16 @@ func (l *Ledger) prepare(it *item, own bool) error {
 			e.Recorded.Attribution = event.AttributionAuthenticated
 		}
 	}
-	both := e.AppendEntry(make([]byte, 0, 1024+len(e.Details)), e.Digests(it.record.Salt))
-	n := len(both)
-	both = e.AppendErasable(both)
-	it.record.Entry, it.record.Erasable = both[:n:n], both[n:]
-	if n > event.MaxEntry {
-		return event.Invalid{{Field: "body", Reason: fmt.Sprintf("entry of %d bytes, the limit is %d", n, event.MaxEntry)}}
+	begin := len(buf)
+	buf = e.AppendEntry(slices.Grow(buf, 1024+len(e.Details)), e.Digests(it.record.Salt))
+	if n := len(buf) - begin; n > event.MaxEntry {
+		return buf[:begin], event.Invalid{{Field: "body", Reason: fmt.Sprintf("entry of %d bytes, the limit is %d", n, event.MaxEntry)}}
 	}
-	it.leaf = trail.LeafHash(it.record.Entry)
-	return nil
+	it.entry = len(buf)
+	it.leaf = trail.LeafHash(buf[begin:])
+	buf = e.AppendErasable(buf)
+	it.end = len(buf)
+	return buf, nil
 }
 
 func (l *Ledger) submit(r *request) error {

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -68,6 +69,7 @@ func (m *memory) Append(_ context.Context, p *ledger.Pool) error {
 		if _, ok := m.ids[p.Events[i].ID]; ok {
 			return errors.New("an id stands twice")
 		}
+		r.Entry, r.Erasable = bytes.Clone(r.Entry), bytes.Clone(r.Erasable) // they are the ledger's again
 		m.records = append(m.records, r)
 		m.ids[p.Events[i].ID] = r.Index
 	}

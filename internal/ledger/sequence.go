@@ -62,6 +62,7 @@ func (l *Ledger) commit(requests []*request) {
 	defer func() {
 		for _, r := range requests {
 			l.pending.Add(-r.size)
+			l.release(r)
 			close(r.done)
 		}
 	}()
@@ -106,7 +107,8 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 		return l.head.Checkpoint, nil
 	}
 	head := l.head // a copy: a pool that fails changes nothing
-	pool := &Pool{Own: true, Records: make([]trail.Record, 0, len(fresh)), Events: make([]*event.Event, 0, len(fresh)), Leaves: make([]trail.Hash, 0, len(fresh))}
+	pool := &l.pool
+	*pool = Pool{Own: true, Records: pool.Records[:0], Events: pool.Events[:0], Leaves: make([]trail.Hash, 0, len(fresh))}
 	size := 0
 	for _, it := range fresh {
 		it.record.Index = head.Tree.Size()

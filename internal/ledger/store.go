@@ -16,10 +16,11 @@ type Head struct {
 	Checkpoint *trail.Checkpoint // nil for an empty ledger
 }
 
-// A Pool is what is appended at once. The store owns it from then on.
+// A Pool is what is appended at once. Its records and events are the ledger's
+// again when Append returns; the rest is the store's.
 type Pool struct {
 	Records []trail.Record
-	Events  []*event.Event // what the records hold, decoded; the caller's again after Append
+	Events  []*event.Event // what the records hold, decoded
 	Leaves  []trail.Hash   // of the records, in the Merkle tree
 	// Head is the state after the last record. Its checkpoint is to be kept.
 	Head Head
