@@ -293,6 +293,80 @@ func TestTheReserveIsForThoseWhoMayUseIt(t *testing.T) {
 	}
 }
 
+// A blockDisk counts blocks as file systems do: a hole takes none.
+type blockDisk struct {
+	free  int
+	taken map[int64]bool
+}
+
+func (d *blockDisk) fill(fs *faultFS) {
+	const block = 4096
+	fs.write = func(data []byte, at int64) (int, error) {
+		for b := at / block; b*block < at+int64(len(data)); b++ {
+			if d.taken[b] {
+				continue
+			}
+			if d.free == 0 {
+				return int(max(b*block-at, 0)), syscall.ENOSPC
+			}
+			d.free--
+			d.taken[b] = true
+		}
+		return len(data), nil
+	}
+	fs.truncate = func(size int64) error {
+		for b := range d.taken {
+			if b*block >= size {
+				delete(d.taken, b)
+				d.free++
+			}
+		}
+		return nil
+	}
+}
+
+// TestALargeBatchThatDoesNotFitLeavesTheReserve: such a batch is written where
+// nothing was reserved for it.
+func TestALargeBatchThatDoesNotFitLeavesTheReserve(t *testing.T) {
+	t.Parallel()
+	const reserve = 40 << 10
+	large := strings.Repeat("x", 200<<10)
+	for free := range 70 {
+		fs := &faultFS{}
+		d := &blockDisk{free: 1 << 20, taken: map[int64]bool{}}
+		l, dir := begin(t, seglog.Options{FS: fs, Reserve: reserve})
+		d.fill(fs)
+		appendTo(t, l, large) // which leaves no more than the reserve behind it
+		d.free = free
+		want := []string{large}
+		_, err := l.Append(batch(large), false)
+		if err == nil {
+			want = append(want, large)
+		} else if !errors.Is(err, seglog.ErrFull) {
+			t.Fatalf("with %d free blocks: %v", free, err)
+		}
+		if (err == nil) != (free >= 50) {
+			t.Errorf("with %d free blocks: %v", free, err)
+		}
+		if err != nil && d.free != free {
+			t.Errorf("of %d free blocks, %d are left after the refusal", free, d.free)
+		}
+		d.free = 0
+		for i := range reserve / 1100 {
+			own := strings.Repeat("y", 1000)
+			if _, err := l.Append(batch(own), true); err != nil {
+				t.Fatalf("with %d free blocks, %d of the owner's: %v", free, i, err)
+			}
+			want = append(want, own)
+		}
+		expect(t, l, 0, want...)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, open(t, dir, seglog.Options{}), 0, want...)
+	}
+}
+
 func TestAShortWriteIsUndone(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
