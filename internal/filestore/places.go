@@ -30,9 +30,14 @@ type places struct {
 	active []uint32
 
 	making sync.Mutex // held while a file is made
+
+	filesMu sync.RWMutex
+	files   map[uint64]*os.File // that were asked for
 }
 
-func newPlaces(log *seglog.Log, dir string) *places { return &places{log: log, dir: dir, base: -1} }
+func newPlaces(log *seglog.Log, dir string) *places {
+	return &places{log: log, dir: dir, base: -1, files: map[uint64]*os.File{}}
+}
 
 // roll tells of a new active segment.
 func (p *places) roll(base int64) {
@@ -102,16 +107,45 @@ func (p *places) read(base uint64, i int64) (int64, error) {
 }
 
 func (p *places) peek(base uint64, i int64) (int64, error) {
-	f, err := os.Open(p.path(base))
+	f, err := p.file(base)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
 	var b [4]byte
 	if _, err := f.ReadAt(b[:], 4*i); err != nil {
 		return 0, err
 	}
 	return int64(binary.LittleEndian.Uint32(b[:])), nil
+}
+
+// file returns the file of a segment, and opens it if need be.
+func (p *places) file(base uint64) (*os.File, error) {
+	p.filesMu.RLock()
+	f := p.files[base]
+	p.filesMu.RUnlock()
+	if f != nil {
+		return f, nil
+	}
+	p.filesMu.Lock()
+	defer p.filesMu.Unlock()
+	if f := p.files[base]; f != nil {
+		return f, nil
+	}
+	f, err := os.Open(p.path(base))
+	if err == nil {
+		p.files[base] = f
+	}
+	return f, err
+}
+
+func (p *places) close() error {
+	p.filesMu.Lock()
+	defer p.filesMu.Unlock()
+	var errs []error
+	for _, f := range p.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // make derives the offsets of a segment from the segment.
@@ -148,7 +182,16 @@ func (p *places) write(base int64, offsets []uint32) error {
 	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(path+".tmp", path)
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	p.filesMu.Lock()
+	defer p.filesMu.Unlock()
+	if f := p.files[uint64(base)]; f != nil { // what was there before
+		delete(p.files, uint64(base))
+		return f.Close()
+	}
+	return nil
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -512,6 +512,9 @@ func (s *Store) release() error {
 	if s.index != nil {
 		errs = append(errs, s.index.Close())
 	}
+	if s.places != nil {
+		errs = append(errs, s.places.close())
+	}
 	if s.hashes != nil {
 		errs = append(errs, s.hashes.Close())
 	}
