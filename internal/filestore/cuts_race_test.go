@@ -5,3 +5,10 @@ package filestore_test
 // powerCuts is how many times the power is cut. The race detector makes each
 // of them several times as long.
 const powerCuts = 1000
+
+// flipStride is how many bytes of a sealed ledger's log share one bit that is
+// flipped, unless allBits has every bit of each flipped.
+const (
+	allBits    = false
+	flipStride = 32
+)

@@ -4,3 +4,10 @@ package filestore_test
 
 // powerCuts is how many times the power is cut.
 const powerCuts = 10_000
+
+// flipStride is how many bytes of a sealed ledger's log share one bit that is
+// flipped, unless allBits has every bit of each flipped.
+const (
+	allBits    = false
+	flipStride = 1
+)

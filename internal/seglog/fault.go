@@ -71,13 +71,15 @@ func (s *Survey) halt(ctx context.Context, k int, f *os.File, r *Reader, reason 
 		return false, reason
 	}
 	clean, unfinished := x.From < 0, s.inRecord
-	if !clean {
+	writer := last && s.Commits > 0 && s.Commit.Size >= s.known // may be at work here
+	if !clean && writer {
 		if err := s.examine(f, &x); err != nil {
 			return false, err
 		}
 		unfinished = x.written
 	}
-	writer := last && unfinished && s.Commits > 0 && s.Commit.Size >= s.known // may be at work here
+	examined := writer
+	writer = writer && unfinished
 	switch {
 	case writer && s.growing:
 		return false, nil // what it writes now came after we began
@@ -107,7 +109,12 @@ func (s *Survey) halt(ctx context.Context, k int, f *os.File, r *Reader, reason 
 		if x.torn, err = hasZeroSector(f, x.From, x.To); err != nil {
 			return false, err
 		}
-	} else if x.Padding {
+	} else if !examined {
+		if err := s.examine(f, &x); err != nil {
+			return false, err
+		}
+	}
+	if !more && x.Padding {
 		x.End = x.First
 	}
 	if !s.addFault(x) {
