@@ -234,7 +234,7 @@ func (d *directory) read(ctx context.Context, source func(context.Context, *feed
 	c := d.collector()
 	produce := func(ctx context.Context, emit func(*block) error) error {
 		f := &feeder{survey: d.survey, emit: emit}
-		f.next.seals.every = d.o.EverySignature
+		f.next.seals.every, f.next.follows = d.o.EverySignature, true // from zeros, in front of entry 0
 		return source(ctx, f)
 	}
 	return c, inorder.Run(ctx, d.o.Workers, produce, func(b *block) { b.work(d.keys) }, c.collect)

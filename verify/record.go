@@ -10,7 +10,7 @@ func look(body []byte) (n int64, commit, ok bool) {
 	switch body[0] {
 	case trail.FrameRecord:
 		r, err := trail.ParseFrame(body)
-		return r.Index, false, err == nil
+		return r.Index, false, err == nil && r.Index < 1<<56 // of which no ledger has more
 	case trail.FrameCheckpoint:
 		c, err := trail.ReadCheckpoint(body[1:])
 		if err != nil {

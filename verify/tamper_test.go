@@ -120,6 +120,11 @@ func TestEveryTamperingIsNamed(t *testing.T) {
 		}, []found{{verify.Changed, 589}}},
 		{"a chain value is changed", func(t *testing.T, i image) { i.editRecord(25, func(r *trail.Record) { r.Chain[3] ^= 1 }) },
 			[]found{{verify.Changed, 25}}},
+		{"the first chain value is changed", func(t *testing.T, i image) { i.editRecord(0, func(r *trail.Record) { r.Chain[3] ^= 1 }) },
+			[]found{{verify.Changed, 0}}},
+		{"a record has the number of an entry that no ledger has", func(t *testing.T, i image) {
+			i.editRecord(25, func(r *trail.Record) { r.Index = 25 | 1<<62 })
+		}, []found{{verify.Changed, 25}}},
 		{"a chain value at the end of a segment is changed", func(t *testing.T, i image) { i.editRecord(9, func(r *trail.Record) { r.Chain[3] ^= 1 }) },
 			[]found{{verify.Changed, 9}}},
 		{"the newest chain value is changed", func(t *testing.T, i image) { i.editRecord(599, func(r *trail.Record) { r.Chain[3] ^= 1 }) },

@@ -37,6 +37,7 @@ type assembly struct {
 
 	since   []earlier // to be compared yet, by size
 	matched int64     // size of the greatest one that agreed
+	settled int64     // size of the ledger's own last checkpoint that agreed
 
 	wrong      int64     // the last entry that was found wrong
 	misplaced  []suspect // wrong entries of which the right hash is known
@@ -192,7 +193,11 @@ func (a *assembly) compare(size int64) {
 		case a.lost || a.doubt || e.Size != a.asStands.Size():
 			a.rep.unproven("%s could not be compared: entries before its end are missing or were changed", e.what)
 		default:
-			first := a.matched % max(e.Size, 1)
+			first := a.matched
+			if e.where == trail.TipFile { // which is as good as the ledger's other checkpoints
+				first = max(first, a.settled)
+			}
+			first %= max(e.Size, 1)
 			a.rep.add(Forked, first, e.where, "%s has another root than the first %d entries here: not all of %s are those it was signed for",
 				e.what, e.Size, entries(first, e.Size))
 		}
@@ -205,6 +210,7 @@ func (a *assembly) compare(size int64) {
 func (a *assembly) settle(right *forest, first int64, at place) error {
 	explained := a.judge(right)
 	if right != nil {
+		a.settled = right.Size()
 		a.asStands, a.doubt = right, false
 		a.byTiles, a.byLinks = nil, nil
 		return a.checkRuns()

@@ -12,3 +12,6 @@ const (
 	allBits    = false
 	flipStride = 32
 )
+
+// hostileBatches is how many batches each writer with a hostile clock records.
+const hostileBatches = 1

@@ -11,3 +11,6 @@ const (
 	allBits    = true
 	flipStride = 1
 )
+
+// hostileBatches is how many batches each writer with a hostile clock records.
+const hostileBatches = 160
