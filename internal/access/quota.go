@@ -1,38 +1,112 @@
 package access
 
-import "sync"
+import (
+	"context"
+	"sync"
 
-// A Quota bounds what runs at a time: in all, and a quarter of that for each
-// principal, so that none takes everything from the others.
+	"golang.org/x/sync/semaphore"
+)
+
+// A Quota bounds what is in use at a time: in all, and a quarter of that for
+// each principal, so that none takes everything from the others.
 type Quota struct {
 	all, each int64
+	total     *semaphore.Weighted
 
-	mu    sync.Mutex
-	taken int64
-	by    map[string]int64
+	mu     sync.Mutex
+	shares map[string]*share
+}
+
+// A share is a principal's, as long as it has a use.
+type share struct {
+	*semaphore.Weighted
+	users int
 }
 
 // NewQuota returns a quota of all in all.
 func NewQuota(all int64) *Quota {
-	return &Quota{all: all, each: max(1, all/4), by: map[string]int64{}}
+	return &Quota{all: all, each: max(1, all/4), total: semaphore.NewWeighted(all), shares: map[string]*share{}}
 }
 
-// Take takes a place for a principal and reports whether there was one. The
-// caller must call release in the end.
-func (q *Quota) Take(principal string) (release func(), ok bool) {
+// A Held is what a principal holds of a quota. It is for one goroutine.
+type Held struct {
+	q         *Quota
+	principal string
+	share     *share
+	n         int64 // what counts against the share is at most all of it
+}
+
+func (q *Quota) hold(principal string) *Held {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.taken == q.all || q.by[principal] == q.each {
+	s := q.shares[principal]
+	if s == nil {
+		s = &share{Weighted: semaphore.NewWeighted(q.each)}
+		q.shares[principal] = s
+	}
+	s.users++
+	return &Held{q: q, principal: principal, share: s}
+}
+
+// Take takes n for a principal and reports whether there was as much. What it
+// returns must be released in the end.
+func (q *Quota) Take(principal string, n int64) (*Held, bool) {
+	h := q.hold(principal)
+	if !h.Grow(n) {
+		h.Release()
 		return nil, false
 	}
-	q.taken++
-	q.by[principal]++
-	return func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.taken--
-		if q.by[principal]--; q.by[principal] == 0 {
-			delete(q.by, principal)
-		}
-	}, true
+	return h, true
+}
+
+// Wait is Take for those who can wait, and hold nothing of the quota yet. What
+// takes more than a share has the share for itself, and what takes more than
+// everything is alone.
+func (q *Quota) Wait(ctx context.Context, principal string, n int64) (*Held, error) {
+	h := q.hold(principal)
+	n = min(n, q.all)
+	if err := h.share.Acquire(ctx, min(n, q.each)); err != nil {
+		h.Release()
+		return nil, err
+	}
+	if err := q.total.Acquire(ctx, n); err != nil {
+		h.share.Release(min(n, q.each))
+		h.Release()
+		return nil, err
+	}
+	h.n = n
+	return h, nil
+}
+
+// Grow takes n more and reports whether there was as much.
+func (h *Held) Grow(n int64) bool {
+	if !h.share.TryAcquire(n) {
+		return false
+	}
+	if !h.q.total.TryAcquire(n) {
+		h.share.Release(n)
+		return false
+	}
+	h.n += n
+	return true
+}
+
+// Shrink gives back what is held beyond n.
+func (h *Held) Shrink(n int64) {
+	if n >= h.n {
+		return
+	}
+	h.q.total.Release(h.n - n)
+	h.share.Release(min(h.n, h.q.each) - min(n, h.q.each))
+	h.n = n
+}
+
+// Release gives back everything.
+func (h *Held) Release() {
+	h.Shrink(0)
+	h.q.mu.Lock()
+	defer h.q.mu.Unlock()
+	if h.share.users--; h.share.users == 0 {
+		delete(h.q.shares, h.principal)
+	}
 }

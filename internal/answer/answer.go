@@ -16,13 +16,19 @@ type Writer struct {
 	Status int
 }
 
-// New returns a writer that gives a reader so long for each piece.
+// New returns a writer that gives a reader so long for each 64 KiB. All that is
+// written at once must be read as fast as that, or at 64 KiB a second.
 func New(w http.ResponseWriter, timeout time.Duration) *Writer {
 	return &Writer{ResponseWriter: w, rc: http.NewResponseController(w), timeout: timeout}
 }
 
-// piece is how much of an answer is written at a time.
-const piece = 64 << 10
+const (
+	// piece is how much of an answer is written at a time.
+	piece = 64 << 10
+	// minRate is what must be read per second, on the average, of what is
+	// written at once.
+	minRate = 64 << 10
+)
 
 // WriteHeader implements http.ResponseWriter.
 func (w *Writer) WriteHeader(status int) {
@@ -37,9 +43,14 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 	if w.Status == 0 {
 		w.Status = http.StatusOK
 	}
+	until := time.Now().Add(w.timeout)
 	for err == nil && n < len(b) {
 		var m int
-		_ = w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
+		deadline, slow := time.Now().Add(w.timeout), until.Add(time.Duration(n/minRate)*time.Second)
+		if slow.Before(deadline) {
+			deadline = slow
+		}
+		_ = w.rc.SetWriteDeadline(deadline)
 		m, err = w.ResponseWriter.Write(b[n:min(len(b), n+piece)])
 		n += m
 	}

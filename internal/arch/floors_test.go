@@ -44,7 +44,7 @@ var rooms = []struct {
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
-	{engines, "internal/sqlite internal/answer"},
+	{engines, "internal/sqlite internal/answer internal/upload"},
 	{edges, "internal/filestore internal/backup internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testenv internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},

@@ -54,6 +54,9 @@ func (s *Server) get(c *call) error {
 	if err := c.noParams(); err != nil {
 		return err
 	}
+	if err := s.take(c, work*small); err != nil {
+		return err
+	}
 	h, _, err := s.hit(c)
 	if err != nil {
 		return err

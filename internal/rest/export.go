@@ -99,11 +99,11 @@ func (s *Server) export(c *call) error {
 	if err != nil {
 		return err
 	}
-	release, ok := s.exports.Take(c.by.Name)
+	held, ok := s.exports.Take(c.by.Name, 1)
 	if !ok {
 		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
-	defer release()
+	defer held.Release()
 	cosigned := s.cosigned() // before the newest, which then extends it
 	cp, err := s.state()
 	if err != nil {

@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/graven-audit/graven/event"
@@ -14,8 +15,7 @@ import (
 // the bytes of their records.
 const (
 	maxIncident      = 10_000
-	maxIncidentBytes = 64 << 20
-	maxStories       = 4 // at a time, for each may take as much memory
+	maxIncidentBytes = 32 << 20
 )
 
 var errTooMany = newProblem(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",
@@ -30,16 +30,25 @@ func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, err
 	if err != nil {
 		return nil, 0, err
 	}
-	var hits []search.Hit
-	bytes := 0
 	f := search.Filter{CorrelationID: correlationID, Scope: c.by.Namespaces}
-	err = s.find.Each(c.ctx(), &f, search.Range{End: cp.Size}, func(h search.Hit) error {
-		if bytes += len(h.Record.Entry) + len(h.Record.Erasable); len(hits) == maxIncident || bytes > maxIncidentBytes {
-			return errTooMany
+	var hits []search.Hit
+	for _, limit := range []int{small, maxIncidentBytes} { // little memory mostly will do
+		if err := s.take(c, work*int64(limit)); err != nil {
+			return nil, 0, err
 		}
-		hits = append(hits, h)
-		return nil
-	})
+		hits = nil
+		bytes := 0
+		err = s.find.Each(c.ctx(), &f, search.Range{End: cp.Size}, func(h search.Hit) error {
+			if bytes += len(h.Record.Entry) + len(h.Record.Erasable); len(hits) == maxIncident || bytes > limit {
+				return errTooMany
+			}
+			hits = append(hits, h)
+			return nil
+		})
+		if !errors.Is(err, errTooMany) || len(hits) == maxIncident {
+			break
+		}
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -58,19 +67,12 @@ type timeline struct {
 	LastAt        string          `json:"lastAt"`
 	DurationMs    int64           `json:"durationMs"`
 	// LedgerSize is the size of the ledger that the answer was made from.
-	LedgerSize int64  `json:"ledgerSize"`
-	Total      int    `json:"total"`
-	Events     []step `json:"events"`
+	LedgerSize int64 `json:"ledgerSize"`
+	Total      int   `json:"total"`
 	// Namespaces are those that the caller sees, if not all. What is missing
 	// cannot be told then, and the status is that of what is seen.
 	Namespaces []string `json:"namespaces,omitzero"`
 	Missing    []gap    `json:"missing"`
-}
-
-type step struct {
-	SinceStartMs    int64           `json:"sinceStartMs"`
-	SincePreviousMs int64           `json:"sincePreviousMs"`
-	Event           json.RawMessage `json:"event"`
 }
 
 type gap struct {
@@ -83,28 +85,21 @@ func (s *Server) incident(c *call) error {
 	if err := c.noParams(); err != nil {
 		return err
 	}
-	if err := s.stories.Acquire(c.ctx(), 1); err != nil {
-		return err
-	}
-	defer s.stories.Release(1)
 	id := c.r.PathValue("correlation_id")
 	hits, size, err := s.events(c, id)
 	if err != nil {
 		return err
 	}
 	byIndex := map[int64]search.Hit{}
-	steps := make([]incident.Step, len(hits))
+	steps, n := make([]incident.Step, len(hits)), 4096
 	for i, h := range hits {
+		n += len(h.Record.Entry) + len(h.Record.Erasable) + 512
 		steps[i] = incident.Step{Index: h.Record.Index, Event: h.Event}
 		byIndex[h.Record.Index] = h
 	}
 	t := incident.New(id, steps)
 	a := timeline{CorrelationID: id, Status: t.Status, Severity: t.Severity, StartedAt: event.FormatTime(t.Started), LastAt: event.FormatTime(t.Last),
-		DurationMs: t.Last.Sub(t.Started).Milliseconds(), LedgerSize: size, Total: len(hits), Events: make([]step, len(t.Steps)), Missing: []gap{}}
-	for i, st := range t.Steps {
-		a.Events[i] = step{SinceStartMs: st.SinceStart.Milliseconds(), SincePreviousMs: st.SincePrevious.Milliseconds(),
-			Event: appendHit(nil, byIndex[st.Index])}
-	}
+		DurationMs: t.Last.Sub(t.Started).Milliseconds(), LedgerSize: size, Total: len(hits), Missing: []gap{}}
 	if c.by.Namespaces != nil {
 		a.Namespaces, t.Missing = c.by.Namespaces, nil
 	}
@@ -115,5 +110,14 @@ func (s *Server) incident(c *call) error {
 	if err != nil {
 		return errors.Join(errors.New("encode timeline"), err)
 	}
-	return c.json(http.StatusOK, append(body, '\n'))
+	b := append(make([]byte, 0, n), body[:len(body)-1]...)
+	b = append(b, `,"events":[`...) // one by one, for there may be much of them
+	for i, st := range t.Steps {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, `{"sinceStartMs":%d,"sincePreviousMs":%d,"event":`, st.SinceStart.Milliseconds(), st.SincePrevious.Milliseconds())
+		b = append(appendHit(b, byIndex[st.Index]), '}')
+	}
+	return c.json(http.StatusOK, append(b, "]}\n"...))
 }

@@ -14,11 +14,10 @@ import (
 // send all of it again.
 func (s *Server) ingestKubeAudit(c *call) error {
 	// API servers add timeout parameters of their own.
-	data, release, err := s.body(c)
+	data, err := s.body(c)
 	if err != nil {
 		return err
 	}
-	defer release()
 	var items []item
 	err = intake.KubeAuditList(data, maxItems, func(_ int, e *event.Event, err error) error {
 		items = append(items, item{event: e, err: err})

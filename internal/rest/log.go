@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bufio"
 	"compress/gzip"
 	"io"
 	"strconv"
@@ -80,25 +81,32 @@ func (s *Server) logEntries(c *call) error {
 	if err := s.unscoped(c); err != nil {
 		return err
 	}
+	if err := s.take(c, work*small); err != nil {
+		return err
+	}
+	c.immutable()
+	w := bufio.NewWriterSize(c.w, 64<<10) // so that most errors are found before the answer has begun
+	var out io.Writer = w
+	end := func() error { return nil }
+	if takesGzip(c.r.Header.Get("Accept-Encoding")) {
+		c.w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		out, end = z, z.Close
+	}
+	var bundled []byte
 	first := t.N * trail.TileWidth
-	var data []byte
 	err = s.c.Store.Records(c.ctx(), search.Range{First: first, End: first + int64(t.W)}, func(r *trail.Record) error {
-		data = trail.AppendBundled(data, r.Entry)
-		return nil
+		bundled = trail.AppendBundled(bundled[:0], r.Entry)
+		_, err := out.Write(bundled)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	c.immutable()
-	var w io.Writer = c.w
-	if takesGzip(c.r.Header.Get("Accept-Encoding")) {
-		c.w.Header().Set("Content-Encoding", "gzip")
-		z := gzip.NewWriter(c.w)
-		defer z.Close()
-		w = z
+	if err := end(); err != nil {
+		return err
 	}
-	_, err = w.Write(data)
-	return err
+	return w.Flush()
 }
 
 // takesGzip reads an Accept-Encoding header.

@@ -147,6 +147,8 @@ func faults(invalid event.Invalid, flat bool) []fault {
 func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Del("Content-Disposition")
+	w.Header().Del("Content-Encoding")
+	w.Header().Set("Cache-Control", "no-store")
 	if p.retry && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", "1")
 	}

@@ -99,6 +99,26 @@ func (s *Server) question(c *call, extra func(name, value string) (bool, error))
 	return f, p, f.Check()
 }
 
+// small is how many bytes of records most answers are made of.
+const small = 256 << 10
+
+// page finds a part of an answer, in little memory if that will do.
+func (s *Server) page(c *call, f *search.Filter, p search.Page, size int64) (*search.Answer, error) {
+	p.Bytes = small
+	if err := s.take(c, work*small); err != nil {
+		return nil, err
+	}
+	a, err := s.find.Page(c.ctx(), f, p, size)
+	if err != nil || !a.Cut {
+		return a, err
+	}
+	p.Bytes = search.MaxPage
+	if err := s.take(c, work*search.MaxPage); err != nil {
+		return nil, err
+	}
+	return s.find.Page(c.ctx(), f, p, size)
+}
+
 // list answers GET /api/v1/audit.
 func (s *Server) list(c *call) error {
 	f, p, err := s.question(c, nil)
@@ -109,7 +129,7 @@ func (s *Server) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.find.Page(c.ctx(), &f, p, cp.Size)
+	a, err := s.page(c, &f, p, cp.Size)
 	if err != nil {
 		return err
 	}
@@ -149,7 +169,7 @@ func (s *Server) listFlat(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.find.Page(c.ctx(), &f, p, cp.Size)
+	a, err := s.page(c, &f, p, cp.Size)
 	if err != nil {
 		return err
 	}
@@ -186,6 +206,7 @@ func (s *Server) previous(c *call, index int64) (trail.Hash, error) {
 }
 
 func (c *call) json(status int, body []byte) error {
+	c.settle(len(body))
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
 	_, err := c.w.Write(body)

@@ -2,113 +2,35 @@ package rest
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
-	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/trail"
 )
 
 // maxItems bounds the events of one batch.
 const maxItems = 10_000
 
-// zstdWindow bounds what a zstd body may refer back to, as RFC 8878 asks of
-// decoders, and is the memory that each takes.
-const zstdWindow = 8 << 20
-
-// firstRead is the memory that is taken for any body, however small.
-const firstRead = 8 << 10
-
-// body reads a request's body, decompressed, within the bounds of size, time
-// and memory. release must be called when it is not needed any more.
-func (s *Server) body(c *call) (data []byte, release func(), err error) {
-	if c.r.ContentLength > s.c.MaxBody {
-		return nil, nil, tooLarge(s.c.MaxBody)
-	}
-	// Memory is taken as the body arrives, so that slow senders of large
-	// bodies do not shut out others.
-	var taken int64
-	free := func() { s.bodies.Release(taken) }
-	take := func(n int64) error {
-		if !s.bodies.TryAcquire(n) {
-			return newProblem(http.StatusServiceUnavailable, "busy", "Too many bodies at a time", "try again")
-		}
-		taken += n
-		return nil
-	}
-	defer func() {
-		if err != nil {
-			free()
-		}
-	}()
-	in, done, err := decoded(http.MaxBytesReader(c.raw, c.r.Body, s.c.MaxBody), c.r.Header.Get("Content-Encoding"), take)
+// body reads a request's body, and has the memory for what is made of it.
+func (s *Server) body(c *call) ([]byte, error) {
+	data, held, err := s.bodies.Read(c.raw, c.r, c.by.Name)
 	if err != nil {
-		return nil, nil, err
+		return nil, bodyError(err)
 	}
-	defer done()
-	var buf []byte
-	for {
-		if len(buf) == cap(buf) {
-			more := min(max(int64(cap(buf)), firstRead), s.c.MaxBody+1-int64(cap(buf)))
-			if err := take(more); err != nil {
-				return nil, nil, err
-			}
-			buf = append(make([]byte, 0, int64(cap(buf))+more), buf...)
-		}
-		n, err := in.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		switch {
-		case int64(len(buf)) > s.c.MaxBody:
-			return nil, nil, tooLarge(s.c.MaxBody)
-		case errors.Is(err, io.EOF):
-			// From here on the connection is only watched, for as long as the answer takes.
-			_ = c.rc.SetReadDeadline(time.Time{})
-			return buf, free, nil
-		case err != nil:
-			return nil, nil, bodyError(err)
-		}
-	}
-}
-
-// decoded returns a body without its encoding. done must be called in the end.
-func decoded(in io.Reader, encoding string, take func(int64) error) (out io.Reader, done func(), err error) {
-	done = func() {}
-	switch strings.ToLower(encoding) {
-	case "", "identity":
-		return in, done, nil
-	case "gzip":
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, nil, bodyError(err)
-		}
-		return z, done, nil
-	case "zstd":
-		if err := take(zstdWindow); err != nil {
-			return nil, nil, err
-		}
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))
-		if err != nil {
-			return nil, nil, bodyError(err)
-		}
-		return z, z.Close, nil
-	}
-	p := newProblem(http.StatusUnsupportedMediaType, "encoding", "The body's encoding is not known", "Content-Encoding: gzip, zstd or none")
-	p.Param = "Content-Encoding"
-	return nil, nil, p
+	c.body = held
+	// Decoded, encoded and on its way to the disk, a body is in memory some
+	// more times.
+	return data, s.take(c, work*int64(len(data)))
 }
 
 func bodyError(err error) error {
@@ -116,6 +38,12 @@ func bodyError(err error) error {
 	switch {
 	case errors.As(err, &large):
 		return tooLarge(large.Limit)
+	case errors.Is(err, upload.ErrBusy):
+		return newProblem(http.StatusServiceUnavailable, "busy", "Too many bodies at a time", "try again")
+	case errors.Is(err, upload.ErrEncoding):
+		p := newProblem(http.StatusUnsupportedMediaType, "encoding", "The body's encoding is not known", err.Error())
+		p.Param = "Content-Encoding"
+		return p
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		p := newProblem(http.StatusRequestTimeout, "timeout", "The body took too long", "body: it did not arrive in time")
 		p.Errors = []fault{{"body", "it did not arrive in time"}}
@@ -189,11 +117,10 @@ func (s *Server) record(c *call) error {
 	if err != nil {
 		return err
 	}
-	data, release, err := s.body(c)
+	data, err := s.body(c)
 	if err != nil {
 		return err
 	}
-	defer release()
 	e, flat, err := s.decode(data)
 	if err != nil {
 		return err
@@ -263,11 +190,10 @@ func (s *Server) recordBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	data, release, err := s.body(c)
+	data, err := s.body(c)
 	if err != nil {
 		return err
 	}
-	defer release()
 	var items []item
 	each := func(raw []byte) error {
 		if len(items) == maxItems {

@@ -3,6 +3,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/graven-audit/graven/internal/answer"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -75,16 +77,18 @@ type Config struct {
 	StrictTypes bool
 	// MaxBody bounds a body, after decompression, in bytes; 0 means 16 MiB.
 	MaxBody int64
-	// MaxBodies bounds all bodies held in memory at a time; 0 means 256 MiB,
-	// or twice MaxBody where that is more.
-	MaxBodies int64
+	// MaxBodies bounds all bodies held in memory at a time, and MaxWork what is
+	// made of them, and answers that wait to be read; 0 means what
+	// [Config.Memory] says. A principal has up to a quarter of each.
+	MaxBodies, MaxWork int64
 	// MaxExports bounds the exports and streams that run at a time; 0 means
 	// 64. A principal has up to a quarter of them.
 	MaxExports int64
-	// BodyTimeout bounds how long a body may take; 0 means 30 s.
+	// BodyTimeout bounds how long a body may take, to which longer ones add as
+	// [upload.Limits] says; 0 means 30 s.
 	BodyTimeout time.Duration
 	// WriteTimeout bounds how long a reader may take over 64 KiB of an
-	// answer; 0 means 1 min.
+	// answer, as [answer.New] says; 0 means 1 min.
 	WriteTimeout time.Duration
 	Log          *slog.Logger
 	Metrics      *Metrics
@@ -96,9 +100,9 @@ type Server struct {
 	c       Config
 	find    search.Finder
 	mux     *http.ServeMux
-	bodies  *semaphore.Weighted
+	bodies  upload.Limits
+	work    *access.Quota // bytes that calls work with
 	exports *access.Quota
-	stories *semaphore.Weighted // incidents that are being told
 	verify  *semaphore.Weighted
 	// granting makes checking, recording and saving a token one step.
 	granting sync.Mutex
@@ -107,14 +111,24 @@ type Server struct {
 	stop     sync.Once
 }
 
+// work is how many times its bytes a body or a record takes while it is worked
+// with.
+const work = 4
+
+// Memory returns the memory that bodies and the work with them may take, in
+// bytes.
+func (c *Config) Memory() (bodies, working int64) {
+	size := cmp.Or(c.MaxBody, 16<<20)
+	return 4 * (size + upload.Window + 1<<20), max(10*size, 160<<20)
+}
+
 // New returns a server.
 func New(c Config) *Server {
 	if c.MaxBody == 0 {
 		c.MaxBody = 16 << 20
 	}
-	if c.MaxBodies == 0 {
-		c.MaxBodies = max(256<<20, 2*c.MaxBody)
-	}
+	bodies, work := c.Memory()
+	c.MaxBodies, c.MaxWork = cmp.Or(c.MaxBodies, bodies), cmp.Or(c.MaxWork, work)
 	if c.MaxExports == 0 {
 		c.MaxExports = 64
 	}
@@ -128,8 +142,8 @@ func New(c Config) *Server {
 		c.Now = time.Now
 	}
 	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
-		bodies: semaphore.NewWeighted(c.MaxBodies), exports: access.NewQuota(c.MaxExports),
-		stories: semaphore.NewWeighted(maxStories), verify: semaphore.NewWeighted(1),
+		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},
+		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
 		stopping: make(chan struct{})}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))
@@ -161,6 +175,9 @@ func (s *Server) nowhere(c *call) error {
 // Stop ends streams, so that the HTTP server can shut down.
 func (s *Server) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 
+// unread is how long a body that nobody reads may take.
+const unread = 5 * time.Second
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
@@ -168,7 +185,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// A body that no route reads must arrive in time, too, for net/http
 		// waits for it before it answers.
-		_ = rc.SetReadDeadline(time.Now().Add(s.c.BodyTimeout))
+		_ = rc.SetReadDeadline(time.Now().Add(min(unread, s.c.BodyTimeout)))
 	}
 	s.mux.ServeHTTP(w, r)
 }
@@ -220,6 +237,33 @@ type call struct {
 	by   *access.Principal // nil on open routes
 	rc   *http.ResponseController
 	name string // the route's pattern
+
+	body, work *access.Held // memory, if any
+}
+
+// take has the call hold n bytes to work with, instead of what it held for that
+// before, and waits for its turn.
+func (s *Server) take(c *call, n int64) (err error) {
+	if c.work != nil {
+		c.work.Release()
+	}
+	who := source(c.r)
+	if c.by != nil {
+		who = c.by.Name
+	}
+	c.work, err = s.work.Wait(c.ctx(), who, n)
+	return err
+}
+
+// settle gives back what the call holds beyond n bytes.
+func (c *call) settle(n int) {
+	if c.body != nil {
+		c.body.Release()
+		c.body = nil
+	}
+	if c.work != nil {
+		c.work.Shrink(int64(n))
+	}
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -258,6 +302,9 @@ func (s *Server) route(rt route) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		err := s.serve(c, rt)
 		whole := err == nil || s.fail(c, err)
+		if c.settle(0); c.work != nil {
+			c.work.Release()
+		}
 		s.c.Metrics.request(rt.pattern, sw.Status, time.Since(began))
 		if !whole {
 			panic(http.ErrAbortHandler)

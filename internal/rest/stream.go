@@ -52,11 +52,11 @@ func (s *Server) stream(c *call) error {
 		}
 		next = n + 1
 	}
-	release, ok := s.exports.Take(c.by.Name)
+	held, ok := s.exports.Take(c.by.Name, 1)
 	if !ok {
 		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
-	defer release()
+	defer held.Release()
 	ctx, cancel := context.WithCancel(c.ctx())
 	defer cancel()
 	c.w.Header().Set("Content-Type", "text/event-stream")

@@ -45,11 +45,10 @@ func (s *Server) createToken(c *call) error {
 	if err := c.noParams(); err != nil {
 		return err
 	}
-	data, release, err := s.body(c)
+	data, err := s.body(c)
 	if err != nil {
 		return err
 	}
-	defer release()
 	tok, err := s.parseToken(data)
 	if err != nil {
 		return err

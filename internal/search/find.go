@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,10 +38,11 @@ const (
 	maxScan = 10 * time.Second
 	// batchSize is how many candidates are selected at a time.
 	batchSize = 512
-	// maxPage bounds the bytes of the records of one part of an answer; the
-	// part ends early beyond it.
-	maxPage = 16 << 20
 )
+
+// MaxPage bounds the bytes of the records of one part of an answer; the part
+// ends early beyond it.
+const MaxPage = 16 << 20
 
 // A Hit is an event that was found, with its record.
 type Hit struct {
@@ -55,6 +57,8 @@ type Answer struct {
 	Hits  []Hit
 	// Next is the cursor of the next part; empty where this was the last.
 	Next string
+	// Cut is set where the part ended early, for its bytes.
+	Cut bool
 }
 
 // A Finder answers questions about the ledger. Indexes select; what it returns
@@ -108,7 +112,7 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	default:
 		r.End = min(size, p.Cursor)
 	}
-	bytes := 0
+	bytes, limit := 0, cmp.Or(p.Bytes, MaxPage)
 	offset, skip := p.Offset, int64(0)
 	if f.scans() {
 		offset, skip = 0, p.Offset // candidates that do not match must not count
@@ -118,7 +122,8 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 			skip--
 			return nil
 		}
-		if n := len(a.Hits); n == p.Limit || bytes > maxPage {
+		if n := len(a.Hits); n == p.Limit || bytes > limit {
+			a.Cut = n < p.Limit
 			a.Next = strconv.FormatInt(a.Hits[n-1].Record.Index, 10)
 			return errDone
 		}

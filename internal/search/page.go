@@ -13,6 +13,9 @@ type Page struct {
 	// Cursor goes on where an earlier answer ended; -1 for none. It is the
 	// index of that answer's last event.
 	Cursor int64
+	// Bytes bounds the bytes of the records that are gathered, of which the
+	// last may be beyond; 0 means [MaxPage].
+	Bytes int
 	// Oldest puts the oldest first; by default the newest are.
 	Oldest bool
 }
