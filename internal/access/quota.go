@@ -10,8 +10,8 @@ import (
 // A Quota bounds what is in use at a time: in all, and a quarter of that for
 // each principal, so that none takes everything from the others.
 type Quota struct {
-	all, each int64
-	total     *semaphore.Weighted
+	each  int64
+	total *semaphore.Weighted
 
 	mu     sync.Mutex
 	shares map[string]*share
@@ -25,7 +25,7 @@ type share struct {
 
 // NewQuota returns a quota of all in all.
 func NewQuota(all int64) *Quota {
-	return &Quota{all: all, each: max(1, all/4), total: semaphore.NewWeighted(all), shares: map[string]*share{}}
+	return &Quota{each: max(1, all/4), total: semaphore.NewWeighted(all), shares: map[string]*share{}}
 }
 
 // A Held is what a principal holds of a quota. It is for one goroutine.
@@ -33,7 +33,7 @@ type Held struct {
 	q         *Quota
 	principal string
 	share     *share
-	n         int64 // what counts against the share is at most all of it
+	n         int64
 }
 
 func (q *Quota) hold(principal string) *Held {
@@ -60,17 +60,16 @@ func (q *Quota) Take(principal string, n int64) (*Held, bool) {
 }
 
 // Wait is Take for those who can wait, and hold nothing of the quota yet. What
-// takes more than a share has the share for itself, and what takes more than
-// everything is alone.
+// takes more than a share has the share for itself.
 func (q *Quota) Wait(ctx context.Context, principal string, n int64) (*Held, error) {
 	h := q.hold(principal)
-	n = min(n, q.all)
-	if err := h.share.Acquire(ctx, min(n, q.each)); err != nil {
+	n = min(n, q.each)
+	if err := h.share.Acquire(ctx, n); err != nil {
 		h.Release()
 		return nil, err
 	}
 	if err := q.total.Acquire(ctx, n); err != nil {
-		h.share.Release(min(n, q.each))
+		h.share.Release(n)
 		h.Release()
 		return nil, err
 	}
@@ -97,7 +96,7 @@ func (h *Held) Shrink(n int64) {
 		return
 	}
 	h.q.total.Release(h.n - n)
-	h.share.Release(min(h.n, h.q.each) - min(n, h.q.each))
+	h.share.Release(h.n - n)
 	h.n = n
 }
 

@@ -59,44 +59,46 @@ func TestWhoWaitsHoldsUpNobodyElse(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		waits := make(chan error)
-		go func() {
-			_, err := q.Wait(ctx, "a", 1)
-			waits <- err
-		}()
-		synctest.Wait()
-		other, err := q.Wait(t.Context(), "b", 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cancel()
-		if err := <-waits; !errors.Is(err, context.Canceled) {
-			t.Errorf("beside a full share: %v", err)
-		}
-		alone := make(chan error)
-		go func() {
-			h, err := q.Wait(t.Context(), "c", 1000)
+		wait := func(ctx context.Context, principal string) {
+			h, err := q.Wait(ctx, principal, 1)
 			if err == nil {
 				h.Release()
 			}
-			alone <- err
-		}()
+			waits <- err
+		}
+		go wait(ctx, "a")
 		synctest.Wait()
-		large.Shrink(10) // its share is full still
-		if _, ok := q.Take("a", 1); ok {
-			t.Error("a share was given twice")
+		var others []*access.Held
+		for _, name := range []string{"b", "c", "d"} {
+			h, err := q.Wait(t.Context(), name, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, h)
+		}
+		go wait(ctx, "e") // nothing is left
+		synctest.Wait()
+		cancel()
+		for range 2 {
+			if err := <-waits; !errors.Is(err, context.Canceled) {
+				t.Errorf("there was none, and %v", err)
+			}
+		}
+		go wait(t.Context(), "a")
+		go wait(t.Context(), "e")
+		synctest.Wait()
+		large.Shrink(9)
+		others[0].Release()
+		for range 2 {
+			if err := <-waits; err != nil {
+				t.Error(err)
+			}
 		}
 		large.Release()
-		other.Release()
-		if err := <-alone; err != nil {
-			t.Error(err)
-		}
 		if h, ok := q.Take("a", 10); !ok {
 			t.Error("not all was given back")
 		} else {
 			h.Release()
-		}
-		if _, err := q.Wait(t.Context(), "c", 40); err != nil {
-			t.Error(err)
 		}
 	})
 }

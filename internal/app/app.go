@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,6 +64,9 @@ func New(ctx context.Context, c Config, version string, log *slog.Logger, progre
 	}
 	if c.ReadOnly {
 		c.Witnesses = nil // there is nothing to cosign
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(c.MaxMemory / 4 * 3) // the rest is for what is not the heap's
 	}
 	a := &App{config: c, log: log}
 	if err := a.setup(ctx, version, progress); err != nil {
@@ -180,7 +184,8 @@ func (a *App) askWitnesses(q *witness.Quorum) {
 // listen opens the door.
 func (a *App) listen() error {
 	c := a.config
-	a.http = &http.Server{Handler: a.rest, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	a.http = &http.Server{Handler: a.rest, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 128 << 10, MaxReceiveBufferPerStream: 64 << 10},
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
 	if c.TLSCert != "" {
 		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
@@ -189,10 +194,13 @@ func (a *App) listen() error {
 		}
 		a.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
-	var err error
-	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	limited := limit(listener, c.MaxConnections)
+	a.http.ConnState = limited.changed
+	a.listener = limited
 	a.onStop("http", func(ctx context.Context) error {
 		a.rest.Stop()
 		err := a.http.Shutdown(ctx)

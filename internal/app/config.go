@@ -8,12 +8,14 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/rest"
 )
 
 // Config of a server. On disk it is YAML with these names; unknown ones are
@@ -59,6 +61,12 @@ type Config struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// MaxBody bounds a request's body, decompressed, in bytes. Default 16 MiB.
 	MaxBody int64 `json:"maxBody,omitempty"`
+	// MaxMemory is the memory, in bytes, that the process is to stay below.
+	// Default 512 MiB, or what MaxBody makes it need.
+	MaxMemory int64 `json:"maxMemory,omitempty"`
+	// MaxConnections bounds the connections that are open at a time. Default
+	// 2048, or three quarters of the files that the process may open.
+	MaxConnections int `json:"maxConnections,omitempty"`
 	// SegmentSize is the size of the log's files in bytes. Default 64 MiB.
 	SegmentSize int64 `json:"segmentSize,omitempty"`
 	// ShutdownTimeout bounds how long requests may take to end. Default 20s.
@@ -174,6 +182,36 @@ func (c *Config) completeWitnesses() error {
 	return nil
 }
 
+// otherMemory is what the process needs beside bodies and the work with them:
+// for connections, exports and streams, the ledger, and the program itself.
+const otherMemory = 128 << 20
+
+// completeLimits holds memory and connections against what there is.
+func (c *Config) completeLimits() error {
+	bodies, work := (&rest.Config{MaxBody: c.MaxBody}).Memory()
+	need := bodies + work + otherMemory
+	if c.MaxMemory == 0 {
+		c.MaxMemory = max(512<<20, need+need/8)
+	}
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("maxConnections: the limit of open files: %w", err)
+	}
+	room := int(min(uint64(files.Cur), 1<<20) / 4 * 3) // the rest is the ledger's
+	if c.MaxConnections == 0 {
+		c.MaxConnections = min(2048, room)
+	}
+	switch {
+	case c.MaxMemory < need:
+		return fmt.Errorf("maxMemory: at least %d bytes with bodies of that size (maxBody)", need)
+	case c.MaxConnections < 1:
+		return errors.New("maxConnections: from 1 on")
+	case c.MaxConnections > room:
+		return fmt.Errorf("maxConnections: at most %d, three quarters of the files that the process may open (ulimit -n)", room)
+	}
+	return nil
+}
+
 // complete gives the rest its defaults and holds the whole against the rules.
 func (c *Config) complete() error {
 	if c.Listen == "" {
@@ -203,6 +241,9 @@ func (c *Config) complete() error {
 		return errors.New("segmentSize: from 65536 to 2147483648 bytes")
 	case c.ShutdownTimeout < 0:
 		return errors.New("shutdownTimeout: must not be negative")
+	}
+	if err := c.completeLimits(); err != nil {
+		return err
 	}
 	if err := c.completeWitnesses(); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // the bytes of their records.
 const (
 	maxIncident      = 10_000
-	maxIncidentBytes = 32 << 20
+	maxIncidentBytes = 16 << 20
 )
 
 var errTooMany = newProblem(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",

@@ -113,13 +113,13 @@ type Server struct {
 
 // work is how many times its bytes a body or a record takes while it is worked
 // with.
-const work = 4
+const work = 3
 
 // Memory returns the memory that bodies and the work with them may take, in
 // bytes.
 func (c *Config) Memory() (bodies, working int64) {
 	size := cmp.Or(c.MaxBody, 16<<20)
-	return 4 * (size + upload.Window + 1<<20), max(10*size, 160<<20)
+	return 4 * (size + upload.Window + 1<<20), max(4*work*size, 64<<20)
 }
 
 // New returns a server.

@@ -42,7 +42,7 @@ const (
 
 // MaxPage bounds the bytes of the records of one part of an answer; the part
 // ends early beyond it.
-const MaxPage = 16 << 20
+const MaxPage = 8 << 20
 
 // A Hit is an event that was found, with its record.
 type Hit struct {
