@@ -47,7 +47,7 @@ lint: ## check format, vet and staticcheck, slow tests included
 	cd bench && $(GO) vet ./...
 	$(TOOL) staticcheck -tags slow ./...
 
-fuzz: ## run each fuzz test for FUZZTIME (30s)
+fuzz: ## run each fuzz test for FUZZTIME (30s); keep what is worth it in testdata/fuzz
 	@set -e; packages=$$($(GO) list ./...); \
 	for package in $$packages; do \
 		names=$$($(GO) test -list '^Fuzz' "$$package"); \

@@ -249,3 +249,26 @@ func FuzzParseWitness(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCosigned asks who has cosigned a note. Who is named has signed the text.
+func FuzzCosigned(f *testing.F) {
+	one := newCosigner(f, "witness.example/w1", func() time.Time { return time.Unix(1679315147, 0) })
+	two := newCosigner(f, "witness.example/w2", func() time.Time { return time.Unix(1, 0) })
+	good := sign(f, text, one, two)
+	f.Add(good)
+	f.Add(sign(f, text, one))
+	f.Add(bytes.Replace(good, []byte("w2"), []byte("w1"), 1))
+	f.Add(append(bytes.Clone(good), good[len(text)+1:]...))
+	f.Add([]byte(text + "\n— witness.example/w1 AAAAAAAA\n"))
+	f.Add([]byte(text))
+	p := cosign.Policy{Witnesses: []*cosign.Witness{one.Witness, two.Witness}, Need: 1}
+	f.Fuzz(func(t *testing.T, signed []byte) {
+		by, err := p.Cosigned(signed)
+		if err == nil && len(by) > 0 && !bytes.HasPrefix(signed, []byte(text+"\n— ")) {
+			t.Errorf("%q has cosigned %q", by[0], signed)
+		}
+		if len(by) > len(p.Witnesses) || len(by) == 2 && by[0] == by[1] {
+			t.Errorf("%d witnesses have cosigned", len(by))
+		}
+	})
+}

@@ -93,7 +93,7 @@ func parseCheckpoint(text string) (*Checkpoint, error) {
 		return nil, fmt.Errorf("checkpoint: malformed size %.20q", lines[1])
 	}
 	root, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil || len(root) != len(Hash{}) {
+	if err != nil || len(root) != len(Hash{}) || base64.StdEncoding.EncodeToString(root) != lines[2] {
 		return nil, fmt.Errorf("checkpoint: malformed root hash %.60q", lines[2])
 	}
 	return &Checkpoint{Origin: lines[0], Size: size, Root: Hash(root)}, nil

@@ -179,6 +179,7 @@ func FuzzAuditEvent(f *testing.F) {
 		if err != nil && events != nil {
 			t.Fatal("events and an error")
 		}
+		named(t, err)
 		for _, e := range events {
 			recordable(t, e)
 		}

@@ -365,6 +365,7 @@ func FuzzKubeAudit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, err := intake.KubeAudit(raw)
 		if err != nil {
+			named(t, err)
 			return
 		}
 		e.Complete(now)

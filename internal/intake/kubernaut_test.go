@@ -9,6 +9,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/jcs"
 )
 
 var now = time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
@@ -290,6 +291,7 @@ func FuzzKubernaut(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, err := intake.Kubernaut(raw)
 		if err != nil {
+			named(t, err)
 			return
 		}
 		recordable(t, e)
@@ -337,5 +339,20 @@ func recordable(t *testing.T, e *event.Event) {
 	}
 	if len(entry) > event.MaxEntry {
 		t.Fatalf("an entry of %d bytes", len(entry))
+	}
+}
+
+// named demands that an error says where in a document it is.
+func named(t *testing.T, err error) {
+	t.Helper()
+	var (
+		field   *event.FieldError
+		invalid event.Invalid
+		syntax  *jcs.Error
+	)
+	switch {
+	case err == nil, errors.As(err, &field) && field.Field != "", errors.As(err, &invalid) && len(invalid) > 0, errors.As(err, &syntax) && syntax.Reason != "":
+	default:
+		t.Fatalf("%v (%T) says nothing of where it is", err, err)
 	}
 }

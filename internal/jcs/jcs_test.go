@@ -1,6 +1,7 @@
 package jcs_test
 
 import (
+	"encoding/json"
 	"math"
 	"strconv"
 	"strings"
@@ -79,6 +80,9 @@ func FuzzTransform(f *testing.F) {
 		got, err := ours.Transform(data, 50)
 		if err != nil {
 			return
+		}
+		if !json.Valid(data) || len(got) > 8*len(data)+16 {
+			t.Fatalf("%q is taken, as %q", data, got)
 		}
 		again, err := ours.Transform(got, 50)
 		if err != nil || string(again) != string(got) {

@@ -1,6 +1,8 @@
 package search_test
 
 import (
+	"errors"
+	"math/big"
 	"testing"
 	"time"
 
@@ -21,6 +23,10 @@ func FuzzFilter(f *testing.F) {
 		var filter search.Filter
 		for _, p := range [][2]string{{p1, v1}, {p2, v2}} {
 			if _, err := filter.Set(p[0], p[1], now); err != nil {
+				var at *search.ParamError
+				if !errors.As(err, &at) || at.Param != p[0] {
+					t.Fatalf("%v does not name %s", err, p[0])
+				}
 				return
 			}
 		}
@@ -46,8 +52,22 @@ func FuzzPage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, param, value string) {
 		p := search.Page{Limit: 1, Cursor: -1}
-		if _, err := p.Set(param, value, 1000); err == nil && (p.Limit < 1 || p.Limit > 1000 || p.Offset < 0 || p.Cursor < -1) {
+		known, err := p.Set(param, value, 1000)
+		var at *search.ParamError
+		if err != nil && (!errors.As(err, &at) || at.Param != param) {
+			t.Fatalf("%v does not name %s", err, param)
+		}
+		if err != nil || !known {
+			return
+		}
+		if p.Limit < 1 || p.Limit > 1000 || p.Offset < 0 || p.Cursor < -1 {
 			t.Errorf("%s=%q gives %+v", param, value, p)
+		}
+		n, isNumber := new(big.Int).SetString(value, 10)
+		for name, got := range map[string]int64{"limit": int64(p.Limit), "offset": p.Offset, "cursor": p.Cursor} {
+			if name == param && (!isNumber || !n.IsInt64() || n.Int64() != got) {
+				t.Errorf("%s=%q gives %d", param, value, got)
+			}
 		}
 	})
 }

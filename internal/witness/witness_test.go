@@ -650,3 +650,55 @@ func FuzzAddCheckpoint(f *testing.F) {
 		}
 	})
 }
+
+// FuzzState opens witnesses with anything for what they have signed. Only what
+// they did sign is taken.
+func FuzzState(f *testing.F) {
+	l := newLog(f)
+	l.grow(20, "")
+	dir := f.TempDir()
+	o := witness.Options{Logs: []note.Verifier{l.verifier}}
+	w := open(f, dir, o)
+	for _, body := range []string{l.body(0, 5), l.body(5, 20)} {
+		if rec := call(w, body); rec.Code != http.StatusOK {
+			f.Fatalf("status %d: %s", rec.Code, rec.Body)
+		}
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "logs", "*.checkpoint"))
+	if err != nil || len(names) != 1 {
+		f.Fatal(names, err)
+	}
+	good, err := os.ReadFile(names[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed, _, _ := strings.Cut(string(good), "\n\n")
+	back := l.body(5, 20)
+	f.Add(good)
+	f.Add(l.checkpoint(20).Note) // the log's signature only
+	f.Add(good[:len(good)-2])
+	f.Add([]byte(strings.Replace(string(good), "\n20\n", "\n19\n", 1)))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, state []byte) {
+		if err := os.WriteFile(names[0], state, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := witness.Open(dir, o)
+		if err != nil {
+			if !strings.Contains(err.Error(), names[0]) {
+				t.Fatalf("%v names no file", err)
+			}
+			return
+		}
+		defer w.Close()
+		if !strings.HasPrefix(string(state), signed+"\n\n") {
+			t.Errorf("it goes on from %q", state)
+		}
+		if rec := call(w, back); rec.Code != http.StatusConflict {
+			t.Errorf("it signs back: status %d", rec.Code)
+		}
+	})
+}
