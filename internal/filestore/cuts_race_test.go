@@ -15,3 +15,9 @@ const (
 
 // hostileBatches is how many batches each writer with a hostile clock records.
 const hostileBatches = 1
+
+// systemCallFaults bounds how many faults of system calls are tried.
+const systemCallFaults = 40
+
+// derivedHarms is how often derived files are harmed.
+const derivedHarms = 20

@@ -14,3 +14,9 @@ const (
 
 // hostileBatches is how many batches each writer with a hostile clock records.
 const hostileBatches = 160
+
+// systemCallFaults bounds how many faults of system calls are tried.
+const systemCallFaults = 1 << 20
+
+// derivedHarms is how often derived files are harmed.
+const derivedHarms = 1000

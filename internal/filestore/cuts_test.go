@@ -14,3 +14,9 @@ const (
 
 // hostileBatches is how many batches each writer with a hostile clock records.
 const hostileBatches = 8
+
+// systemCallFaults bounds how many faults of system calls are tried.
+const systemCallFaults = 300
+
+// derivedHarms is how often derived files are harmed.
+const derivedHarms = 150

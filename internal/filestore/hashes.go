@@ -34,7 +34,10 @@ type pending struct {
 
 func openHashes(dir string) (*hashes, error) {
 	files, err := tree.Open(dir, os.O_RDWR)
-	return &hashes{Files: files}, err
+	if err != nil {
+		return nil, err
+	}
+	return &hashes{Files: files}, nil
 }
 
 // resume makes the hashes those of a tree of size entries, which stand in the

@@ -115,7 +115,11 @@ func (p *places) peek(base uint64, i int64) (int64, error) {
 	if _, err := f.ReadAt(b[:], 4*i); err != nil {
 		return 0, err
 	}
-	return int64(binary.LittleEndian.Uint32(b[:])), nil
+	offset := int64(binary.LittleEndian.Uint32(b[:]))
+	if offset < seglog.FirstOffset { // zeros, which a power cut may leave
+		return 0, fmt.Errorf("%s holds no offset", p.path(base))
+	}
+	return offset, nil
 }
 
 // file returns the file of a segment, and opens it if need be.

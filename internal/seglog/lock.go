@@ -22,7 +22,7 @@ func Lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -40,6 +40,15 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
+// flock is flock(2), again if a signal interrupts it.
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // Unlocked calls fn while nobody can take the lock at path, and reports whether
 // it did: it does not if another process has it. It only reads, and a lock that
 // is not there was never taken.
@@ -52,7 +61,7 @@ func Unlocked(path string, fn func() error) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := flock(f, unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("lock %s: %w", path, err)
