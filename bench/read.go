@@ -186,6 +186,7 @@ func verifier(r run) (Sample, error) {
 func bareHashing(r run) (Sample, error) {
 	e := newEvent(1)
 	e.Complete(e.Timestamp)
+	e.Recorded = event.Recorded{At: e.Timestamp, Principal: by.Principal, Via: by.Via, Attribution: event.AttributionAsserted}
 	entry, details := len(e.AppendEntry(nil, e.Digests(event.Salt{}))), len(e.Details)
 	buf := make([]byte, 64<<10)
 	s := Sample{Ops: r.Events}
