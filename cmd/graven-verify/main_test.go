@@ -432,7 +432,7 @@ func reseal(t *testing.T, dir string, change func(*trail.Record)) (changed int) 
 // TestItAgreesWithTheOtherVerifier flips bits and cuts files at random. The
 // two verifiers share no code but the formats, and must come to one verdict.
 func TestItAgreesWithTheOtherVerifier(t *testing.T) {
-	dir, _, export, filtered := record(t, 300)
+	dir, _, export, filtered := record(t, 80)
 	key, err := os.ReadFile(filepath.Join(dir, trail.VKeyFile))
 	if err != nil {
 		t.Fatal(err)
