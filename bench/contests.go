@@ -81,8 +81,8 @@ var contests = []contest{
 		prepare:    prepareLedger(100_000),
 		contenders: []string{"SQLite rows", "follower"},
 		lines: []line{
-			{"index and tiles made anew, events/s", "follower", "SQLite rows", rate, 0.8, false},
-			{"index and tiles made anew, events per CPU-second", "follower", "SQLite rows", perCPU, 0, false},
+			{"index and hashes made anew, events/s", "follower", "SQLite rows", rate, 0.8, false},
+			{"index and hashes made anew, events per CPU-second", "follower", "SQLite rows", perCPU, 0, false},
 		},
 	},
 	{

@@ -65,7 +65,7 @@ func prepareLedger(n int64) func(context.Context, *run) error {
 	}
 }
 
-// follower derives the index and the tiles of a ledger anew.
+// follower derives the index and the hashes of a ledger anew.
 func follower(r run) (Sample, error) {
 	dir := filepath.Join(r.Dir, "ledger")
 	for _, sub := range []string{"keys", "log"} {
