@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify/remote"
 )
 
 func newBackup() *cobra.Command {
@@ -107,13 +107,7 @@ func (r *restorer) run(cmd *cobra.Command) error {
 	}
 	r.tips.Backup = r.o.Backup
 	r.tips.Warn = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(text)) }
-	r.tips.Fetch = func(ctx context.Context, address string) ([]byte, error) {
-		log, err := remoteLog(&r.conn, address)
-		if err != nil {
-			return nil, err
-		}
-		return log.Fetch(ctx, "checkpoint")
-	}
+	r.tips.Log = func(address string) (*remote.Log, error) { return remoteLog(&r.conn, address) }
 	if r.o.Tips, err = r.tips.Find(cmd.Context()); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,14 +16,16 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+	"github.com/graven-audit/graven/verify/remote"
 )
 
 // Tips says where to look for what is known of a ledger outside its backup.
 type Tips struct {
 	Backup string
-	// Given are files, and addresses of servers, which Fetch asks.
+	// Given are files, and addresses of servers, whose logs Log returns.
 	Given []string
-	Fetch func(ctx context.Context, address string) ([]byte, error)
+	Log   func(address string) (*remote.Log, error)
 	// Config is the server's configuration, for its tipFile. Empty means the
 	// one that is kept with the backup, if any.
 	Config string
@@ -72,16 +75,45 @@ func (f *Tips) Find(ctx context.Context) ([]backup.Tip, error) {
 // read gets a tip that was given. The backup's own tells nothing about it.
 func (f *Tips) read(ctx context.Context, from string) ([]byte, error) {
 	if strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://") {
-		return f.Fetch(ctx, from)
+		return f.fetch(ctx, from)
 	}
 	dir, err := os.Stat(f.Backup)
 	if err != nil {
 		return nil, err
 	}
-	if in, err := os.Stat(filepath.Dir(from)); err == nil && os.SameFile(in, dir) {
+	path, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return nil, err
+	}
+	if in, err := os.Stat(filepath.Dir(path)); err == nil && os.SameFile(in, dir) {
 		return nil, fmt.Errorf("%s is the backup's own: it cannot show that there was nothing newer", from)
 	}
-	return readTip(from)
+	if Dated(filepath.Dir(path)) != "" {
+		return nil, fmt.Errorf("%s is that of a backup: it cannot show that there was nothing newer", from)
+	}
+	return readTip(path)
+}
+
+// fetch gets the newest checkpoint of a server that records.
+func (f *Tips) fetch(ctx context.Context, address string) ([]byte, error) {
+	log, err := f.Log(address)
+	if err != nil {
+		return nil, err
+	}
+	server := *log
+	server.URL = strings.TrimSuffix(log.URL, "/log")
+	text, err := server.Fetch(ctx, "readyz")
+	if err != nil {
+		return nil, err
+	}
+	var state struct{ ReadOnly bool }
+	if err := json.Unmarshal(text, &state); err != nil {
+		return nil, fmt.Errorf("%s/readyz: %w", server.URL, err)
+	}
+	if state.ReadOnly {
+		return nil, fmt.Errorf("%s records nothing: it cannot show that there was nothing newer", address)
+	}
+	return log.Fetch(ctx, verify.NewestPath)
 }
 
 func readTip(path string) ([]byte, error) {

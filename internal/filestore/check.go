@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
@@ -25,7 +26,17 @@ func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) {
 
 // Tile returns the hashes of a tile, full or partial.
 func (s *Store) Tile(t tlog.Tile) ([]byte, error) {
-	return s.hashes.Run(t.L*trail.TileHeight, t.N*trail.TileWidth, int64(t.W))
+	level := t.L * trail.TileHeight
+	data, err := s.hashes.Run(level, t.N*trail.TileWidth, int64(t.W))
+	if err != nil || t.W < trail.TileWidth {
+		return data, err
+	}
+	// Whoever has got a full tile keeps it for ever.
+	above, err := s.hashes.Run(level+trail.TileHeight, t.N, 1)
+	if err == nil && root(data) != trail.Hash(above) {
+		err = fmt.Errorf("%s: %w", trail.TilePath(t), search.ErrHashes)
+	}
+	return data, err
 }
 
 // Verify checks the ledger as it stands on the disk, and the index with it.

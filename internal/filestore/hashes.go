@@ -130,3 +130,25 @@ func (h *hashes) flush() error {
 
 // publish lets readers have what was flushed.
 func (h *hashes) publish() { h.Publish(h.tree.Size()) }
+
+// mistaken reports whether the stored hash of an entry is wrong and leaf right,
+// as the level above has it.
+func (h *hashes) mistaken(index int64, leaf trail.Hash) bool {
+	const width = 1 << tree.RowHeight
+	data, err := h.Run(0, index-index%width, width)
+	if err != nil {
+		return false
+	}
+	above, err := h.Run(tree.RowHeight, index/width, 1)
+	copy(data[index%width*int64(hashSize):], leaf[:])
+	return err == nil && root(data) == trail.Hash(above)
+}
+
+// root returns the root of a tree with the given leaves.
+func root(leaves []byte) trail.Hash {
+	var t trail.Tree
+	for at := 0; at < len(leaves); at += hashSize {
+		t.Append(trail.Hash(leaves[at:]), nil)
+	}
+	return t.Root()
+}

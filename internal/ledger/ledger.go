@@ -342,6 +342,9 @@ func (l *Ledger) submit(r *request) error {
 
 var errClosed = fmt.Errorf("%w: it was closed", ErrStopped)
 
+// ReadOnly reports whether nothing is recorded in the ledger.
+func (l *Ledger) ReadOnly() bool { return l.c.ReadOnly != nil }
+
 // Err returns why the ledger has stopped, or nil.
 func (l *Ledger) Err() error {
 	if err := l.failed.Load(); err != nil {

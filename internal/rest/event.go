@@ -87,6 +87,9 @@ func (s *Server) proof(c *call) error {
 	if err != nil {
 		return err
 	}
+	if tlog.CheckRecord(hashes, cp.Size, cp.Root, h.Record.Index, trail.LeafHash(h.Record.Entry)) != nil {
+		return search.ErrHashes
+	}
 	p := trail.Proof{Index: h.Record.Index, Hashes: hashes, Checkpoint: cp.Note}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	c.w.Header().Set("Content-Disposition", `attachment; filename="`+h.Event.ID.String()+`.tlog-proof"`)

@@ -33,6 +33,9 @@ func (s *Server) readyz(c *call) error {
 		return err
 	}
 	answer := fmt.Appendf(nil, `{"status":"ready","size":%d`, cp.Size)
+	if s.c.Ledger.ReadOnly() {
+		answer = append(answer, `,"readOnly":true`...)
+	}
 	if s.c.Witnesses != nil {
 		refusing, _ := json.Marshal(s.c.Witnesses.Refusing()) // strings
 		answer = fmt.Appendf(answer, `,"witnessed":%d,"refusing":%s`, s.cosigned().Size, refusing)

@@ -100,6 +100,8 @@ func problemOf(err error, flat bool) *problem {
 		return because(err, newProblem(http.StatusServiceUnavailable, "not-ready", "The index has not caught up", "try again"))
 	case errors.Is(err, search.ErrChanged):
 		return because(err, newProblem(http.StatusInternalServerError, "changed", "The ledger was tampered with", err.Error()))
+	case errors.Is(err, search.ErrHashes):
+		return because(err, newProblem(http.StatusInternalServerError, "hashes", "Derived data is damaged", search.ErrHashes.Error()))
 	case errors.Is(err, search.ErrTooBroad):
 		return newProblem(http.StatusBadRequest, "too-broad", "The question is too broad", err.Error())
 	case errors.Is(err, access.ErrExists):

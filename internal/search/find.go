@@ -27,6 +27,9 @@ var (
 	ErrNotReady = errors.New("the index has not caught up, try again")
 	// ErrChanged means that a record on the disk is not the one that was sealed.
 	ErrChanged = errors.New("a record was changed on the disk; run graven verify")
+	// ErrHashes means that hashes of the tree, which are derived from the
+	// records, are not what they were.
+	ErrHashes = errors.New("stored hashes of the tree are damaged; graven verify names them, graven reindex makes them anew")
 	// ErrTooBroad means that a question would have to read too many entries.
 	ErrTooBroad = errors.New("too many events to look through; narrow the question down, by time for example")
 )
