@@ -42,7 +42,11 @@ func (f *Tips) Find(ctx context.Context) ([]backup.Tip, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--tip: %w", err)
 		}
-		tips = append(tips, backup.Tip{Note: text, From: from})
+		t := backup.Tip{Note: text, From: from}
+		if dir := filepath.Dir(from); filepath.Base(from) == trail.TipFile && isDir(filepath.Join(dir, trail.LogDir)) {
+			t.Dir = dir
+		}
+		tips = append(tips, t)
 	}
 	path := f.Config
 	if path == "" {
@@ -114,6 +118,11 @@ func (f *Tips) fetch(ctx context.Context, address string) ([]byte, error) {
 		return nil, fmt.Errorf("%s records nothing: it cannot show that there was nothing newer", address)
 	}
 	return log.Fetch(ctx, verify.NewestPath)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func readTip(path string) ([]byte, error) {

@@ -26,6 +26,22 @@ type Tip struct {
 	// Remembered tips are what somebody happens to have seen last. They can
 	// show that a backup is too old, but not that it is new enough.
 	Remembered bool
+	// Dir is the data directory that the tip stands in, if it does.
+	Dir string
+}
+
+// ends reports whether the tip's own directory, at rest, ends where the backup
+// does: with a pool, perhaps, of which the tip does not tell yet, for nobody
+// was told of it.
+func (t *Tip) ends(src *source) (bool, error) {
+	if t.Dir == "" {
+		return false, nil
+	}
+	own, err := openSource(t.Dir)
+	if err != nil {
+		return false, nil // what is left of it tells no more than its tip
+	}
+	return own.kept == nil && own.cut == src.cut, own.close()
 }
 
 // RestoreOptions are those of [Restore].
@@ -170,7 +186,11 @@ func (o *RestoreOptions) judge(src *source) (claims []claim, newest *int64, err 
 			continue
 		}
 		claims = append(claims, c)
-		current = current || cp.Size == src.cut && !t.Remembered
+		ends, err := t.ends(src)
+		if err != nil {
+			return nil, nil, err
+		}
+		current = current || cp.Size == src.cut && !t.Remembered || ends
 		if !t.Remembered && (older == nil || cp.Size > older.Size) {
 			older = &c
 		}

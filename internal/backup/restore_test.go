@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"os"
@@ -91,6 +92,35 @@ func TestALedgerGoesOnOnlyIfNothingNewerWasSigned(t *testing.T) {
 				t.Errorf("%d entries, want %d", on.Size, c.Size+5)
 			}
 		})
+	}
+}
+
+// TestAServerThatWasKilledIsRestoredByItsOwnDirectory: its log may end with a
+// pool of which its tip does not tell yet.
+func TestAServerThatWasKilledIsRestoredByItsOwnDirectory(t *testing.T) {
+	h := newHome(t, "a.example/1")
+	older := h.record(0, 10)
+	h.record(10, 5)
+	if err := os.WriteFile(filepath.Join(h.dir, trail.TipFile), append(bytes.Clone(older.Note), make([]byte, trail.TipSize-len(older.Note))...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "backup")
+	h.backUp(dir)
+	tip := backup.Tip{Note: older.Note, From: "the old tip"}
+	restore := func() error {
+		_, err := backup.Restore(t.Context(), backup.RestoreOptions{Backup: dir, Dir: filepath.Join(t.TempDir(), "new"), Tips: []backup.Tip{tip}})
+		return err
+	}
+	if err := restore(); !errors.Is(err, backup.ErrRefused) {
+		t.Errorf("an older tip alone: %v", err)
+	}
+	tip.Dir = h.dir
+	if err := restore(); err != nil {
+		t.Errorf("with its directory: %v", err)
+	}
+	h.record(15, 3)
+	if err := restore(); !errors.Is(err, backup.ErrRefused) {
+		t.Errorf("when it has gone on: %v", err)
 	}
 }
 
