@@ -105,7 +105,7 @@ func (h *hashes) check() error {
 			was := have[at : at+hashSize]
 			if !bytes.Equal(was, p.data[at:at+hashSize]) && !bytes.Equal(was, make([]byte, hashSize)) {
 				index := tree.First(row, p.first+int64(at/hashSize))
-				return fmt.Errorf("%w: from entry %d on, %s/%s disagrees with the log", ErrTip, index, tree.Dir, tree.Name(row))
+				return fmt.Errorf("%w: from entry %d on, %s/%s disagrees with the hashes below it, or with the log; if graven verify finds nothing else, graven reindex makes it anew", ErrTip, index, tree.Dir, tree.Name(row))
 			}
 		}
 	}
