@@ -245,6 +245,7 @@ func (v *verifier) witnessed() {
 		v.found("the cosigned checkpoint: %v", err)
 	case len(by) < v.policy.Need:
 		v.found("%d of %d witnesses should have cosigned the checkpoint of %d entries, %d did", v.policy.Need, of, v.cosigned.Size, len(by))
+	case v.wrong > 0: // it may be another ledger that they have seen
 	default:
 		fmt.Fprintf(v.out, "witnessed up to entry %d by %d of %d\n", v.cosigned.Size-1, len(by), of)
 		if c := v.checkpoint; c != nil && c.Size > v.cosigned.Size {
