@@ -568,3 +568,17 @@ func TestAGoldenLedgerThatGoesOnIsGood(t *testing.T) {
 		t.Errorf("a later format: exit code %d:\n%s%s", code, out.String(), errs.String())
 	}
 }
+
+func TestASegmentThatWasBegunAndNotUsedIsNoHarm(t *testing.T) {
+	dir, vkey, _, _ := record(t, 20)
+	segments, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+	if err != nil || len(segments) == 0 {
+		t.Fatal(segments, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "log", "00000000000000009999.seg"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := verdict(dir, "--key", vkey); code != 0 {
+		t.Errorf("exit code %d: %s", code, text)
+	}
+}

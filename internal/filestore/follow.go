@@ -73,7 +73,7 @@ func (s *Store) next() (pools []fed, first, end int64) {
 	return s.fed[:n:n], first, end
 }
 
-// follow derives tiles and index behind the writer, until Close.
+// follow derives hashes and index behind the writer, until Close.
 func (s *Store) follow() {
 	defer close(s.done)
 	tick := time.NewTicker(time.Second)
@@ -250,7 +250,7 @@ type waiter struct {
 	ready chan struct{}
 }
 
-// Wait returns when tiles and index cover every entry below size, or when ctx
+// Wait returns when hashes and index cover every entry below size, or when ctx
 // ends.
 func (s *Store) Wait(ctx context.Context, size int64) error {
 	s.mu.Lock()

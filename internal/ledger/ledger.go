@@ -187,7 +187,8 @@ func (l *Ledger) State() *State { return l.state.Load() }
 // that nothing was recorded, unless it is ctx's: then the outcome is unknown,
 // and calling again with the same ids tells.
 //
-// Append completes the events in place.
+// Append completes the events in place, and keeps nothing of them. Until it
+// returns nobody else may change them, nor the memory of their details.
 func (l *Ledger) Append(ctx context.Context, by By, events []*event.Event) ([]Result, *trail.Checkpoint, error) {
 	return l.append(ctx, by, events, false)
 }

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/search"
@@ -389,5 +391,26 @@ func TestManyClientsAtOnceLeaveASoundLedger(t *testing.T) {
 	report, err := d.store.Verify(t.Context(), verify.Options{Keys: []note.Verifier{d.bed.Verifier}})
 	if err != nil || !report.OK() {
 		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// A mistakenStore gives out hashes of the tree that are wrong.
+type mistakenStore struct{ rest.Store }
+
+func (s mistakenStore) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	hashes, err := s.Store.ReadHashes(indexes)
+	for i := range hashes {
+		hashes[i][0] ^= 1
+	}
+	return hashes, err
+}
+
+func TestNoProofIsGivenThatProvesNothing(t *testing.T) {
+	d := open(t, change{store: func(s rest.Store) rest.Store { return mistakenStore{s} }})
+	d.as("recorder").record(samples(0, 6)...)
+	id := sample(2).ID.String()
+	d.as("viewer").get("/api/v1/audit/events/" + id).want(http.StatusOK)
+	if body := d.as("viewer").get("/api/v1/audit/events/" + id + "/proof").want(http.StatusInternalServerError).body; !strings.Contains(string(body), "graven reindex") {
+		t.Errorf("the answer is %s", body)
 	}
 }

@@ -23,7 +23,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/sys/unix"
 
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/seglog"
@@ -116,11 +115,8 @@ func (w *Witness) open(dir string, o Options) error {
 		return err
 	}
 	var err error
-	if w.lock, err = os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if w.lock, err = seglog.Lock(filepath.Join(dir, lockFile)); err != nil {
 		return err
-	}
-	if err := unix.Flock(int(w.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("another process has this directory open: %w", err)
 	}
 	if w.key, err = openKey(dir, o); err != nil {
 		return err
