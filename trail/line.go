@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -191,6 +192,32 @@ func ParseLine(text []byte) (*Line, *Trailer, error) {
 		l.Record.Erasable = l.Event.AppendErasable(nil)
 	}
 	return l, nil, nil
+}
+
+// maxLine bounds the lines of an export, in bytes. The longest event makes a
+// line of less than a quarter of it.
+const maxLine = 8 << 20
+
+// LastLine returns the last line of an export if it is a checkpoint's, and nil
+// otherwise.
+func LastLine(r io.ReadSeeker) (*Trailer, error) {
+	size, err := r.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	tail := make([]byte, min(size, maxLine))
+	if _, err := r.Seek(size-int64(len(tail)), io.SeekStart); err != nil {
+		return nil, err
+	}
+	if _, err := io.ReadFull(r, tail); err != nil {
+		return nil, err
+	}
+	tail = bytes.TrimSuffix(tail, []byte("\n"))
+	_, t, err := ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	if err != nil {
+		return nil, nil // checking the lines will say what is wrong with it
+	}
+	return t, nil
 }
 
 // A lineParser reads what stands beside an event's own members.

@@ -38,7 +38,7 @@ func (w *cosigned) expect(rep *reporter, keys *keyring) []earlier {
 		w.text = nil
 		return nil
 	}
-	return []earlier{{s, fmt.Sprintf("the cosigned checkpoint of %d entries", s.Size), w.where}}
+	return []earlier{{s, fmt.Sprintf("the cosigned checkpoint of %d entries", s.Size), w.where, false}}
 }
 
 // judge holds the cosignatures against the policy, once it is known whether the

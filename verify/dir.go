@@ -51,6 +51,9 @@ type directory struct {
 	since  []earlier
 	tip    *earlier // nil where there is none that counts
 	noTip  bool
+	// manifest is that of a backup, of which nothing counts behind what it says
+	// is good. It is nil where there is none.
+	manifest *datadir.Manifest
 
 	cosigned cosigned
 }
@@ -59,12 +62,22 @@ func (d *directory) at(segment int, offset int64) string {
 	return place{trail.LogDir + "/" + d.survey.Segments[segment].Name, offset}.String()
 }
 
-// open reads everything but the log's records. The tip and the hashes are
-// looked at before the log, which therefore has all that they tell of.
+// open reads everything but the log's records. The manifest, the tip and the
+// hashes are looked at before the log, which therefore has all that they tell of.
 func (d *directory) open(ctx context.Context) error {
 	if err := datadir.CheckFormat(d.path); err != nil {
 		return err
 	}
+	m, err := datadir.ReadManifest(d.path)
+	switch {
+	case errors.Is(err, datadir.ErrManifest):
+		d.rep.add(Changed, -1, datadir.BackupFile, "it is no manifest of a backup, or was changed")
+	case err != nil:
+		return err
+	case m != nil && m.Size == 0:
+		return datadir.ErrUnfinished
+	}
+	d.manifest = m
 	if info, err := os.Stat(filepath.Join(d.path, trail.LogDir)); err != nil {
 		return fmt.Errorf("not the data directory of a ledger: %w", err)
 	} else if !info.IsDir() {
@@ -84,13 +97,36 @@ func (d *directory) open(ctx context.Context) error {
 	if d.survey, err = seglog.NewSurvey(filepath.Join(d.path, trail.LogDir), look); err != nil {
 		return err
 	}
+	if m != nil {
+		if n := d.survey.Cut(m.Segment, m.Offset); n > 0 {
+			d.rep.note("the backup holds %d entries, as %s says; behind them stand %d bytes of a run that was interrupted, which do not count: run graven backup again", m.Size, datadir.BackupFile, n)
+		}
+	}
 	d.reportHeaders()
 	if err := d.readKeys(ctx); err != nil {
 		return err
 	}
 	d.since = append(openSince(d.rep, d.keys, d.o), d.cosigned.expect(d.rep, d.keys)...)
 	d.checkTip(tip)
+	if m != nil {
+		d.checkManifest(m)
+	}
 	return nil
+}
+
+// checkManifest takes the manifest's checkpoint for the ledger's last.
+func (d *directory) checkManifest(m *datadir.Manifest) {
+	switch s := d.keys.open([]byte(m.Checkpoint), true); {
+	case s.fault != "":
+		d.rep.add(s.fault, -1, datadir.BackupFile, "%s", s.reason)
+	case s.Size != m.Size:
+		d.rep.add(Changed, -1, datadir.BackupFile, "it tells of %d entries, and its checkpoint of %d", m.Size, s.Size)
+	default:
+		d.since = append(d.since, earlier{s, fmt.Sprintf("the checkpoint of %d entries in %s", s.Size, datadir.BackupFile), datadir.BackupFile, true})
+	}
+	if d.tip != nil && d.tip.Size > m.Size {
+		d.tip = nil // the run that was interrupted has written it
+	}
 }
 
 // readTip reads the tip record, nil where there is none. A server may be
@@ -138,7 +174,7 @@ func (d *directory) checkTip(data []byte) {
 		d.rep.add(s.fault, -1, trail.TipFile, "%s", s.reason)
 		return
 	}
-	d.tip = &earlier{s, fmt.Sprintf("the tip, the checkpoint of %d entries that was given out last,", s.Size), trail.TipFile}
+	d.tip = &earlier{s, fmt.Sprintf("the tip, the checkpoint of %d entries that was given out last,", s.Size), trail.TipFile, true}
 }
 
 // readKeys reads the public key file and the key in the first entry. Keys from
@@ -222,6 +258,9 @@ func (d *directory) check(ctx context.Context) error {
 
 // least returns how many entries the ledger has at least, by its own word.
 func (d *directory) least() claim {
+	if m := d.manifest; m != nil {
+		return claim{m.Size, fmt.Sprintf("%s tells of %d entries", datadir.BackupFile, m.Size)}
+	}
 	least := claim{d.rows.Claimed(), "the tree's hashes tell of more entries"}
 	if d.tip != nil && d.tip.Size >= least.size {
 		least = claim{d.tip.Size, fmt.Sprintf("the tip tells of %d entries", d.tip.Size)}
@@ -247,6 +286,9 @@ const mayLag = 1 << 17
 func (d *directory) conclude(c *collector) {
 	if d.keys.conclude(d.rep, c.newest); c.newest == nil && d.keys.given && d.rep.OK() {
 		d.rep.add(Missing, -1, trail.LogDir, "nothing in the log is signed: it holds no checkpoint")
+	}
+	if m := d.manifest; m != nil && d.survey.Commit.Size > m.Size {
+		d.rep.add(Changed, -1, datadir.BackupFile, "it tells of %d entries, and its offset is behind %d", m.Size, d.survey.Commit.Size)
 	}
 	d.cosigned.judge(d.rep, d.o.Witnesses)
 	switch {

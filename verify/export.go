@@ -103,7 +103,7 @@ func (x *export) peek() error {
 	if x.size, err = x.file.Seek(0, io.SeekEnd); err != nil {
 		return err
 	}
-	if x.trailer, err = Trailer(x.file); err != nil {
+	if x.trailer, err = trail.LastLine(x.file); err != nil {
 		return err
 	}
 	if x.trailer != nil {
@@ -232,7 +232,7 @@ func (x *export) finishUnsigned() {
 func (x *export) finishWhole() error {
 	a := seglog.Arrange(x.runs)
 	reportOrder(x.rep, a, atLine)
-	gaps, _ := gapsIn(a, x.broken, seglog.Run{To: 1})
+	gaps, _ := a.Gaps(x.broken, seglog.Run{To: 1})
 	for _, g := range gaps {
 		x.rep.add(Missing, g.First, atLine(0, g.From), "%s %s missing", entries(g.First, g.End()), plural(g.Count, "is", "are"))
 	}

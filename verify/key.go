@@ -87,6 +87,7 @@ type earlier struct {
 	seal
 	what  string // such as "the earlier checkpoint of 12 entries"
 	where string
+	own   bool // it stands beside the ledger, and may have been made anew with it
 }
 
 // openSince reads the earlier checkpoints and reports those that cannot count.
@@ -97,7 +98,7 @@ func openSince(rep *reporter, keys *keyring, o Options) []earlier {
 		if s := keys.open(text, true); s.fault != "" {
 			rep.add(s.fault, -1, where, "%s", s.reason)
 		} else {
-			out = append(out, earlier{s, fmt.Sprintf("the earlier checkpoint of %d entries", s.Size), where})
+			out = append(out, earlier{s, fmt.Sprintf("the earlier checkpoint of %d entries", s.Size), where, false})
 		}
 	}
 	switch {

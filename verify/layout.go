@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -44,7 +43,7 @@ func (d *directory) reportLayout(ctx context.Context, least claim) []seglog.Step
 	}
 	a := s.Arrange()
 	reportOrder(rep, a, d.at)
-	gaps, end := gapsIn(a, s.Faults, seglog.Run{To: seglog.FirstOffset})
+	gaps, end := a.Gaps(s.Faults, seglog.Run{To: seglog.FirstOffset})
 	for _, g := range gaps {
 		rep.add(Missing, g.First, d.at(g.Segment, g.From), "%s %s missing", entries(g.First, g.End()), plural(g.Count, "is", "are"))
 	}
@@ -67,35 +66,6 @@ func reportOrder(rep *reporter, a seglog.Arrangement, at func(segment int, from 
 	for _, m := range a.Moved {
 		rep.add(Reordered, m.Number, at(m.Segment, m.From), "%s %s here, out of order", entries(m.Number, m.End()), plural(m.End()-m.Number, "stands", "stand"))
 	}
-}
-
-// gapsIn returns the entries that are nowhere and that no fault explains, each
-// with the place behind the run before it, and the last run; last is the one
-// before the first.
-func gapsIn(a seglog.Arrangement, faults []seglog.Fault, last seglog.Run) (gaps []seglog.Run, end seglog.Run) {
-	faults = slices.Clone(faults)
-	slices.SortFunc(faults, func(x, y seglog.Fault) int { return cmp.Compare(x.First, y.First) })
-	for _, st := range a.Steps {
-		if !st.Gap {
-			last = st.Run
-			continue
-		}
-		first := st.First
-		gap := func(end int64) {
-			if first < end {
-				gaps = append(gaps, seglog.Run{Segment: last.Segment, From: last.To, First: first, Count: end - first})
-			}
-		}
-		for len(faults) > 0 && faults[0].First < st.Number {
-			gap(faults[0].First)
-			if first = max(first, faults[0].End); first > st.Number {
-				break // it reaches into a later gap
-			}
-			faults = faults[1:]
-		}
-		gap(st.Number)
-	}
-	return gaps, last
 }
 
 func (d *directory) reportFault(x seglog.Fault) {

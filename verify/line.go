@@ -15,9 +15,7 @@ import (
 )
 
 const (
-	// maxLine bounds the lines that are read, in bytes. The longest event
-	// makes a line of less than a quarter of it.
-	maxLine   = 8 << 20
+	maxLine   = 8 << 20 // in bytes, as [trail.LastLine] has it
 	blockSize = 256 << 10
 )
 
@@ -51,28 +49,6 @@ type checkedLine struct {
 func (c *checkedLine) where() string { return atLine(0, c.number) }
 
 func atLine(_ int, line int64) string { return place{at: line}.String() }
-
-// Trailer returns the last line of an export if it is a checkpoint's, and nil
-// otherwise.
-func Trailer(r io.ReadSeeker) (*trail.Trailer, error) {
-	size, err := r.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	tail := make([]byte, min(size, maxLine))
-	if _, err := r.Seek(size-int64(len(tail)), io.SeekStart); err != nil {
-		return nil, err
-	}
-	if _, err := io.ReadFull(r, tail); err != nil {
-		return nil, err
-	}
-	tail = bytes.TrimSuffix(tail, newline)
-	_, t, err := trail.ParseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
-	if err != nil {
-		return nil, nil // checking the lines will say what is wrong with it
-	}
-	return t, nil
-}
 
 // read makes blocks of lines.
 func (x *export) read(_ context.Context, emit func(*lineBlock) error) error {

@@ -187,14 +187,14 @@ func (a *assembly) compare(size int64) {
 		a.since = a.since[1:]
 		switch {
 		case e.Size == a.asStands.Size() && a.way(e.Root) != nil:
-			if e.where != trail.TipFile { // the tip may have been made anew with the ledger
+			if !e.own {
 				a.matched = e.Size
 			}
 		case a.lost || a.doubt || e.Size != a.asStands.Size():
 			a.rep.unproven("%s could not be compared: entries before its end are missing or were changed", e.what)
 		default:
 			first := a.matched
-			if e.where == trail.TipFile { // which is as good as the ledger's other checkpoints
+			if e.own { // it is as good as the ledger's other checkpoints
 				first = max(first, a.settled)
 			}
 			first %= max(e.Size, 1)
@@ -284,7 +284,7 @@ func (a *assembly) finish() error {
 	a.tileFaults.report(a.rep, &a.stored)
 	a.compare(a.next)
 	for _, e := range a.since {
-		if e.where != trail.TipFile { // what the tip tells of was not rolled back, but cut off
+		if !e.own { // what the ledger itself tells of was not rolled back, but cut off
 			a.rep.add(RolledBack, a.next, e.where, "%s was signed before; here are only %d", e.what, a.next)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,8 +140,9 @@ type verifier struct {
 	count      int64
 	last       int64 // index in the line before, of a filtered export
 	wrong      int
-	gap        bool   // entries are missing, or out of order
-	first      []byte // entry 0
+	manifest   *manifest // nil unless it is a backup
+	gap        bool      // entries are missing, or out of order
+	first      []byte    // entry 0
 }
 
 // known is a root that something outside the entries tells of.
@@ -170,6 +172,11 @@ func (v *verifier) run(target, key, since string) error {
 	if err != nil {
 		return err
 	}
+	if info.IsDir() {
+		if v.manifest, err = v.readManifest(target); err != nil {
+			return err
+		}
+	}
 	if info.IsDir() && v.key == nil {
 		text, err := os.ReadFile(filepath.Join(target, trail.VKeyFile))
 		if err == nil {
@@ -191,9 +198,12 @@ func (v *verifier) run(target, key, since string) error {
 	} else {
 		err = v.export(target)
 	}
+	if err != nil {
+		return err
+	}
 	v.beyond()
 	v.witnessed()
-	return err
+	return nil
 }
 
 // beyond finds entries that something tells of, and that are not there.
@@ -329,7 +339,7 @@ func (v *verifier) directory(dir string) error {
 	}
 	if tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile)); err != nil {
 		v.found("the tip record cannot be read: %v", err)
-	} else {
+	} else if c, err := v.open(bytes.TrimRight(tip, "\x00")); err != nil || v.manifest == nil || c.Size <= v.manifest.Size { // or a run that was interrupted has written it
 		v.expect(bytes.TrimRight(tip, "\x00"), "the tip record")
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, cosign.File)); err == nil {
@@ -341,6 +351,7 @@ func (v *verifier) directory(dir string) error {
 	if err != nil || len(segments) == 0 {
 		return errors.Join(fmt.Errorf("%s holds no log", dir), err)
 	}
+	segments = v.cut(segments)
 	rows, closeRows := v.openRows(dir)
 	defer closeRows()
 	for i, path := range segments { // sorted by name, which is by index
@@ -352,6 +363,9 @@ func (v *verifier) directory(dir string) error {
 			v.found("%s: %v; what follows was not checked", filepath.Base(path), err)
 			break
 		}
+	}
+	if m := v.manifest; m != nil && m.Size != v.tree.Size() {
+		v.found("backup.json tells of %d entries, and where it ends are %d", m.Size, v.tree.Size())
 	}
 	return v.predecessor(dir)
 }
@@ -384,7 +398,14 @@ func (v *verifier) predecessor(dir string) error {
 		fmt.Fprintf(v.out, "note: entry 0 names a predecessor, %s, which is not here and was not checked\n", printable(old.since.Origin))
 		return nil
 	}
-	if err := old.directory(below); err != nil {
+	if old.manifest, err = old.readManifest(below); err == nil {
+		err = old.directory(below)
+	}
+	if errors.Is(err, errUnfinished) {
+		fmt.Fprintf(v.out, "note: predecessor was not checked: %v\n", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("predecessor: %w", err)
 	}
 	old.beyond()
@@ -458,7 +479,11 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 		return err
 	}
 	defer f.Close()
-	in := bufio.NewReaderSize(f, 1<<20)
+	end := int64(math.MaxInt64)
+	if v.manifest != nil && last {
+		end = v.manifest.Offset
+	}
+	in := bufio.NewReaderSize(io.LimitReader(f, end), 1<<20)
 	head := make([]byte, 20)
 	if _, err := io.ReadFull(in, head); errors.Is(err, io.EOF) && last && v.tree.Size() > 0 {
 		return nil // it was begun and not used

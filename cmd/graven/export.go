@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/internal/known"
-	"github.com/graven-audit/graven/verify"
+	"github.com/graven-audit/graven/trail"
 )
 
 func newExport() *cobra.Command {
@@ -83,7 +83,7 @@ func seeExport(seen *known.Watch, path string) error {
 		return err
 	}
 	defer f.Close()
-	last, err := verify.Trailer(f)
+	last, err := trail.LastLine(f)
 	if last != nil {
 		seen.See(last.Checkpoint)
 	}

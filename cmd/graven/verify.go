@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -199,10 +197,9 @@ func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
 	case t.log != nil:
 		text, _ = t.log.Fetch(ctx, verify.NewestPath)
 	case t.export == nil:
-		text, _ = os.ReadFile(filepath.Join(t.name, trail.TipFile))
-		text = bytes.TrimRight(text, "\x00")
+		text = app.Claim(t.name)
 	default:
-		if last, _ := verify.Trailer(t.export); last != nil {
+		if last, _ := trail.LastLine(t.export); last != nil {
 			text, whole = []byte(last.Checkpoint), last.Whole()
 		}
 	}

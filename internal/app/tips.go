@@ -157,6 +157,16 @@ func Dated(dir string) string {
 	return "backup"
 }
 
+// Claim returns the newest checkpoint of a directory by its own word, which of a
+// backup is its manifest's.
+func Claim(dir string) []byte {
+	if m, err := datadir.ReadManifest(dir); err == nil && m != nil {
+		return []byte(m.Checkpoint)
+	}
+	text, _ := readTip(filepath.Join(dir, trail.TipFile)) // verifying says what is wrong with it
+	return text
+}
+
 // DataDir returns the data directory that is meant: the one that is named, or
 // that of a configuration file, or graven-data.
 func DataDir(named, config string) (string, error) {

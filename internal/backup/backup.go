@@ -245,17 +245,17 @@ func makeDir(fs seglog.FS, dir string) error {
 func prove(ctx context.Context, o *Options, src *source) (*writer, error) {
 	w := &writer{fs: o.FS, dir: o.Dir, origin: src.key.Name(), key: src.vkey}
 	m, _, err := readManifest(o.Dir)
-	if errors.Is(err, errNone) {
-		w.fresh = true
-		return w, nil
-	}
 	if err != nil {
 		return nil, err
+	}
+	if m == nil {
+		w.fresh = true
+		return w, nil
 	}
 	if m.Key != src.vkey {
 		return nil, refuse("the backup is of the ledger %s, with the key %.40s…; %s is of %s, with the key %.40s…", m.Origin, m.Key, o.Source, src.key.Name(), src.vkey)
 	}
-	if w.at, err = m.position(); err != nil {
+	if w.at, err = positionOf(m); err != nil {
 		return nil, err
 	}
 	// A run that was interrupted may have moved the tip before the manifest.

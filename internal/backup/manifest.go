@@ -1,13 +1,9 @@
 package backup
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/note"
@@ -17,25 +13,6 @@ import (
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
-
-// version is that of manifests.
-const version = 1
-
-// A manifest says how far a backup is good.
-type manifest struct {
-	V      int    `json:"v"`
-	Origin string `json:"origin"`
-	Key    string `json:"key"` // public
-	// Size is the number of entries. What follows is absent for none.
-	Size       int64      `json:"size"`
-	Checkpoint string     `json:"checkpoint,omitempty"`
-	Segment    uint64     `json:"segment"`
-	Offset     int64      `json:"offset"` // in the segment, behind the checkpoint
-	Chain      trail.Hash `json:"chain"`
-	// Edge holds the hashes of the complete subtrees of which the tree is made,
-	// the largest first.
-	Edge []trail.Hash `json:"edge"`
-}
 
 // A position is a place in a ledger's log, behind a checkpoint or at its very
 // beginning.
@@ -53,8 +30,8 @@ func (p *position) append(leaf trail.Hash) {
 }
 
 // manifest returns the manifest of a backup that ends there.
-func (p *position) manifest(origin, key string) *manifest {
-	m := &manifest{V: version, Origin: origin, Key: key, Size: p.tree.Size(), Checkpoint: string(p.note),
+func (p *position) manifest(origin, key string) *datadir.Manifest {
+	m := &datadir.Manifest{V: datadir.ManifestVersion, Origin: origin, Key: key, Size: p.tree.Size(), Checkpoint: string(p.note),
 		Segment: p.segment, Offset: p.offset, Chain: p.chain, Edge: []trail.Hash{}}
 	for level := len(p.edge) - 1; level >= 0; level-- {
 		if m.Size>>level&1 == 1 {
@@ -64,74 +41,51 @@ func (p *position) manifest(origin, key string) *manifest {
 	return m
 }
 
-// errNone means that a directory holds no backup.
-var errNone = errors.New("no backup")
-
-// readManifest reads the manifest in dir, and the key in it.
-func readManifest(dir string) (*manifest, note.Verifier, error) {
-	path := filepath.Join(dir, datadir.BackupFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, errNone
-	}
-	if err != nil {
+// readManifest reads the manifest in dir, and the key in it. It returns nil
+// where there is none.
+func readManifest(dir string) (*datadir.Manifest, note.Verifier, error) {
+	m, err := datadir.ReadManifest(dir)
+	if m == nil {
 		return nil, nil, err
 	}
-	m, key, err := parseManifest(data)
+	key, err := checkManifest(m)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", filepath.Join(dir, datadir.BackupFile), err)
 	}
 	return m, key, nil
 }
 
-// parseManifest reads a manifest, and checks it against its own checkpoint.
-func parseManifest(data []byte) (*manifest, note.Verifier, error) {
-	var head struct{ V int }
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, nil, fmt.Errorf("not the manifest of a backup: %w", err)
-	}
-	if head.V > version {
-		return nil, nil, datadir.Newer("the backup is", head.V, version)
-	}
-	var m manifest
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return nil, nil, fmt.Errorf("not the manifest of a backup: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) || m.V != version || m.Size < 0 || m.Offset < 0 {
-		return nil, nil, errors.New("not the manifest of a backup")
-	}
+// checkManifest holds a manifest against its own checkpoint, and returns its
+// key.
+func checkManifest(m *datadir.Manifest) (_ note.Verifier, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("the manifest is damaged: %w", err)
+		}
+	}()
 	key, err := trail.ParseKey(m.Key)
 	if err == nil && key.Name() != m.Origin {
 		err = errors.New("the key is that of another ledger")
 	}
-	if err == nil && m.Size > 0 {
-		err = m.check(key)
+	if err != nil || m.Size == 0 {
+		return key, err
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("the manifest is damaged: %w", err)
-	}
-	return &m, key, nil
-}
-
-func (m *manifest) check(key note.Verifier) error {
 	c, err := trail.OpenCheckpoint([]byte(m.Checkpoint), key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p, err := m.position()
+	p, err := positionOf(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.Size != m.Size || c.Root != p.tree.Root() || m.Offset < seglog.FirstOffset {
-		return errors.New("it does not agree with its checkpoint")
+		return nil, errors.New("it does not agree with its checkpoint")
 	}
-	return nil
+	return key, nil
 }
 
-// position returns where a backup ends.
-func (m *manifest) position() (position, error) {
+// positionOf returns where a backup ends.
+func positionOf(m *datadir.Manifest) (position, error) {
 	p := position{chain: m.Chain, segment: m.Segment, offset: m.Offset}
 	if m.Size == 0 {
 		return position{}, nil
@@ -165,7 +119,7 @@ func (m *manifest) position() (position, error) {
 	return p, nil
 }
 
-func (m *manifest) write(fs seglog.FS, dir string) error {
+func writeManifest(fs seglog.FS, dir string, m *datadir.Manifest) error {
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err

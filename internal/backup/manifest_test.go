@@ -17,7 +17,7 @@ import (
 )
 
 // madeUp returns a manifest of n entries, and its key.
-func madeUp(t testing.TB, n int) *manifest {
+func madeUp(t testing.TB, n int) *datadir.Manifest {
 	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, "a.example")
 	if err != nil {
@@ -40,7 +40,17 @@ func madeUp(t testing.TB, n int) *manifest {
 	return p.manifest("a.example", vkey)
 }
 
-func encode(t testing.TB, m *manifest) []byte {
+// parse reads a manifest and checks it.
+func parse(data []byte) (*datadir.Manifest, note.Verifier, error) {
+	m, err := datadir.ParseManifest(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := checkManifest(m)
+	return m, key, err
+}
+
+func encode(t testing.TB, m *datadir.Manifest) []byte {
 	t.Helper()
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -51,11 +61,11 @@ func encode(t testing.TB, m *manifest) []byte {
 
 func TestATreeGoesOnFromAManifest(t *testing.T) {
 	for n := 1; n < 600; n += 1 + n/7 {
-		m, _, err := parseManifest(encode(t, madeUp(t, n)))
+		m, _, err := parse(encode(t, madeUp(t, n)))
 		if err != nil {
 			t.Fatal(n, err)
 		}
-		p, err := m.position()
+		p, err := positionOf(m)
 		if err != nil {
 			t.Fatal(n, err)
 		}
@@ -76,29 +86,29 @@ func TestATreeGoesOnFromAManifest(t *testing.T) {
 func TestAManifestThatDoesNotHoldIsRefused(t *testing.T) {
 	good := madeUp(t, 11)
 	for name, tt := range map[string]struct {
-		change func(m *manifest)
+		change func(m *datadir.Manifest)
 		says   string
 	}{
-		"another size":       {func(m *manifest) { m.Size = 10 }, "damaged"},
-		"a changed edge":     {func(m *manifest) { m.Edge[1][0] ^= 1 }, "does not agree with its checkpoint"},
-		"a short edge":       {func(m *manifest) { m.Edge = m.Edge[1:] }, "too short"},
-		"a long edge":        {func(m *manifest) { m.Edge = append(m.Edge, trail.Hash{}) }, "too long"},
-		"no checkpoint":      {func(m *manifest) { m.Checkpoint = "" }, "damaged"},
-		"another key":        {func(m *manifest) { m.Key = madeUp(t, 1).Key }, "damaged"},
-		"another origin":     {func(m *manifest) { m.Origin = "b.example" }, "the key is that of another ledger"},
-		"no key":             {func(m *manifest) { m.Key = "" }, "damaged"},
-		"an offset too low":  {func(m *manifest) { m.Offset = seglog.FirstOffset - 1 }, "damaged"},
-		"a negative offset":  {func(m *manifest) { m.Offset = -1 }, "not the manifest"},
-		"a negative size":    {func(m *manifest) { m.Size = -1 }, "not the manifest"},
-		"no version":         {func(m *manifest) { m.V = 0 }, "not the manifest"},
-		"a later version":    {func(m *manifest) { m.V = 2 }, "the backup is of format 2, and this version knows format 1"},
-		"itself":             {func(*manifest) {}, ""},
-		"one that is not to": {func(m *manifest) { m.Checkpoint, m.Size, m.Edge = "", 0, nil }, ""},
+		"another size":       {func(m *datadir.Manifest) { m.Size = 10 }, "damaged"},
+		"a changed edge":     {func(m *datadir.Manifest) { m.Edge[1][0] ^= 1 }, "does not agree with its checkpoint"},
+		"a short edge":       {func(m *datadir.Manifest) { m.Edge = m.Edge[1:] }, "too short"},
+		"a long edge":        {func(m *datadir.Manifest) { m.Edge = append(m.Edge, trail.Hash{}) }, "too long"},
+		"no checkpoint":      {func(m *datadir.Manifest) { m.Checkpoint = "" }, "damaged"},
+		"another key":        {func(m *datadir.Manifest) { m.Key = madeUp(t, 1).Key }, "damaged"},
+		"another origin":     {func(m *datadir.Manifest) { m.Origin = "b.example" }, "the key is that of another ledger"},
+		"no key":             {func(m *datadir.Manifest) { m.Key = "" }, "damaged"},
+		"an offset too low":  {func(m *datadir.Manifest) { m.Offset = seglog.FirstOffset - 1 }, "damaged"},
+		"a negative offset":  {func(m *datadir.Manifest) { m.Offset = -1 }, "not the manifest"},
+		"a negative size":    {func(m *datadir.Manifest) { m.Size = -1 }, "not the manifest"},
+		"no version":         {func(m *datadir.Manifest) { m.V = 0 }, "not the manifest"},
+		"a later version":    {func(m *datadir.Manifest) { m.V = 2 }, "the backup is of format 2, and this version knows format 1"},
+		"itself":             {func(*datadir.Manifest) {}, ""},
+		"one that is not to": {func(m *datadir.Manifest) { m.Checkpoint, m.Size, m.Edge = "", 0, nil }, ""},
 	} {
 		m := *good
 		m.Edge = append([]trail.Hash{}, good.Edge...)
 		tt.change(&m)
-		_, _, err := parseManifest(encode(t, &m))
+		_, _, err := parse(encode(t, &m))
 		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want %q", name, err, tt.says)
 		}
@@ -107,7 +117,7 @@ func TestAManifestThatDoesNotHoldIsRefused(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "null", "[]", "{}", `{"v":1,"hue":2}`, string(encode(t, good)) + "{}"} {
-		if _, _, err := parseManifest([]byte(text)); err == nil {
+		if _, _, err := parse([]byte(text)); err == nil {
 			t.Errorf("%q is taken for a manifest", text)
 		}
 	}
@@ -141,15 +151,15 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"v":2}`))
 	f.Add([]byte(`{"v":1,"size":0,"edge":[]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, key, err := parseManifest(data)
+		m, key, err := parse(data)
 		if err != nil {
 			return
 		}
-		p, err := m.position()
+		p, err := positionOf(m)
 		if err != nil || p.tree.Size() != m.Size || key.Name() != m.Origin {
 			t.Errorf("a manifest that holds, and does not: %v", err)
 		}
-		if again, _, err := parseManifest(encode(t, m)); err != nil || again.Checkpoint != m.Checkpoint {
+		if again, _, err := parse(encode(t, m)); err != nil || again.Checkpoint != m.Checkpoint {
 			t.Errorf("it does not come back: %v", err)
 		}
 	})

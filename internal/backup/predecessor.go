@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/succession"
 	"github.com/graven-audit/graven/trail"
@@ -47,6 +48,10 @@ func VerifyPredecessor(ctx context.Context, dir string, o verify.Options, r *ver
 	}
 	sub, err := verify.Dir(ctx, below, verify.Options{Keys: []note.Verifier{key}, Since: [][]byte{[]byte(p.Checkpoint)},
 		EverySignature: o.EverySignature, Workers: o.Workers, MaxFindings: o.MaxFindings, Progress: o.Progress})
+	if errors.Is(err, datadir.ErrUnfinished) {
+		r.Unproven = append(r.Unproven, fmt.Sprintf("the predecessor in %s was not checked: %v", below, datadir.ErrUnfinished))
+		return nil
+	}
 	if err != nil {
 		return err
 	}

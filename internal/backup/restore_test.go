@@ -264,6 +264,12 @@ func TestThePredecessorIsTheOneThatIsNamed(t *testing.T) {
 		"a changed entry":     {dir, "entry 0 of the predecessor", func(d string) { flip(t, filepath.Join(d, trail.LogDir, segments(t, d)[0]), 100) }},
 		"itself":              {dir, "", nil},
 		"none, which is open": {"", "", nil},
+		"one not copied yet": {dir, "", func(d string) {
+			text := `{"v":1,"origin":"a.example","key":"","size":0,"segment":0,"offset":0,"chain":"` + trail.Hash{}.String() + `","edge":[]}`
+			if err := os.WriteFile(filepath.Join(d, datadir.BackupFile), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
 	} {
 		d := copyDir(t, to)
 		below := filepath.Join(d, succession.Dir)
@@ -287,6 +293,9 @@ func TestThePredecessorIsTheOneThatIsNamed(t *testing.T) {
 			t.Errorf("%s: found %q, want %q", name, text, tt.says)
 		}
 		if tt.instead == "" && !strings.Contains(strings.Join(r.Unproven, "\n"), "the predecessor is not kept") {
+			t.Errorf("%s: %v", name, r.Unproven)
+		}
+		if name == "one not copied yet" && !strings.Contains(strings.Join(r.Unproven, "\n"), "never finished") {
 			t.Errorf("%s: %v", name, r.Unproven)
 		}
 	}

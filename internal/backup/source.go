@@ -36,7 +36,7 @@ type source struct {
 	vkey string
 	key  note.Verifier
 	// kept is nil unless it is a backup.
-	kept *manifest
+	kept *datadir.Manifest
 	log  *seglog.Log
 	tip  *trail.Checkpoint // that callers were told of
 	// cosigned is the newest checkpoint that witnesses have signed, or nil.
@@ -55,12 +55,12 @@ func openSource(dir string) (*source, error) {
 	s := &source{dir: dir}
 	m, key, err := readManifest(dir)
 	switch {
-	case err == nil && m.Size == 0:
-		return nil, fmt.Errorf("the backup in %s was never finished", dir)
-	case err == nil:
-		s.kept, s.key, s.vkey = m, key, m.Key
-	case !errors.Is(err, errNone):
+	case err != nil:
 		return nil, err
+	case m != nil && m.Size == 0:
+		return nil, fmt.Errorf("%s: %w", dir, datadir.ErrUnfinished)
+	case m != nil:
+		s.kept, s.key, s.vkey = m, key, m.Key
 	default:
 		if s.vkey, s.key, err = readKey(dir); err != nil {
 			return nil, fmt.Errorf("%s is not the data directory of a ledger: %w", dir, err)

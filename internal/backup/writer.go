@@ -37,7 +37,7 @@ const blockSize = 1 << 20
 func (w *writer) begin() error {
 	w.next = w.at
 	if w.fresh && !w.bare {
-		if err := w.at.manifest(w.origin, w.key).write(w.fs, w.dir); err != nil {
+		if err := writeManifest(w.fs, w.dir, w.at.manifest(w.origin, w.key)); err != nil {
 			return err
 		}
 	}
@@ -156,7 +156,7 @@ func (w *writer) commit() error {
 		return err
 	}
 	if !w.bare {
-		if err := w.next.manifest(w.origin, w.key).write(w.fs, w.dir); err != nil {
+		if err := writeManifest(w.fs, w.dir, w.next.manifest(w.origin, w.key)); err != nil {
 			return err
 		}
 	}

@@ -108,3 +108,32 @@ func (a *Arrangement) findMoved() {
 		count += r.End() - r.Number
 	}
 }
+
+// Gaps returns the entries that are nowhere and that no fault explains, each
+// with the place behind the run before it, and the last run; last is the one
+// before the first.
+func (a *Arrangement) Gaps(faults []Fault, last Run) (gaps []Run, end Run) {
+	faults = slices.Clone(faults)
+	slices.SortFunc(faults, func(x, y Fault) int { return cmp.Compare(x.First, y.First) })
+	for _, st := range a.Steps {
+		if !st.Gap {
+			last = st.Run
+			continue
+		}
+		first := st.First
+		gap := func(end int64) {
+			if first < end {
+				gaps = append(gaps, Run{Segment: last.Segment, From: last.To, First: first, Count: end - first})
+			}
+		}
+		for len(faults) > 0 && faults[0].First < st.Number {
+			gap(faults[0].First)
+			if first = max(first, faults[0].End); first > st.Number {
+				break // it reaches into a later gap
+			}
+			faults = faults[1:]
+		}
+		gap(st.Number)
+	}
+	return gaps, last
+}

@@ -56,7 +56,7 @@ func (s *Survey) halt(ctx context.Context, k int, f *os.File, r *Reader, reason 
 	if err != nil {
 		return false, err
 	}
-	at, limit, last := r.Offset(), info.Size(), k == len(s.Segments)-1
+	at, limit, last := r.Offset(), min(info.Size(), s.Segments[k].end), k == len(s.Segments)-1
 	x := s.fault(k, at, limit)
 	var damage *Damage
 	switch {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,6 +68,8 @@ type Segment struct {
 	Size int64
 	// State says what is wrong with the header.
 	State HeaderState
+
+	end int64 // what stands behind does not count
 }
 
 // A HeaderState is the state of a segment's header.
@@ -123,7 +126,7 @@ func NewSurvey(dir string, look Look) (*Survey, error) {
 			s.Strays = append(s.Strays, entry.Name())
 			continue
 		}
-		seg := Segment{Name: entry.Name(), Base: base}
+		seg := Segment{Name: entry.Name(), Base: base, end: math.MaxInt64}
 		if err := s.readHeader(&seg); err != nil {
 			return nil, err
 		}
@@ -131,6 +134,24 @@ func NewSurvey(dir string, look Look) (*Survey, error) {
 	}
 	slices.SortStableFunc(s.Segments, func(x, y Segment) int { return cmp.Compare(x.Base, y.Base) })
 	return s, nil
+}
+
+// Cut ends the log at a byte of the segment with the given base, before it is
+// read. It returns how many bytes stand behind, which do not count.
+func (s *Survey) Cut(base uint64, end int64) (behind int64) {
+	s.Segments = slices.DeleteFunc(s.Segments, func(seg Segment) bool {
+		if seg.Base > base {
+			behind += seg.Size
+		}
+		return seg.Base > base
+	})
+	for k := range s.Segments {
+		if seg := &s.Segments[k]; seg.Base == base && seg.Size > end {
+			behind += seg.Size - end
+			seg.Size, seg.end = end, end
+		}
+	}
+	return behind
 }
 
 func (s *Survey) readHeader(seg *Segment) error {
@@ -250,7 +271,8 @@ func (s *Survey) open(k int, offset int64) (*os.File, *Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return f, NewReader(f, s.Segments[k].Base, offset), nil
+	seg := s.Segments[k]
+	return f, NewReader(io.NewSectionReader(f, 0, seg.end), seg.Base, offset), nil
 }
 
 // buffer returns memory for frames.
