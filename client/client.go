@@ -4,6 +4,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/graven-audit/graven/event"
 )
@@ -76,6 +78,10 @@ func (p *Problem) Error() string {
 // The path is in its escaped form ([url.PathEscape]).
 // An answer that is no success is a [*Problem].
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
+	return c.do(ctx, method, path, query, http.Header{"Content-Type": {contentType}}, body)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (*http.Response, error) {
 	unescaped, err := url.PathUnescape(path)
 	if err != nil {
 		return nil, err
@@ -87,8 +93,10 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, err
 	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
+	for name := range header {
+		if value := header.Get(name); value != "" {
+			req.Header.Set(name, value)
+		}
 	}
 	if c.c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.c.Token)
@@ -141,17 +149,33 @@ type Receipt struct {
 	Checkpoint string
 }
 
-// RecordSync records one event and returns the ledger's receipt: the event is
-// durable, has its place and is covered by a signed checkpoint.
-func (c *Client) RecordSync(ctx context.Context, e *event.Event) (*Receipt, error) {
-	resp, err := c.Do(ctx, http.MethodPost, "/api/v1/audit/events", nil, "application/json", bytes.NewReader(e.AppendJSON(nil)))
+// errAnswer means that the server's answer was lost on the way.
+var errAnswer = errors.New("read the answer")
+
+// record sends events under a key, by which the server knows them if they come
+// again: also when the connection breaks, and the request is sent on another.
+func (c *Client) record(ctx context.Context, path string, query url.Values, key string, body []byte, answer any) error {
+	resp, err := c.do(ctx, http.MethodPost, path, query, http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {key}}, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("%w: %w", errAnswer, err)
+	}
+	return nil
+}
+
+// RecordSync records one event and returns the ledger's receipt: the event is
+// durable, has its place and is covered by a signed checkpoint. An event without
+// an id gets one, by which the server knows it if it comes again.
+func (c *Client) RecordSync(ctx context.Context, e *event.Event) (*Receipt, error) {
+	if e.ID.IsZero() {
+		e.ID = event.NewID(time.Now())
+	}
 	var v answer
-	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
-		return nil, fmt.Errorf("read receipt: %w", err)
+	if err := c.record(ctx, "/api/v1/audit/events", nil, e.ID.String(), e.AppendJSON(nil), &v); err != nil {
+		return nil, err
 	}
 	return v.receipt()
 }
@@ -182,38 +206,39 @@ type Result struct {
 	Err     error
 }
 
-// RecordRaw records events, each of which is JSON in either form that the
-// server takes, and returns what became of each, in order. asserted says that
-// all of it was done by others than the caller. An error means that none was
-// recorded, or that it is unknown.
-func (c *Client) RecordRaw(ctx context.Context, events [][]byte, asserted bool) ([]Result, error) {
-	var body bytes.Buffer
-	body.WriteByte('[')
-	for i, e := range events {
-		if i > 0 {
-			body.WriteByte(',')
-		}
-		body.Write(e)
-	}
-	body.WriteByte(']')
+// A Batch is events that are recorded together.
+type Batch struct {
+	// Events are JSON in either form that the server takes.
+	Events [][]byte
+	// Key names the batch, so that events without an id are recorded once if
+	// the same batch is sent again. NewKey makes one.
+	Key string
+	// Asserted says that all of it was done by others than the caller.
+	Asserted bool
+}
+
+// NewKey returns a key that no other batch has.
+func NewKey() string { return rand.Text() }
+
+// RecordBatch records events and returns what became of each, in order. An error
+// means that none was recorded, or that it is unknown; the same batch may be
+// sent again then.
+func (c *Client) RecordBatch(ctx context.Context, b *Batch) ([]Result, error) {
+	events := b.Events
+	body := append(append([]byte{'['}, bytes.Join(events, []byte{','})...), ']')
 	query := url.Values{}
-	if asserted {
+	if b.Asserted {
 		query.Set("asserted", "true")
 	}
-	resp, err := c.Do(ctx, http.MethodPost, "/api/v1/audit/events/batch", query, "application/json", &body)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
 	var a struct {
 		Items      []answer `json:"items"`
 		Checkpoint string   `json:"checkpoint"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		return nil, fmt.Errorf("read receipts: %w", err)
+	if err := c.record(ctx, "/api/v1/audit/events/batch", query, b.Key, body, &a); err != nil {
+		return nil, err
 	}
 	if len(a.Items) != len(events) {
-		return nil, fmt.Errorf("read receipts: %d for %d events", len(a.Items), len(events))
+		return nil, fmt.Errorf("read the answer: %d receipts for %d events", len(a.Items), len(events))
 	}
 	results := make([]Result, len(events))
 	for i := range a.Items {
@@ -239,5 +264,5 @@ func IsRetryable(err error) bool {
 		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests || p.Status >= 502
 	}
 	var u *url.Error
-	return errors.As(err, &u) && !errors.Is(err, context.Canceled)
+	return (errors.As(err, &u) || errors.Is(err, errAnswer)) && !errors.Is(err, context.Canceled)
 }

@@ -90,7 +90,7 @@ func TestABatchTellsWhatBecameOfEachEvent(t *testing.T) {
 		answer(200, "application/json", `{"checkpoint":"note","items":[{"position":0,"id":"`+id+`","index":3},
 			{"position":1,"error":{"title":"The event is not valid","status":400,"detail":"it is not","errors":[{"field":"actor","reason":"required"}]}}]}`)(w, r)
 	})
-	got, err := c.RecordRaw(t.Context(), [][]byte{[]byte(`{"a":1}`), []byte(`{"b":2}`)}, true)
+	got, err := c.RecordBatch(t.Context(), &client.Batch{Events: [][]byte{[]byte(`{"a":1}`), []byte(`{"b":2}`)}, Asserted: true})
 	if err != nil || len(got) != 2 {
 		t.Fatal(got, err)
 	}
@@ -112,7 +112,7 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 		"an id that is no": `{"id":"x","items":[{"id":"x"}]}`,
 	} {
 		c := serve(t, answer(200, "application/json", body))
-		if got, err := c.RecordRaw(t.Context(), [][]byte{[]byte(`{}`)}, false); err == nil {
+		if got, err := c.RecordBatch(t.Context(), &client.Batch{Events: [][]byte{[]byte(`{}`)}}); err == nil {
 			t.Errorf("%s: a batch gives %v", name, got)
 		}
 		if got, err := c.RecordSync(t.Context(), &event.Event{}); err == nil {

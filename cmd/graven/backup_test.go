@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
@@ -38,7 +39,7 @@ func writing(t *testing.T, data string, writers int) (d *daemon, stop func()) {
 	for w := range writers {
 		wg.Go(func() {
 			for n := w; ctx.Err() == nil; n += writers {
-				if _, err := c.RecordRaw(ctx, [][]byte{numbered(n)}, false); err != nil && ctx.Err() == nil {
+				if _, err := c.RecordBatch(ctx, &client.Batch{Events: [][]byte{numbered(n)}}); err != nil && ctx.Err() == nil {
 					t.Error(err)
 					return
 				}
@@ -139,7 +140,7 @@ func TestABackupOfARunningServerCanBeRestored(t *testing.T) {
 	if d, err = startDaemon(filepath.Join(dir, "restored"), os.Environ()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := connect(t, data, d.url).RecordRaw(t.Context(), [][]byte{numbered(-1)}, false); err != nil {
+	if _, err := connect(t, data, d.url).RecordBatch(t.Context(), &client.Batch{Events: [][]byte{numbered(-1)}}); err != nil {
 		t.Errorf("the restored ledger takes no events: %v", err)
 	}
 	if err := d.stop(syscall.SIGTERM); err != nil {

@@ -79,7 +79,7 @@ func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
 					for i := range batch {
 						batch[i] = numbered(first + i)
 					}
-					results, err := c.RecordRaw(ctx, batch, false)
+					results, err := c.RecordBatch(ctx, &client.Batch{Events: batch})
 					if err != nil {
 						return // the server is gone
 					}
@@ -124,7 +124,7 @@ func TestEveryAcknowledgedEventSurvivesKills(t *testing.T) {
 		for n := first; n < min(first+500, next); n++ {
 			batch = append(batch, numbered(n))
 		}
-		results, err := c.RecordRaw(t.Context(), batch, false)
+		results, err := c.RecordBatch(t.Context(), &client.Batch{Events: batch})
 		if err != nil {
 			t.Fatal(err)
 		}

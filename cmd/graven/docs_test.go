@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/testenv"
 )
 
@@ -84,7 +85,7 @@ func TestTenLinesOfShellFollowTheChain(t *testing.T) {
 		events = append(events, numbered(n))
 	}
 	events = append(events, []byte(`{"eventType":"IssueCreated","timestamp":"2026-03-19T14:29:00Z","actor":{"type":"user","name":"Jörg \"☃\" \\ \u2028"},"resource":{"kind":"Issue"},"details":{"a":"x'y\"z\n"}}`))
-	if _, err := c.RecordRaw(t.Context(), events, false); err != nil {
+	if _, err := c.RecordBatch(t.Context(), &client.Batch{Events: events}); err != nil {
 		t.Fatal(err)
 	}
 	script := blocks(t, "docs/verification.md", "chain")[0]

@@ -66,18 +66,25 @@ func (s *siege) ask(who, method, path, body string) (status int, answer []byte) 
 	defer cancel()
 	began := time.Now()
 	defer func() { s.slowest = max(s.slowest, time.Since(began)) }()
-	req, err := http.NewRequestWithContext(ctx, method, s.d.url+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+s.secrets[who])
-	req.Header.Set("Idempotency-Key", fmt.Sprintf("%x", sha256.Sum256([]byte(path+body)))) // so that it may be sent again where a connection was closed
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.t.Fatalf("%s %s is not answered: %v", method, path, err)
+	var resp *http.Response
+	for {
+		req, err := http.NewRequestWithContext(ctx, method, s.d.url+path, strings.NewReader(body))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.secrets[who])
+		req.Header.Set("Idempotency-Key", fmt.Sprintf("%x", sha256.Sum256([]byte(path+body)))) // so that it may be sent again where a connection was closed
+		if resp, err = http.DefaultClient.Do(req); err == nil {
+			break
+		}
+		// A connection that waits may have to go for others; who is in earnest
+		// comes again, as graven's own commands do.
+		if ctx.Err() != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			s.t.Fatalf("%s %s is not answered: %v", method, path, err)
+		}
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -200,8 +200,9 @@ const maxTries = 8
 
 // send records events, and tries again while the server asks for it.
 func send(cmd *cobra.Command, c *client.Client, seen *known.Watch, events [][]byte, asserted bool) ([]client.Result, error) {
+	batch := &client.Batch{Events: events, Key: client.NewKey(), Asserted: asserted}
 	for attempt := 0; ; attempt++ {
-		results, err := c.RecordRaw(cmd.Context(), events, asserted)
+		results, err := c.RecordBatch(cmd.Context(), batch)
 		if err == nil || !client.IsRetryable(err) || attempt == maxTries-1 {
 			for _, r := range results {
 				if r.Receipt != nil {

@@ -82,7 +82,7 @@ func graven(t *testing.T, env []string, args ...string) (string, int) {
 func recordSome(t *testing.T, c *client.Client, first, n int) {
 	t.Helper()
 	for i := range n {
-		if _, err := c.RecordRaw(t.Context(), [][]byte{numbered(first + i)}, false); err != nil {
+		if _, err := c.RecordBatch(t.Context(), &client.Batch{Events: [][]byte{numbered(first + i)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
