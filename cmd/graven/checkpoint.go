@@ -17,6 +17,7 @@ import (
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
 )
 
 func newProve() *cobra.Command {
@@ -57,12 +58,12 @@ Kept where nobody who can change the ledger can change it, it shows later that
 nothing was taken away since: graven verify TARGET --since FILE
 
 What this command or 'graven verify' remembers of the ledger, the server has to
-show to be a part of it; the exit code is 3 if it is not. Once --key has
-authenticated the checkpoint, it is remembered, too.
+show to be a part of it. If it does not, or a witness refuses the ledger's
+checkpoints, because it has seen more of the ledger or another, the checkpoint
+is printed to the standard error only, and the exit code is 3. Otherwise, with
+--key, it is remembered, too.
 
-With --cosigned it is the newest that witnesses have cosigned, if there is one.
-If a witness refuses the ledger's checkpoints, because it has seen more of the
-ledger or another, the exit code is 3.`,
+With --cosigned it is the newest that witnesses have cosigned, if there is one.`,
 		Example: `  graven checkpoint > /mnt/elsewhere/$(date +%F).checkpoint
   graven checkpoint --key ledger.vkey`,
 		Args: cobra.NoArgs,
@@ -85,43 +86,19 @@ ledger or another, the exit code is 3.`,
 					return err
 				}
 			}
-			if _, err := cmd.OutOrStdout().Write(shown.Note); err != nil {
-				return err
-			}
 			log, err := remoteLog(&conn, conn.address())
 			if err != nil {
 				return err
 			}
-			seen, err := known.Open()
-			var last *trail.Checkpoint
-			if err == nil {
-				last, err = seen.Newest(now.Origin)
-			}
-			if err == nil && last != nil && now.Size < last.Size { // unless it was remembered since
-				if now, err = checkpointOf(cmd.Context(), c, true, verifiers); err != nil {
-					return err
-				}
-			}
-			if err == nil && last != nil {
-				if err := known.CheckExtends(cmd.Context(), log.Fetch, last, now); err != nil {
-					return err
-				}
-			}
-			if err == nil && len(verifiers) > 0 {
-				err = seen.Keep(now)
+			if err = extends(cmd, log.Fetch, c, now, verifiers); err == nil {
+				err = unrefused(cmd, c)
 			}
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", terminal.Printable(err.Error()))
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s", shown.Note) // evidence, but not to be kept for good
+				return err
 			}
-			refused, err := refusing(cmd.Context(), c)
-			switch {
-			case err != nil:
-				fmt.Fprintln(cmd.ErrOrStderr(), "graven: whether witnesses refuse the ledger is not known:", terminal.Printable(err.Error()))
-			case len(refused) > 0:
-				return &exitCodeError{exitVerify, fmt.Errorf("refused by %s: there was more of this ledger, or there is another; events of type WitnessRefused tell more",
-					strings.Join(refused, ", "))}
-			}
-			return nil
+			_, err = cmd.OutOrStdout().Write(shown.Note)
+			return err
 		},
 	}
 	conn.flags(cmd)
@@ -130,17 +107,51 @@ ledger or another, the exit code is 3.`,
 	return cmd
 }
 
-// refusing returns the witnesses that refuse the server's checkpoints, by its
-// own word.
-func refusing(ctx context.Context, c *client.Client) ([]string, error) {
-	resp, err := c.Do(ctx, http.MethodGet, "/readyz", nil, "", nil)
-	if err != nil {
-		return nil, err
+// extends has the server show that its ledger extends what is remembered of it,
+// and remembers the newest checkpoint if it is authentic. Without a memory there
+// is a warning.
+func extends(cmd *cobra.Command, fetch verify.Fetch, c *client.Client, now *trail.Checkpoint, keys []note.Verifier) error {
+	seen, err := known.Open()
+	var last *trail.Checkpoint
+	if err == nil {
+		last, err = seen.Newest(now.Origin)
 	}
-	defer resp.Body.Close()
+	if last != nil {
+		if now.Size < last.Size { // unless it was remembered since
+			if now, err = checkpointOf(cmd.Context(), c, true, keys); err != nil {
+				return err
+			}
+		}
+		if err := known.CheckExtends(cmd.Context(), fetch, last, now); err != nil {
+			return err
+		}
+	}
+	if err == nil && len(keys) > 0 {
+		err = seen.Keep(now)
+	}
+	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "graven: the checkpoint is not remembered:", terminal.Printable(err.Error()))
+	}
+	return nil
+}
+
+// unrefused is an error if witnesses refuse the server's checkpoints, by its own
+// word.
+func unrefused(cmd *cobra.Command, c *client.Client) error {
 	var ready struct{ Refusing []string }
-	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&ready)
-	return ready.Refusing, err
+	resp, err := c.Do(cmd.Context(), http.MethodGet, "/readyz", nil, "", nil)
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&ready)
+		resp.Body.Close() // was only read
+	}
+	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "graven: whether witnesses refuse the ledger is not known:", terminal.Printable(err.Error()))
+	}
+	if len(ready.Refusing) == 0 {
+		return nil
+	}
+	return &exitCodeError{exitVerify, fmt.Errorf("refused by %s: there was more of this ledger, or there is another; events of type WitnessRefused tell more",
+		strings.Join(ready.Refusing, ", "))}
 }
 
 // checkpointOf fetches a server's newest checkpoint, or else the newest that

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -269,10 +270,11 @@ type scan struct {
 
 // run reads up to where the copy ends.
 func (c *scan) run(ctx context.Context) error {
+	c.claims = slices.Clone(c.claims) // the caller's are used again
 	if c.cosigned != nil {
 		c.claims = append(c.claims, claim{c.cosigned, "its file " + cosign.File})
 	}
-	slices.SortFunc(c.claims, func(a, b claim) int { return int(a.Size - b.Size) })
+	slices.SortFunc(c.claims, func(a, b claim) int { return cmp.Compare(a.Size, b.Size) })
 	for len(c.claims) > 0 && c.claims[0].Size <= c.at.tree.Size() {
 		if e := c.claims[0]; e.Size == c.at.tree.Size() && e.Root != c.at.tree.Root() {
 			return c.forked(e)

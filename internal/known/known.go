@@ -73,6 +73,14 @@ func (m Memory) Keep(c *trail.Checkpoint) error {
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return err
 	}
+	lock, err := seglog.LockWait(filepath.Join(m.dir, "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // nothing was written to it
+	if known, err = m.Newest(c.Origin); err != nil || known != nil && known.Size >= c.Size {
+		return err // another process was faster
+	}
 	return seglog.WriteFile(seglog.OS{}, m.path(c.Origin), c.Note)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -76,7 +77,7 @@ func TestAMemoryThatWasMeddledWithIsNoMemory(t *testing.T) {
 	if err := m.Keep(sign(t, "a.example", 1)); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "graven", "*"))
+	files, err := filepath.Glob(filepath.Join(dir, "graven", "*.checkpoint"))
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
 	}
@@ -87,5 +88,39 @@ func TestAMemoryThatWasMeddledWithIsNoMemory(t *testing.T) {
 		if c, err := m.Newest("a.example"); err == nil {
 			t.Errorf("%q is taken for %v", text, c)
 		}
+	}
+}
+
+func TestManyRememberAtATimeAndTheNewestStays(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	memory, err := known.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	skey, _, err := note.GenerateKey(rand.Reader, "example/ledger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keepers sync.WaitGroup
+	for k := range 4 {
+		keepers.Go(func() {
+			for n := range int64(50) {
+				c, err := trail.SignCheckpoint("example/ledger", 4*n+int64(k)+1, trail.Hash{}, signer)
+				if err == nil {
+					err = memory.Keep(c)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	keepers.Wait()
+	if newest, err := memory.Newest("example/ledger"); err != nil || newest.Size != 200 {
+		t.Errorf("%+v, %v", newest, err)
 	}
 }

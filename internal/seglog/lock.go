@@ -40,6 +40,18 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
+// LockWait takes the lock at path as soon as no other process has it.
+func LockWait(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
 // flock is flock(2), again if a signal interrupts it.
 func flock(f *os.File, how int) error {
 	for {

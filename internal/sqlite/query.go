@@ -68,9 +68,9 @@ type condition struct {
 // selective lists fields, the most selective first.
 var selective = [...]field{fieldCorrelation, fieldResource, fieldActor, fieldCluster, fieldNamespace, fieldType, fieldKind, fieldCategory, fieldOutcome, fieldSeverity}
 
-// conditions returns what a filter wants of the index; none is false where
+// conditions returns what a filter wants of the index; possible is false where
 // nothing can match.
-func conditions(f *search.Filter) (list []condition, any bool) {
+func conditions(f *search.Filter) (list []condition, possible bool) {
 	add := func(fd field, texts ...string) {
 		var words []int64
 		for _, t := range texts {

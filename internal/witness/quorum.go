@@ -379,7 +379,7 @@ func (q *Quorum) pause(now time.Time) time.Duration {
 	return next
 }
 
-// take takes an answer. told is told of a refusal.
+// take takes an answer, and tells of a refusal.
 func (q *Quorum) take(ctx context.Context, a answer, tell func(context.Context, *Refusal) error) {
 	p := a.peer
 	p.busy = false

@@ -36,8 +36,8 @@ const (
 )
 
 // Fetch gets a file by its path below the log's prefix, as verify.Log asks for
-// it. Where there is none the error is fs.ErrNotExist. A request that fails for reasons that may pass is tried
-// again, a few times.
+// it. Where there is none the error is fs.ErrNotExist. A request that fails for
+// reasons that may pass is tried again, a few times.
 func (l *Log) Fetch(ctx context.Context, path string) ([]byte, error) {
 	pause := l.Pause
 	if pause == 0 {
