@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
@@ -24,19 +23,17 @@ func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) {
 	return s.hashes.ReadHashes(indexes)
 }
 
-// Tile returns the hashes of a tile, full or partial.
-func (s *Store) Tile(t tlog.Tile) ([]byte, error) {
-	level := t.L * trail.TileHeight
-	data, err := s.hashes.Run(level, t.N*trail.TileWidth, int64(t.W))
-	if err != nil || t.W < trail.TileWidth {
-		return data, err
+// Tile returns the hashes of a tile, full or partial, of a tree.
+func (s *Store) Tile(t tlog.Tile, of tlog.Tree) ([]byte, error) {
+	data, err := s.hashes.Run(t.L*trail.TileHeight, t.N*trail.TileWidth, int64(t.W))
+	if err != nil {
+		return nil, err
 	}
-	// Whoever has got a full tile keeps it for ever.
-	above, err := s.hashes.Run(level+trail.TileHeight, t.N, 1)
-	if err == nil && root(data) != trail.Hash(above) {
-		err = fmt.Errorf("%s: %w", trail.TilePath(t), search.ErrHashes)
+	// Whoever has got a tile keeps it for ever.
+	if err := s.hashes.checkTile(t, data, of); err != nil {
+		return nil, fmt.Errorf("%s: %w", trail.TilePath(t), err)
 	}
-	return data, err
+	return data, nil
 }
 
 // Verify checks the ledger as it stands on the disk, and the index with it.

@@ -68,7 +68,7 @@ func TestWhatIsDerivedIsMadeAgainOrRefused(t *testing.T) {
 		var what string
 		for range 1 + rng.IntN(3) {
 			name := names[rng.IntN(len(names))]
-			data, how := lose(rng, whole[name], old[name])
+			data, how := lose(rng, whole[name], old[name], strings.HasPrefix(name, "tree/"))
 			what += name + " " + how + "; "
 			path := filepath.Join(dir, filepath.FromSlash(name))
 			err := os.Remove(path)
@@ -98,10 +98,16 @@ func TestWhatIsDerivedIsMadeAgainOrRefused(t *testing.T) {
 	t.Logf("of %d harms %d were refused", derivedHarms, refused)
 }
 
-// lose returns what is left of a file; nil means that it is gone.
-func lose(rng *mathrand.Rand, data, old []byte) ([]byte, string) {
+// lose returns what is left of a file; nil means that it is gone. One that may
+// rot has a bit flipped at times.
+func lose(rng *mathrand.Rand, data, old []byte, rots bool) ([]byte, string) {
 	data = bytes.Clone(data)
 	at := rng.IntN(len(data) + 1)
+	if rots && rng.IntN(3) == 0 {
+		at = rng.IntN(len(data))
+		data[at] ^= 1 << rng.IntN(8)
+		return data, fmt.Sprintf("has a bit flipped at %d", at)
+	}
 	switch rng.IntN(5) {
 	case 0:
 		return data[:at], fmt.Sprintf("is cut at %d", at)
@@ -128,18 +134,25 @@ func serves(t *testing.T, what string, r *storetest.Running, bed *storetest.Bed)
 	defer r.Stop()
 	store := r.Store.(*filestore.Store)
 	head := store.Head().Checkpoint
+	leaves := []trail.Hash{} // nil where one cannot be read
 	for index := range head.Size {
 		rec, err := store.Record(t.Context(), index)
 		if errors.Is(err, search.ErrChanged) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if err != nil {
+			leaves = nil
 			continue // it refuses
 		}
-		proof, err := tlog.ProveRecord(head.Size, index, store)
-		if err == nil && tlog.CheckRecord(proof, head.Size, head.Root, index, trail.LeafHash(rec.Entry)) != nil {
-			t.Errorf("%s: the proof of entry %d is wrong", what, index)
+		if leaves != nil {
+			leaves = append(leaves, trail.LeafHash(rec.Entry))
 		}
+		if _, err := search.Prove(store, head, index, trail.LeafHash(rec.Entry)); errors.Is(err, search.ErrChanged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if leaves != nil {
+		tilesAreRight(t, what, store, leaves)
 	}
 	if _, _, err := r.Ledger.Append(t.Context(), storetest.By, []*event.Event{storetest.Event(100_000)}); err != nil {
 		t.Errorf("%s: it does not go on: %v", what, err)
@@ -156,4 +169,38 @@ func serves(t *testing.T, what string, r *storetest.Running, bed *storetest.Bed)
 		}
 	}
 	return follows
+}
+
+// tilesAreRight demands of tiles of every width that they are right, or refused
+// as what is derived.
+func tilesAreRight(t *testing.T, what string, store *filestore.Store, leaves []trail.Hash) {
+	t.Helper()
+	head := store.Head().Checkpoint
+	var above []trail.Hash
+	for level := 0; len(leaves) > 0; level++ {
+		var width trail.Tree
+		for i, leaf := range leaves {
+			width.Append(leaf, nil)
+			tile := tlog.Tile{H: trail.TileHeight, L: level, N: int64(i / trail.TileWidth), W: i%trail.TileWidth + 1}
+			data, err := store.Tile(tile, tlog.Tree{N: head.Size, Hash: head.Root})
+			want := leaves[i/trail.TileWidth*trail.TileWidth : i+1]
+			if err == nil && !bytes.Equal(data, concat(want)) {
+				t.Fatalf("%s: a wrong tile is served: %s", what, trail.TilePath(tile))
+			}
+			if err != nil && !strings.Contains(err.Error(), "graven reindex") {
+				t.Fatalf("%s: %s is refused without a hint: %v", what, trail.TilePath(tile), err)
+			}
+			if tile.W == trail.TileWidth {
+				above, width = append(above, width.Root()), trail.Tree{}
+			}
+		}
+		leaves, above = above, nil
+	}
+}
+
+func concat(hashes []trail.Hash) (data []byte) {
+	for _, h := range hashes {
+		data = append(data, h[:]...)
+	}
+	return data
 }

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
@@ -18,6 +22,10 @@ type hashes struct {
 	// and the hashes that are not in the files yet, by row.
 	tree    trail.Tree
 	pending [tree.Rows]pending
+
+	// published is the tree that readers have, and its root, which does not come
+	// from the files.
+	published atomic.Pointer[tlog.Tree]
 }
 
 const (
@@ -49,6 +57,7 @@ func (h *hashes) resume(size int64) error {
 		return fmt.Errorf("the tree of %d entries: %w", size, err)
 	}
 	h.restore(*t)
+	h.publish()
 	return nil
 }
 
@@ -105,7 +114,7 @@ func (h *hashes) check() error {
 			was := have[at : at+hashSize]
 			if !bytes.Equal(was, p.data[at:at+hashSize]) && !bytes.Equal(was, make([]byte, hashSize)) {
 				index := tree.First(row, p.first+int64(at/hashSize))
-				return fmt.Errorf("%w: from entry %d on, %s/%s disagrees with the hashes below it, or with the log; if graven verify finds nothing else, graven reindex makes it anew", ErrTip, index, tree.Dir, tree.Name(row))
+				return &disagreement{fmt.Sprintf("from entry %d on, the hashes in %s/%s are not those that the level below it, or the log, gives", index, tree.Dir, tree.Name(row))}
 			}
 		}
 	}
@@ -129,19 +138,66 @@ func (h *hashes) flush() error {
 }
 
 // publish lets readers have what was flushed.
-func (h *hashes) publish() { h.Publish(h.tree.Size()) }
+func (h *hashes) publish() {
+	h.Publish(h.tree.Size())
+	h.published.Store(&tlog.Tree{N: h.tree.Size(), Hash: h.tree.Root()})
+}
 
 // mistaken reports whether the stored hash of an entry is wrong and leaf right,
-// as the level above has it.
+// as the level above has it or, where there is none yet, the root.
 func (h *hashes) mistaken(index int64, leaf trail.Hash) bool {
 	const width = 1 << tree.RowHeight
-	data, err := h.Run(0, index-index%width, width)
-	if err != nil {
+	of, first := h.published.Load(), index-index%width
+	count := min(of.N-first, width)
+	data, err := h.Run(0, first, count)
+	if err != nil || index >= of.N {
 		return false
 	}
-	above, err := h.Run(tree.RowHeight, index/width, 1)
 	copy(data[index%width*int64(hashSize):], leaf[:])
-	return err == nil && root(data) == trail.Hash(above)
+	if count == width {
+		above, err := h.Run(tree.RowHeight, index/width, 1)
+		return err == nil && root(data) == trail.Hash(above)
+	}
+	whole, err := tlog.TreeHash(of.N, h.with(0, first, data))
+	return err == nil && whole == of.Hash
+}
+
+// checkTile holds a full tile against the level above, and a partial one against
+// the root: the tree that ends with it must be the beginning of the one of which
+// the tile is.
+func (h *hashes) checkTile(t tlog.Tile, data []byte, of tlog.Tree) error {
+	level, first := t.L*trail.TileHeight, t.N*trail.TileWidth
+	if t.W == trail.TileWidth {
+		above, err := h.Run(level+trail.TileHeight, t.N, 1)
+		if err == nil && root(data) != trail.Hash(above) {
+			err = search.ErrHashes
+		}
+		return err
+	}
+	size := (first + int64(t.W)) << level
+	ends, err := tlog.TreeHash(size, h.with(level, first, data))
+	if err != nil {
+		return err
+	}
+	proof, err := tlog.ProveTree(of.N, size, h)
+	if err == nil && tlog.CheckTree(proof, of.N, of.Hash, size, ends) != nil {
+		err = search.ErrHashes
+	}
+	return err
+}
+
+// with returns a reader of the tree in which the hashes of a level, from the
+// first on, are those in data, and those above follow from them.
+func (h *hashes) with(level int, first int64, data []byte) tlog.HashReader {
+	return tlog.HashReaderFunc(func(indexes []int64) ([]trail.Hash, error) {
+		out, err := h.ReadHashes(indexes)
+		for i := range out {
+			if l, n := tlog.SplitStoredHashIndex(indexes[i]); l >= level && n<<(l-level) >= first {
+				out[i] = root(data[(n<<(l-level)-first)*int64(hashSize):][:hashSize<<(l-level)])
+			}
+		}
+		return out, err
+	})
 }
 
 // root returns the root of a tree with the given leaves.

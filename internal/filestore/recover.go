@@ -44,20 +44,16 @@ func (s *Store) recover(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := s.derive(o, size); err != nil {
+	err = s.derive(o, size)
+	if err == nil {
+		err = s.compare(tips)
+	}
+	var d *disagreement
+	if errors.As(err, &d) {
+		return s.judge(d, tips)
+	}
+	if err != nil {
 		return err
-	}
-	if c := s.head.Checkpoint; c != nil && s.head.Tree.Root() != c.Root {
-		return fmt.Errorf("%w: the entries do not give the root of the last checkpoint", ErrTip)
-	}
-	for _, tip := range tips {
-		root, err := tlog.TreeHash(tip.Size, s.hashes)
-		if err != nil {
-			return err
-		}
-		if root != tip.Root {
-			return fmt.Errorf("%w: a checkpoint of %d entries that was given out has another root", ErrTip, tip.Size)
-		}
 	}
 	// From here on the directory is known to be sound up to the checkpoint.
 	if o.replaceHashes {
@@ -87,6 +83,54 @@ func (s *Store) recover(o Options) error {
 	}
 	s.tipNote = end.note
 	return writeTip(s.tip, end.note)
+}
+
+// A disagreement is one between the log and what is derived from it, of which it
+// is not known which is wrong.
+type disagreement struct{ reason string }
+
+func (d *disagreement) Error() string { return d.reason }
+
+// compare holds the tree against the last checkpoint and those given out.
+func (s *Store) compare(tips []*trail.Checkpoint) error {
+	if c := s.head.Checkpoint; c != nil && s.head.Tree.Root() != c.Root {
+		return &disagreement{"the entries, by their hashes in " + tree.Dir + ", do not give the root of the last checkpoint"}
+	}
+	for _, tip := range tips {
+		root, err := tlog.TreeHash(tip.Size, s.hashes)
+		if err != nil {
+			return err
+		}
+		if root != tip.Root {
+			return &disagreement{fmt.Sprintf("a checkpoint of %d entries that was given out has another root than they have, by their hashes in %s", tip.Size, tree.Dir)}
+		}
+	}
+	return nil
+}
+
+// judge decides a disagreement: the log is right if its entries alone, all of
+// them, give the roots of its last checkpoint and of those given out.
+func (s *Store) judge(d *disagreement, tips []*trail.Checkpoint) error {
+	last := s.head.Checkpoint
+	want := append(slices.Clone(tips), last)
+	var t trail.Tree
+	var chain trail.Hash
+	err := s.records(context.Background(), search.Range{End: last.Size}, func(r *trail.Record) error {
+		if chain = trail.Link(chain, r.Entry); chain != r.Chain {
+			return fmt.Errorf("entry %d does not follow from the one before it", r.Index)
+		}
+		t.Append(trail.LeafHash(r.Entry), nil)
+		for _, c := range want {
+			if c.Size == t.Size() && c.Root != t.Root() {
+				return fmt.Errorf("the first %d entries have another root than their checkpoint", c.Size)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w, and %w; graven verify names what is wrong", ErrTip, d, err)
+	}
+	return fmt.Errorf("%w: %w; if graven verify finds nothing else, graven reindex makes it anew", ErrDerived, d)
 }
 
 // reopenLog opens the log again after segments were removed.
@@ -310,7 +354,7 @@ func (s *Store) derive(o Options, size int64) error {
 			return fmt.Errorf("%w: %w", ErrTip, err)
 		}
 		if last.Chain != s.index.Chain() {
-			return fmt.Errorf("%w: entry %d is not the one that the index knows", ErrTip, from-1)
+			return &disagreement{fmt.Sprintf("entry %d is not the one that the index knows", from-1)}
 		}
 	}
 	if err := s.deriveHashes(ctx, from, o.Progress); err != nil {

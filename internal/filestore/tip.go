@@ -17,6 +17,10 @@ import (
 // than its log holds, so that signing on would fork it.
 var ErrTip = errors.New("refusing to sign: the log is damaged, or an older copy")
 
+// ErrDerived means that what is derived from the log, and could be made anew from
+// it, is damaged, or of another history: the log agrees with all its checkpoints.
+var ErrDerived = errors.New("what is derived from the log is damaged, or of another log; the log itself agrees with its checkpoints")
+
 // writeTip overwrites the tip record. It is one small write within a page, so
 // that it survives the process at once; it is made durable by the way.
 func writeTip(f seglog.File, checkpoint []byte) error {

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
@@ -83,12 +81,9 @@ func (s *Server) proof(c *call) error {
 	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
-	hashes, err := tlog.ProveRecord(cp.Size, h.Record.Index, s.c.Store)
+	hashes, err := search.Prove(s.c.Store, cp, h.Record.Index, trail.LeafHash(h.Record.Entry))
 	if err != nil {
 		return err
-	}
-	if tlog.CheckRecord(hashes, cp.Size, cp.Root, h.Record.Index, trail.LeafHash(h.Record.Entry)) != nil {
-		return search.ErrHashes
 	}
 	p := trail.Proof{Index: h.Record.Index, Hashes: hashes, Checkpoint: cp.Note}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -183,7 +183,7 @@ func (x *exporter) trailer() error {
 	}
 	if x.cosigned.Size > 0 {
 		var err error
-		if t.Extends, err = tlog.ProveTree(x.checkpoint.Size, x.cosigned.Size, x.s.c.Store); err != nil {
+		if t.Extends, err = search.ProveExtends(x.s.c.Store, x.checkpoint, x.cosigned); err != nil {
 			return err
 		}
 		t.Cosigned = string(x.cosigned.Note)
@@ -202,14 +202,11 @@ func (x *exporter) write(h search.Hit) error {
 	x.last, x.chain = h.Record.Index, h.Record.Chain
 	x.line = trail.Line{Event: h.Event, Record: h.Record, Previous: previous}
 	if x.q.checkpoint && !x.whole {
-		proof, err := tlog.ProveRecord(x.checkpoint.Size, h.Record.Index, x.s.c.Store)
+		proof, err := search.Prove(x.s.c.Store, x.checkpoint, h.Record.Index, trail.LeafHash(h.Record.Entry))
 		if err != nil {
 			return err
 		}
-		x.line.Proof = proof
-		if proof == nil {
-			x.line.Proof = tlog.RecordProof{}
-		}
+		x.line.Proof = append(tlog.RecordProof{}, proof...) // never nil
 	}
 	x.buf = x.format.line(x.buf[:0], &x.line)
 	x.count++

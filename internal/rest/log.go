@@ -63,7 +63,7 @@ func (s *Server) logHashes(c *call) error {
 	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
-	data, err := s.c.Store.Tile(t)
+	data, err := s.c.Store.Tile(t, tlog.Tree{N: cp.Size, Hash: cp.Root})
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,9 @@ type Store interface {
 	Wait(ctx context.Context, size int64) error
 	// Find sets indexes[i] to the index of the entry with ids[i], or to -1.
 	Find(ctx context.Context, ids []event.ID, indexes []int64) error
-	// Tile returns the hashes of a tile, as many as its width says.
-	Tile(t tlog.Tile) ([]byte, error)
+	// Tile returns the hashes of a tile of a tree, as many as its width says.
+	// Wrong ones are [search.ErrHashes].
+	Tile(t tlog.Tile, of tlog.Tree) ([]byte, error)
 	// Stored reads records as they stand on the disk, changed or not; the
 	// store itself gives [search.ErrChanged] for one that was.
 	Stored() search.Reader

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -412,5 +414,51 @@ func TestNoProofIsGivenThatProvesNothing(t *testing.T) {
 	d.as("viewer").get("/api/v1/audit/events/" + id).want(http.StatusOK)
 	if body := d.as("viewer").get("/api/v1/audit/events/" + id + "/proof").want(http.StatusInternalServerError).body; !strings.Contains(string(body), "graven reindex") {
 		t.Errorf("the answer is %s", body)
+	}
+}
+
+// TestWrongHashesAreToldApartFromWrongEntries damages a hash on the disk: what
+// would be proven with it is refused, and no entry is blamed.
+func TestWrongHashesAreToldApartFromWrongEntries(t *testing.T) {
+	for name, at := range map[string]int64{"00": 3*32 + 7, "04": 32 + 7} {
+		t.Run(name, func(t *testing.T) {
+			d := open(t)
+			d.as("recorder").record(samples(0, 60)...)
+			size := d.ledger.State().Size()
+			flipByte(t, filepath.Join(d.dir, "tree", name), at)
+			defer flipByte(t, filepath.Join(d.dir, "tree", name), at)
+			var r struct {
+				OK       bool
+				Entries  int64
+				Findings []verify.Finding
+			}
+			d.as("viewer").get("/api/v1/audit/verify?first=1&last=30").want(http.StatusOK).into(&r)
+			if r.OK || r.Entries != 30 || len(r.Findings) != 1 || r.Findings[0].Kind != verify.TileMismatch || !strings.Contains(r.Findings[0].Message, "graven reindex") {
+				t.Errorf("report %+v", r)
+			}
+			tile := fmt.Sprintf("/log/tile/0/000.p/%d", size) // which is not shown to be right, where its own hashes are
+			for _, ask := range []func() *answer{
+				func() *answer { return d.as("viewer").get(tile) },
+				func() *answer { return d.as("viewer").get("/api/v1/audit/events/" + sample(1).ID.String() + "/proof") },
+				func() *answer { return d.as("viewer").post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`) },
+			} {
+				if body := string(ask().want(http.StatusInternalServerError).body); !strings.Contains(body, "graven reindex") || strings.Contains(body, "tampered") {
+					t.Errorf("the answer is %s", body)
+				}
+			}
+			d.as("viewer").get("/api/v1/audit/export?checkpoint=true&severity=high").problem(http.StatusInternalServerError, "", "graven reindex")
+		})
+	}
+}
+
+func flipByte(t *testing.T, path string, at int64) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[at] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
