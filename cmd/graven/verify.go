@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -217,56 +216,17 @@ func remoteLog(conn *connection, url string) (*remote.Log, error) {
 }
 
 func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool) error {
-	out := cmd.OutOrStdout()
-	failed := error(nil)
-	if !r.OK() {
-		failed = &exitCodeError{exitVerify, errSilent}
-	}
-	switch output {
-	case "json", "yaml":
-		data, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		return errors.Join(terminal.Document(out, output, json.RawMessage(data)), failed)
-	}
-	if quiet && r.OK() {
-		return nil
-	}
-	fmt.Fprintf(out, "%s\n", terminal.Printable(r.Target))
-	if r.Origin != "" {
-		fmt.Fprintf(out, "  ledger    %s\n  size      %d entries\n  root      %s\n", terminal.Printable(r.Origin), r.Size, r.Root)
-	}
-	fmt.Fprintf(out, "  checked   %d entries, %d with details\n", r.Entries, r.Details)
-	for _, f := range r.Findings {
-		at := ""
-		if f.Index >= 0 {
-			at = fmt.Sprintf("entry %d: ", f.Index)
-		}
-		where := ""
-		if f.Where != "" {
-			where = " (" + terminal.Printable(f.Where) + ")"
-		}
-		fmt.Fprintf(out, "  WRONG     %s: %s%s%s\n", f.Kind, at, terminal.Printable(f.Message), where)
-	}
-	if r.Omitted > 0 {
-		fmt.Fprintf(out, "  WRONG     and %d findings more\n", r.Omitted)
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(out, "  note      %s\n", terminal.Printable(n))
-	}
-	for _, n := range r.Unproven {
-		fmt.Fprintf(out, "  unproven  %s\n", terminal.Printable(n))
-	}
+	var err error
 	switch {
-	case !r.OK():
-		fmt.Fprintf(out, "FAILED: %d findings\n", int64(len(r.Findings))+r.Omitted)
-	case r.Authenticated:
-		fmt.Fprintln(out, "GOOD: everything matches, and the signature is by the given key")
-	default:
-		fmt.Fprintln(out, "GOOD: self-consistent, key not authenticated (--key does that)")
+	case output != "table":
+		err = terminal.Document(cmd.OutOrStdout(), output, r)
+	case !quiet || !r.OK():
+		err = terminal.PrintReport(cmd.OutOrStdout(), r)
 	}
-	return failed
+	if !r.OK() {
+		err = errors.Join(err, &exitCodeError{exitVerify, errSilent})
+	}
+	return err
 }
 
 // readKeys reads public keys, given to a flag as such or in files.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/terminal"
+	"github.com/graven-audit/graven/verify"
 )
 
 func TestNoFieldOfCSVIsAFormula(t *testing.T) {
@@ -66,4 +67,29 @@ func jcs(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return []byte(strings.NewReplacer(`\u2028`, "\u2028", `\u2029`, "\u2029").Replace(out.String()))
+}
+
+func TestAReportSaysWhatIsWrongAndWhatTheVerdictRestsOn(t *testing.T) {
+	good := verify.Report{Target: "data", Origin: "a.example", Size: 3, Entries: 3, Details: 2, Notes: []string{"n"}, Unproven: []string{"u"}}
+	known, wrong := good, good
+	known.Authenticated = true
+	wrong.Findings, wrong.Omitted = []verify.Finding{{Kind: verify.Changed, Index: 2, Where: "log/x", Message: "m\x1b[2J"}, {Kind: verify.Missing, Index: -1, Message: "all"}}, 4
+	for _, tt := range []struct {
+		r    verify.Report
+		want []string
+	}{
+		{good, []string{"data\n", "checked   3 entries, 2 with details", "note      n", "unproven  u", "GOOD: self-consistent, key not authenticated"}},
+		{known, []string{"ledger    a.example", "GOOD: everything matches"}},
+		{wrong, []string{"WRONG     changed: entry 2: m\\u001b[2J (log/x)", "WRONG     missing: all\n", "and 4 findings more", "FAILED: 6 findings"}},
+	} {
+		var b bytes.Buffer
+		if err := terminal.PrintReport(&b, &tt.r); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("no %q in:\n%s", want, b.String())
+			}
+		}
+	}
 }
