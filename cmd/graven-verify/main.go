@@ -56,7 +56,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
 	key := flags.String("key", "", "")
-	since := flags.String("since", "", "")
+	earlier := flags.String("since", "", "")
 	var witnesses []string
 	flags.Func("witness", "", func(s string) error { witnesses = append(witnesses, s); return nil })
 	threshold := flags.Int("threshold", 0, "")
@@ -81,11 +81,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	v := &verifier{out: stdout, roots: map[int64][]known{}}
-	if err := v.setPolicy(witnesses, *threshold); err != nil {
+	since, err := v.setFlags(*key, *earlier, witnesses, *threshold)
+	if err != nil {
 		fmt.Fprintln(stderr, "graven-verify:", printable(err.Error()))
 		return 2
 	}
-	if err := v.run(targets[0], *key, *since); err != nil {
+	if err := v.run(targets[0], since); err != nil {
 		fmt.Fprintln(stderr, "graven-verify:", printable(err.Error()))
 		return 1
 	}
@@ -157,17 +158,30 @@ func (v *verifier) found(format string, args ...any) {
 	}
 }
 
-func (v *verifier) run(target, key, since string) error {
+// setFlags takes what the command line says, and returns the earlier checkpoint.
+func (v *verifier) setFlags(key, earlier string, witnesses []string, threshold int) (since []byte, err error) {
 	if key != "" {
 		text, err := os.ReadFile(key)
 		if err != nil {
 			text = []byte(key)
 		}
 		if err := v.setKey(text); err != nil {
-			return fmt.Errorf("--key: %w", err)
+			return nil, fmt.Errorf("--key: %w", err)
 		}
 		v.trusted = true
 	}
+	if earlier != "" {
+		if since, err = os.ReadFile(earlier); err == nil {
+			_, err = trail.ReadCheckpoint(since)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--since: %w", err)
+		}
+	}
+	return since, v.setPolicy(witnesses, threshold)
+}
+
+func (v *verifier) run(target string, since []byte) error {
 	info, err := os.Stat(target)
 	if err != nil {
 		return err
@@ -186,12 +200,8 @@ func (v *verifier) run(target, key, since string) error {
 			return err
 		}
 	}
-	if since != "" {
-		text, err := os.ReadFile(since)
-		if err != nil {
-			return fmt.Errorf("--since: %w", err)
-		}
-		v.since = v.expect(text, "the earlier checkpoint")
+	if since != nil {
+		v.since = v.expect(since, "the earlier checkpoint")
 	}
 	if info.IsDir() {
 		err = v.directory(target)

@@ -77,7 +77,11 @@ func (c *connection) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(client.Config{URL: c.address(), Token: token, UserAgent: "graven/" + version})
+	made, err := client.New(client.Config{URL: c.address(), Token: token, UserAgent: "graven/" + version})
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	return made, nil
 }
 
 // A filter is the flags that say which events are meant.

@@ -52,7 +52,7 @@ same directory adds nothing.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "graven-demo", "data directory")
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8090", "address to listen on; without this flag, any free port where that one is in use")
+	listenFlag(cmd, &listen, "127.0.0.1:8090", "address to listen on; without this flag, any free port where that one is in use")
 	cmd.Flags().BoolVar(&once, "once", false, "end after printing")
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "which incidents to make up")
 	return cmd

@@ -70,9 +70,8 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 	conn.flags(cmd)
 	f.flags(cmd)
 	limitFlag(cmd, &limit, "how many events at the most, the oldest first (default all)")
-	cmd.Flags().StringVar(&format, "format", "ndjson", "ndjson, csv or cloudevents")
+	oneOf(cmd, &format, "format", "", "ndjson", "how to write them", []string{"ndjson", "csv", "cloudevents"})
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write; nothing is left there if the export breaks off (default: standard output)")
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"ndjson", "csv", "cloudevents"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 

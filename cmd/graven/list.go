@@ -69,7 +69,7 @@ func newList() *cobra.Command {
 	f.flags(cmd)
 	oneOf(cmd, &output, "output", "o", "table", "how to print", terminal.Outputs)
 	limitFlag(cmd, &limit, "how many events at the most")
-	cmd.Flags().StringVar(&order, "order", "desc", "desc puts the newest first, asc the oldest")
+	oneOf(cmd, &order, "order", "", "desc", "which come first, the newest or the oldest", []string{"desc", "asc"})
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
@@ -87,12 +88,13 @@ func run(ctx context.Context, args []string) int {
 		return 0
 	}
 	var own *exitCodeError
+	var p *client.Problem
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
 	} else if errors.Is(err, known.ErrTurnedBack) || errors.Is(err, backup.ErrRefused) {
 		code = exitVerify
-	} else if !began {
+	} else if !began || errors.As(err, &p) && p.Param != "" {
 		code = exitUsage
 	}
 	if text := err.Error(); text != "" {

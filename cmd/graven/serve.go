@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -55,10 +56,31 @@ recorded then, and no key needed; who reads stands on stderr.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "data directory (default ./graven-data)")
-	cmd.Flags().StringVar(&listen, "listen", "", "address to listen on, HOST:PORT (default 127.0.0.1:8090)")
+	listenFlag(cmd, &listen, "", "address to listen on (default 127.0.0.1:8090)")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "record nothing: serve a backup or a predecessor")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file in YAML; flags override it")
 	return cmd
+}
+
+// listenFlag adds the flag --listen.
+func listenFlag(cmd *cobra.Command, listen *string, def, what string) {
+	*listen = def
+	cmd.Flags().Var((*address)(listen), "listen", what)
+}
+
+// An address is the value of a flag: HOST:PORT.
+type address string
+
+func (a *address) String() string { return string(*a) }
+func (a *address) Type() string   { return "HOST:PORT" }
+
+func (a *address) Set(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	*a = address(s)
+	return err
 }
 
 // serve runs a server until the command is interrupted or meanwhile, if it is

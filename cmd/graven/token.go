@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/terminal"
 )
 
@@ -64,6 +66,10 @@ makes tokens; superadmin makes superadmins too.`,
 				return err
 			}
 			resp, err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, "application/json", bytes.NewReader(data))
+			var p *client.Problem
+			if errors.As(err, &p) && p.Status == http.StatusBadRequest {
+				return usage("%w", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -79,11 +85,10 @@ makes tokens; superadmin makes superadmins too.`,
 		},
 	}
 	conn.flags(cmd)
-	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, recorder, operator, auditor, admin or superadmin")
+	oneOf(cmd, &role, "role", "", "viewer", "what it may do", []string{"viewer", "recorder", "operator", "auditor", "admin", "superadmin"})
 	cmd.Flags().StringVar(&expires, "expires-in", "", "how long it is valid, such as 12h or 90d (default: until revoked)")
 	cmd.Flags().StringSliceVar(&namespaces, "namespaces", nil, "the only namespaces it sees (default: all)")
 	cmd.Flags().BoolVar(&attests, "attest", false, "may vouch for the identities that it passes on, as an API server does")
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "recorder", "operator", "auditor", "admin", "superadmin"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 

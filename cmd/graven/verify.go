@@ -103,9 +103,12 @@ func verifyOptions(keys, since []string) (verify.Options, error) {
 		return o, err
 	}
 	for _, s := range since {
-		text, err := textOrFile(s, "\n")
+		text, err := textOrFile("--since", s, "\n")
 		if err != nil {
-			return o, fmt.Errorf("--since: %w", err)
+			return o, err
+		}
+		if _, err := trail.ReadCheckpoint(text); err != nil {
+			return o, usage("--since %.80q: %w", s, err)
 		}
 		o.Since = append(o.Since, text)
 	}
@@ -233,34 +236,36 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 func readKeys(flag string, args []string) ([]note.Verifier, error) {
 	var keys []note.Verifier
 	for _, a := range args {
-		text, err := textOrFile(a, "+")
+		text, err := textOrFile(flag, a, "+")
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", flag, err)
+			return nil, err
 		}
 		n := len(keys)
 		for _, line := range strings.Fields(string(text)) {
 			v, err := note.NewVerifier(line)
 			if err != nil {
-				return nil, fmt.Errorf("%s %.80q: %w", flag, line, err)
+				return nil, usage("%s %.80q: %w", flag, line, err)
 			}
 			keys = append(keys, v)
 		}
 		if len(keys) == n {
-			return nil, fmt.Errorf("%s %.80q: no key there", flag, a)
+			return nil, usage("%s %.80q: no key there", flag, a)
 		}
 	}
 	return keys, nil
 }
 
-// textOrFile returns the content of the file called s or, if there is none and
-// s contains mark, s itself.
-func textOrFile(s, mark string) ([]byte, error) {
+// textOrFile returns, of what a flag says, the content of the file called s or,
+// if there is none and s contains mark, s itself.
+func textOrFile(flag, s, mark string) ([]byte, error) {
 	f, err := os.Open(s)
-	if err != nil {
-		if strings.Contains(s, mark) {
-			return []byte(s), nil
-		}
-		return nil, err
+	switch {
+	case err != nil && strings.Contains(s, mark):
+		return []byte(s), nil
+	case errors.Is(err, os.ErrNotExist):
+		return nil, usage("%s: %w", flag, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<20))

@@ -58,7 +58,7 @@ a witness that has forgotten what it signed is none. Put TLS in front.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "witness-data", "directory of the witness")
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8091", "address to listen on, HOST:PORT")
+	listenFlag(cmd, &listen, "127.0.0.1:8091", "address to listen on")
 	cmd.Flags().StringVar(&name, "name", "", "name of a new witness, for ever; best a URL of yours without the scheme (default graven.local/witness/ and 16 random digits)")
 	cmd.Flags().StringArrayVar(&logs, "log", nil, "a ledger's public key, or a file with it; may be repeated")
 	cobra.CheckErr(cmd.MarkFlagDirname("data"))
@@ -80,20 +80,20 @@ func (w *witnessing) flags(cmd *cobra.Command) {
 func (w *witnessing) policy() (cosign.Policy, error) {
 	p := cosign.Policy{Need: int(w.threshold)}
 	for _, arg := range w.keys {
-		text, err := textOrFile(arg, "+")
+		text, err := textOrFile("--witness", arg, "+")
 		if err != nil {
-			return p, fmt.Errorf("--witness: %w", err)
+			return p, err
 		}
 		for _, line := range strings.Fields(string(text)) {
 			key, err := cosign.ParseWitness(line)
 			if err != nil {
-				return p, fmt.Errorf("--witness %.80q: %w", line, err)
+				return p, usage("--witness %.80q: %w", line, err)
 			}
 			p.Witnesses = append(p.Witnesses, key)
 		}
 	}
 	if len(w.keys) > 0 && len(p.Witnesses) == 0 {
-		return p, fmt.Errorf("--witness: no key there")
+		return p, usage("--witness: no key there")
 	}
 	if p.Need == 0 {
 		p.Need = len(p.Witnesses)
