@@ -154,7 +154,7 @@ func (a *App) quorum(store *filestore.Store, reg prometheus.Registerer) (*witnes
 	for _, w := range a.config.Witnesses {
 		peers = append(peers, witness.Peer{URL: w.URL, Key: w.key})
 	}
-	return witness.New(witness.Config{Peers: peers, Need: a.config.WitnessThreshold, Interval: time.Duration(a.config.WitnessInterval),
+	return witness.New(witness.Config{Peers: peers, Need: a.config.WitnessThreshold, Interval: a.config.WitnessInterval,
 		Ledger: a.keys.Verifier, Tree: store, File: filepath.Join(a.config.Data, cosign.File), Log: a.log, Metrics: reg,
 		Refused: func(ctx context.Context, r *witness.Refusal) error {
 			return a.recordSurely(ctx, "WitnessRefused", event.Resource{Kind: "Witness", Name: r.Witness},
@@ -355,7 +355,7 @@ func (a *App) Run(ctx context.Context) error {
 		err = a.ledger.Err()
 	case err = <-served:
 	}
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(a.config.ShutdownTimeout))
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.ShutdownTimeout)
 	defer cancel()
 	return errors.Join(err, a.Stop(stopCtx))
 }

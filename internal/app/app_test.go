@@ -485,7 +485,7 @@ func TestStoppingEndsStreamsAndRecordsTheRest(t *testing.T) {
 
 func TestStoppingDoesNotWaitForEver(t *testing.T) {
 	c := config(t)
-	c.ShutdownTimeout = app.Duration(50 * time.Millisecond)
+	c.ShutdownTimeout = 50 * time.Millisecond
 	s := run(t, c)
 	conn, err := net.Dial("tcp", s.app.Addr())
 	if err != nil {

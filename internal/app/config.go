@@ -1,17 +1,11 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"reflect"
-	"strings"
 	"syscall"
 	"time"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/access"
@@ -19,137 +13,75 @@ import (
 )
 
 // Config of a server. On disk it is YAML with these names; unknown ones are
-// refused.
+// refused. The zero value of a field is its default, which a file asks for by
+// leaving the name out.
 type Config struct {
 	// Data is the directory of the embedded store. It is made if need be.
-	Data string `json:"data,omitempty"`
+	Data string `yaml:"data"`
 	// Listen is the address to serve on, HOST:PORT. Default 127.0.0.1:8090.
-	Listen string `json:"listen,omitempty"`
+	Listen string `yaml:"listen"`
 	// Origin names a new ledger, for ever; a URL without scheme that is yours
 	// is best. Default: graven.local/ and 16 random digits.
-	Origin string `json:"origin,omitempty"`
+	Origin string `yaml:"origin"`
 	// TLSCert and TLSKey are PEM files; without them the server speaks plain
 	// HTTP, and tokens can be read on the way.
-	TLSCert string `json:"tlsCert,omitempty"`
-	TLSKey  string `json:"tlsKey,omitempty"`
+	TLSCert string `yaml:"tlsCert"`
+	TLSKey  string `yaml:"tlsKey"`
 	// AnonymousRole is what callers without a token may do: a role, or
 	// nothing, which is the default. Danger: whoever reaches the port has it.
-	AnonymousRole access.Role `json:"anonymousRole,omitempty"`
+	AnonymousRole access.Role `yaml:"anonymousRole"`
 	// Log configures what is served below /log/.
 	Log struct {
 		// Public opens it without a token: none (default), hashes, or
 		// entries. Entries tell who did what, details aside.
-		Public string `json:"public,omitempty"`
-	} `json:"log,omitempty"`
+		Public string `yaml:"public"`
+	} `yaml:"log"`
 	// StrictTypes refuses events whose type is not in the catalogue.
-	StrictTypes bool `json:"strictTypes,omitempty"`
+	StrictTypes bool `yaml:"strictTypes"`
 	// TipFile is a second record of the newest checkpoint, best on another
 	// disk: a copy of the data directory older than it is not opened.
-	TipFile string `json:"tipFile,omitempty"`
+	TipFile string `yaml:"tipFile"`
 	// Witnesses are asked to cosign the ledger's checkpoints (C2SP
 	// tlog-witness). Danger: one that says at the start that it has seen more
 	// of the ledger than there is keeps the server from starting.
-	Witnesses []Witness `json:"witnesses,omitempty"`
+	Witnesses []Witness `yaml:"witnesses"`
 	// WitnessThreshold is how many of them must cosign a checkpoint for it to
 	// count. Default: all.
-	WitnessThreshold int `json:"witnessThreshold,omitempty"`
+	WitnessThreshold int `yaml:"witnessThreshold"`
 	// WitnessInterval is the least time between two checkpoints that they are
 	// asked about. Default 1s.
-	WitnessInterval Duration `json:"witnessInterval,omitempty"`
+	WitnessInterval time.Duration `yaml:"witnessInterval"`
 	// ReadOnly serves a ledger in which nothing is recorded any more: a backup,
 	// or a predecessor. Who reads it stands in the server's own log only.
-	ReadOnly bool `json:"readOnly,omitempty"`
+	ReadOnly bool `yaml:"readOnly"`
 	// MaxBody bounds a request's body, decompressed, in bytes. Default 16 MiB.
-	MaxBody int64 `json:"maxBody,omitempty"`
+	MaxBody int64 `yaml:"maxBody"`
 	// MaxMemory is the memory, in bytes, that the process is to stay below.
 	// Default 512 MiB, or what MaxBody makes it need.
-	MaxMemory int64 `json:"maxMemory,omitempty"`
+	MaxMemory int64 `yaml:"maxMemory"`
 	// MaxConnections bounds the connections that are open at a time. Default
 	// 2048, or three quarters of the files that the process may open.
-	MaxConnections int `json:"maxConnections,omitempty"`
+	MaxConnections int `yaml:"maxConnections"`
 	// SegmentSize is the size of the log's files in bytes. Default 64 MiB.
-	SegmentSize int64 `json:"segmentSize,omitempty"`
+	SegmentSize int64 `yaml:"segmentSize"`
 	// ShutdownTimeout bounds how long requests may take to end. Default 20s.
-	ShutdownTimeout Duration `json:"shutdownTimeout,omitempty"`
+	ShutdownTimeout time.Duration `yaml:"shutdownTimeout"`
 }
 
 // A Witness is one that is asked.
 type Witness struct {
 	// URL is its prefix, below which add-checkpoint stands.
-	URL string `json:"url"`
+	URL string `yaml:"url"`
 	// Key is its public key, NAME+HASH+BASE64.
-	Key string `json:"key"`
+	Key string `yaml:"key"`
 
 	key *cosign.Witness
-}
-
-// A Duration is written as in 20s or 5m.
-type Duration time.Duration
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (d *Duration) UnmarshalJSON(b []byte) error {
-	if len(b) < 2 || b[0] != '"' {
-		return fmt.Errorf("not a duration such as 20s: %.40s", b)
-	}
-	v, err := time.ParseDuration(string(b[1 : len(b)-1]))
-	*d = Duration(v)
-	return err
-}
-
-// ReadConfig reads a configuration file.
-func ReadConfig(path string) (Config, error) {
-	var c Config
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return c, fmt.Errorf("read configuration: %w", err)
-	}
-	if err := yaml.UnmarshalStrict(data, &c); err != nil {
-		return c, fmt.Errorf("read configuration %s: %w", path, err)
-	}
-	var names map[string]any
-	if err := yaml.Unmarshal(data, &names); err != nil {
-		return c, fmt.Errorf("read configuration %s: %w", path, err)
-	}
-	if name := misspelt(names, reflect.TypeOf(c)); name != "" {
-		return c, fmt.Errorf("read configuration %s: unknown field %q", path, name)
-	}
-	return c, nil
-}
-
-// misspelt returns a name that is none of t's fields, of which encoding/json
-// accepts any that differ in case only.
-func misspelt(names map[string]any, t reflect.Type) string {
-	fields := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields[name] = t.Field(i).Type
-	}
-	for name, v := range names {
-		field, ok := fields[name]
-		if !ok {
-			return name
-		}
-		if inner, is := v.(map[string]any); is && field.Kind() == reflect.Struct {
-			if bad := misspelt(inner, field); bad != "" {
-				return name + "." + bad
-			}
-		}
-		list, _ := v.([]any)
-		for i, v := range list {
-			if inner, is := v.(map[string]any); is && field.Kind() == reflect.Slice {
-				if bad := misspelt(inner, field.Elem()); bad != "" {
-					return fmt.Sprintf("%s[%d].%s", name, i, bad)
-				}
-			}
-		}
-	}
-	return ""
 }
 
 // completeWitnesses reads the witnesses' keys and holds them against the rules.
 func (c *Config) completeWitnesses() error {
 	if c.WitnessInterval == 0 {
-		c.WitnessInterval = Duration(time.Second)
+		c.WitnessInterval = time.Second
 	}
 	if c.WitnessThreshold == 0 {
 		c.WitnessThreshold = len(c.Witnesses)
@@ -161,25 +93,38 @@ func (c *Config) completeWitnesses() error {
 		u, err := url.Parse(w.URL)
 		switch {
 		case err != nil:
-			return fmt.Errorf("%s.url: %w", at, err)
+			return wrong(at+".url", "%w", err)
 		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
-			return fmt.Errorf("%s.url: %q is not an address such as https://witness.example/prefix", at, w.URL)
+			return wrong(at+".url", "%q is not an address such as https://witness.example/prefix", w.URL)
 		}
 		if w.key, err = cosign.ParseWitness(w.Key); err != nil {
-			return fmt.Errorf("%s.key: %w", at, err)
+			return wrong(at+".key", "%w", err)
 		}
 		policy.Witnesses = append(policy.Witnesses, w.key)
 	}
 	switch {
 	case c.WitnessThreshold < 0 || c.WitnessThreshold > len(c.Witnesses):
-		return fmt.Errorf("witnessThreshold: from 1 to the number of witnesses, %d", len(c.Witnesses))
-	case c.WitnessInterval < Duration(10*time.Millisecond) || c.WitnessInterval > Duration(time.Hour):
-		return errors.New("witnessInterval: from 10ms to 1h")
+		return wrong("witnessThreshold", "from 1 to the number of witnesses, %d", len(c.Witnesses))
+	case c.WitnessInterval < 10*time.Millisecond || c.WitnessInterval > time.Hour:
+		return wrong("witnessInterval", "from 10ms to 1h")
 	}
 	if err := policy.Check(); err != nil {
-		return fmt.Errorf("witnesses: %w", err)
+		return wrong("witnesses", "%w", err)
 	}
 	return nil
+}
+
+// A fieldError says what is wrong with a field of the configuration.
+type fieldError struct {
+	field string // as in a file, such as log.public or witnesses[0].url
+	err   error
+}
+
+func (e *fieldError) Error() string { return e.field + ": " + e.err.Error() }
+func (e *fieldError) Unwrap() error { return e.err }
+
+func wrong(field, format string, args ...any) error {
+	return &fieldError{field, fmt.Errorf(format, args...)}
 }
 
 // otherMemory is what the process needs beside bodies and the work with them:
@@ -195,7 +140,7 @@ func (c *Config) completeLimits() error {
 	}
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		return fmt.Errorf("maxConnections: the limit of open files: %w", err)
+		return wrong("maxConnections", "the limit of open files: %w", err)
 	}
 	room := int(min(uint64(files.Cur), 1<<20) / 4 * 3) // the rest is the ledger's
 	if c.MaxConnections == 0 {
@@ -203,11 +148,11 @@ func (c *Config) completeLimits() error {
 	}
 	switch {
 	case c.MaxMemory < need:
-		return fmt.Errorf("maxMemory: at least %d bytes with bodies of that size (maxBody)", need)
+		return wrong("maxMemory", "at least %d bytes with bodies of that size (maxBody)", need)
 	case c.MaxConnections < 1:
-		return errors.New("maxConnections: from 1 on")
+		return wrong("maxConnections", "from 1 on")
 	case c.MaxConnections > room:
-		return fmt.Errorf("maxConnections: at most %d, three quarters of the files that the process may open (ulimit -n)", room)
+		return wrong("maxConnections", "at most %d, three quarters of the files that the process may open (ulimit -n)", room)
 	}
 	return nil
 }
@@ -221,26 +166,28 @@ func (c *Config) complete() error {
 		c.Log.Public = "none"
 	}
 	if c.ShutdownTimeout == 0 {
-		c.ShutdownTimeout = Duration(20 * time.Second)
+		c.ShutdownTimeout = 20 * time.Second
 	}
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return wrong("listen", "HOST:PORT: %w", err)
 	} else if _, err := net.LookupPort("tcp", port); err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return wrong("listen", "HOST:PORT: %w", err)
 	}
 	switch {
 	case c.Data == "":
-		return errors.New("data: required")
+		return wrong("data", "required")
 	case c.Log.Public != "none" && c.Log.Public != "hashes" && c.Log.Public != "entries":
-		return fmt.Errorf("log.public: %q is none of none, hashes, entries", c.Log.Public)
-	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return errors.New("tlsCert and tlsKey: one is no use without the other")
+		return wrong("log.public", "%q is none of none, hashes, entries", c.Log.Public)
+	case c.TLSKey == "" && c.TLSCert != "":
+		return wrong("tlsCert", "no use without tlsKey")
+	case c.TLSCert == "" && c.TLSKey != "":
+		return wrong("tlsKey", "no use without tlsCert")
 	case c.MaxBody < 0 || c.MaxBody > 1<<30:
-		return errors.New("maxBody: from 1 to 1073741824 bytes")
+		return wrong("maxBody", "from 1 to 1073741824 bytes")
 	case c.SegmentSize != 0 && (c.SegmentSize < 1<<16 || c.SegmentSize > 1<<31):
-		return errors.New("segmentSize: from 65536 to 2147483648 bytes")
+		return wrong("segmentSize", "from 65536 to 2147483648 bytes")
 	case c.ShutdownTimeout < 0:
-		return errors.New("shutdownTimeout: must not be negative")
+		return wrong("shutdownTimeout", "longer than 0s")
 	}
 	if err := c.completeLimits(); err != nil {
 		return err
@@ -250,7 +197,7 @@ func (c *Config) complete() error {
 	}
 	if c.AnonymousRole != "" {
 		if _, err := access.ParseRole(string(c.AnonymousRole)); err != nil {
-			return fmt.Errorf("anonymousRole: %w", err)
+			return wrong("anonymousRole", "%w", err)
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ func (f *Tips) Find(ctx context.Context) ([]backup.Tip, error) {
 	if path == "" {
 		path = filepath.Join(f.Backup, backup.ConfigFile)
 	}
-	c, err := ReadConfig(path)
+	c, _, err := readConfig(path)
 	if err != nil && (f.Config != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func DataDir(named, config string) (string, error) {
 	var c Config
 	if config != "" {
 		var err error
-		if c, err = ReadConfig(config); err != nil {
+		if c, _, err = readConfig(config); err != nil {
 			return "", err
 		}
 	}

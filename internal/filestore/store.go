@@ -152,7 +152,7 @@ func (s *Store) open(o Options) error {
 	}
 	if s.tipFile != "" { // which is written later, and would be missed only when it is needed
 		if _, err := s.fs.List(filepath.Dir(s.tipFile)); err != nil {
-			return fmt.Errorf("the tip record outside: %w", err)
+			return fmt.Errorf("the tip record outside (tipFile): %w", err)
 		}
 	}
 	if err := s.openDerived(o); err != nil {
@@ -160,7 +160,7 @@ func (s *Store) open(o Options) error {
 	}
 	if s.tipFile != "" && s.tipNote != nil {
 		if err := seglog.WriteFile(s.fs, s.tipFile, s.tipNote); err != nil {
-			return fmt.Errorf("the tip record outside: %w", err)
+			return fmt.Errorf("the tip record outside (tipFile): %w", err)
 		}
 	}
 	return nil
