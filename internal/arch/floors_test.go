@@ -39,13 +39,13 @@ var rooms = []struct {
 }{
 	{cellar, "internal/datadir internal/inorder internal/jcs internal/posting examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
-	{format, "trail"},
+	{format, "trail internal/spool"},
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer internal/upload"},
-	{edges, "internal/filestore internal/backup internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testenv internal/export/*"},
+	{edges, "internal/filestore internal/backup internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},
 	{apart, "internal/arch internal/gen"},
@@ -60,7 +60,7 @@ var only = map[string][]string{
 }
 
 // forTests are packages that every test may import and no program may.
-var forTests = []string{"internal/testenv", "internal/storetest"}
+var forTests = []string{"internal/testdisk", "internal/testenv", "internal/storetest"}
 
 // outside says what a floor may import beside the standard library and ours.
 // A floor that is not listed may import anything.

@@ -18,6 +18,7 @@ import (
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/testdisk"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -28,7 +29,7 @@ import (
 // or says why not and opens once it was reindexed; it serves no wrong record and
 // no wrong proof, and the log is not blamed.
 func TestWhatIsDerivedIsMadeAgainOrRefused(t *testing.T) {
-	dir := filepath.Join(memoryDir(t), "data")
+	dir := filepath.Join(testdisk.MemoryDir(t), "data")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -112,12 +113,12 @@ func lose(rng *mathrand.Rand, data, old []byte, rots bool) ([]byte, string) {
 	case 0:
 		return data[:at], fmt.Sprintf("is cut at %d", at)
 	case 1:
-		at -= at % sector
+		at -= at % testdisk.Sector
 		clear(data[at:])
 		return data, fmt.Sprintf("is zeros from %d on", at)
 	case 2:
-		at -= at % sector
-		clear(data[at:min(at+sector*(1+rng.IntN(4)), len(data))])
+		at -= at % testdisk.Sector
+		clear(data[at:min(at+testdisk.Sector*(1+rng.IntN(4)), len(data))])
 		return data, fmt.Sprintf("has sectors of zeros at %d", at)
 	case 3:
 		return old, "is older"

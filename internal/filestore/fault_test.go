@@ -4,97 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/ledger"
-	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/testdisk"
 )
-
-// A faultyFS fails on demand.
-type faultyFS struct {
-	seglog.OS
-	mu   sync.Mutex
-	fail func(op, name string) (err error, persisted bool)
-}
-
-func (f *faultyFS) set(fail func(op, name string) (error, bool)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.fail = fail
-}
-
-func (f *faultyFS) check(op, name string) (error, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.fail == nil {
-		return nil, false
-	}
-	return f.fail(op, name)
-}
-
-func (f *faultyFS) Open(name string, flag int) (seglog.File, error) {
-	if err, _ := f.check("open", name); err != nil {
-		return nil, err
-	}
-	file, err := f.OS.Open(name, flag)
-	if err != nil {
-		return nil, err
-	}
-	return &faultyFile{File: file, fs: f, name: name}, nil
-}
-
-type faultyFile struct {
-	seglog.File
-	fs   *faultyFS
-	name string
-}
-
-func (f *faultyFile) WriteAt(b []byte, off int64) (int, error) {
-	op := "write"
-	if size, err := f.Size(); err == nil && off >= size {
-		op = "grow"
-	}
-	err, persisted := f.fs.check(op, f.name)
-	if err == nil {
-		return f.File.WriteAt(b, off)
-	}
-	n := len(b) / 2
-	if persisted {
-		n = len(b)
-	}
-	f.File.WriteAt(b[:n], off)
-	return n, err
-}
-
-func (f *faultyFile) Sync() error {
-	err, persisted := f.fs.check("sync", f.name)
-	if err == nil || persisted {
-		err = errors.Join(err, f.File.Sync())
-	}
-	return err
-}
-
-func (f *faultyFile) Truncate(size int64) error {
-	if err, _ := f.fs.check("truncate", f.name); err != nil {
-		return err
-	}
-	return f.File.Truncate(size)
-}
 
 // isLog tells the log's files from others.
 func isLog(name string) bool { return strings.HasSuffix(name, ".seg") }
 
 func TestAFullDiskIsRefusedAndRecoversByItself(t *testing.T) {
-	fs := &faultyFS{}
+	fs := &testdisk.Faulty{}
 	b := newBed(t, t.TempDir(), filestore.Options{FS: fs, Reserve: 64 << 10})
 	r := b.Start(t)
 	r.AppendMany(0, 10)
-	fs.set(func(op, name string) (error, bool) {
+	fs.Set(func(op, name string) (error, bool) {
 		if op == "write" && isLog(name) {
 			return syscall.ENOSPC, false
 		}
@@ -110,7 +38,7 @@ func TestAFullDiskIsRefusedAndRecoversByItself(t *testing.T) {
 		}
 	}
 	size := r.Ledger.State().Size()
-	fs.set(nil)
+	fs.Set(nil)
 	r.AppendMany(5000, 10)
 	if got := r.Ledger.State().Size(); got != size+10 {
 		t.Errorf("%d entries after the disk had room again, want %d", got, size+10)
@@ -122,10 +50,10 @@ func TestAFullDiskIsRefusedAndRecoversByItself(t *testing.T) {
 }
 
 func TestTheLedgersOwnEventsHaveRoomOnAFullDisk(t *testing.T) {
-	fs := &faultyFS{}
+	fs := &testdisk.Faulty{}
 	b := newBed(t, t.TempDir(), filestore.Options{FS: fs, Reserve: 64 << 10, SegmentSize: 8 << 20})
 	r := b.Start(t)
-	fs.set(func(op, name string) (error, bool) {
+	fs.Set(func(op, name string) (error, bool) {
 		if op == "grow" && isLog(name) {
 			return syscall.ENOSPC, false
 		}
@@ -171,12 +99,12 @@ func TestEveryWriteThatFailsLeavesASoundLedger(t *testing.T) {
 }
 
 func breakNth(t *testing.T, op string, nth int, persisted bool) {
-	fs := &faultyFS{}
+	fs := &testdisk.Faulty{}
 	b := newBed(t, t.TempDir(), filestore.Options{FS: fs})
 	r := b.Start(t)
 	r.AppendMany(0, 5)
 	count := 0
-	fs.set(func(o, name string) (error, bool) {
+	fs.Set(func(o, name string) (error, bool) {
 		if o != op || !isLog(name) {
 			return nil, false
 		}
@@ -201,7 +129,7 @@ func breakNth(t *testing.T, op string, nth int, persisted bool) {
 			stopped = true
 		}
 	}
-	fs.set(nil)
+	fs.Set(nil)
 	r.Stop()
 	r = b.Start(t)
 	for i, index := range acknowledged {

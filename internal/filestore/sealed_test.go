@@ -23,6 +23,7 @@ import (
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/testdisk"
 	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
@@ -61,7 +62,7 @@ type finding struct {
 
 func newSealed(t *testing.T, seed uint64) *sealed {
 	t.Helper()
-	dir := filepath.Join(memoryDir(t), "data")
+	dir := filepath.Join(testdisk.MemoryDir(t), "data")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func withoutIndex(name string) bool {
 }
 
 func newWorkshop(t *testing.T, whole image, key note.Verifier) *workshop {
-	w := &workshop{t: t, dir: memoryDir(t), whole: image{}, dirty: map[string]bool{}}
+	w := &workshop{t: t, dir: testdisk.MemoryDir(t), whole: image{}, dirty: map[string]bool{}}
 	w.o = verify.Options{Keys: []note.Verifier{remembering{key, map[string]bool{}}}, Workers: 1, MaxFindings: 1 << 20}
 	for name, data := range whole {
 		if !withoutIndex(name) {

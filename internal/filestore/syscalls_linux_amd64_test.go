@@ -23,6 +23,7 @@ import (
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/testdisk"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -198,7 +199,7 @@ func newExaminer(t *testing.T) *examiner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &examiner{dir: memoryDir(t), skey: skey, vkey: vkey, bed: &storetest.Bed{VerifierKey: vkey}, met: map[string]int{}}
+	x := &examiner{dir: testdisk.MemoryDir(t), skey: skey, vkey: vkey, bed: &storetest.Bed{VerifierKey: vkey}, met: map[string]int{}}
 	if x.bed.Signer, err = note.NewSigner(skey); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,8 @@ type Options struct {
 }
 
 // A Log is a directory of segment files, open for appending. Appending,
-// cutting and rolling are for one goroutine at a time; reading is for any.
+// cutting, rolling and removing are for one goroutine at a time; reading is for
+// any.
 type Log struct {
 	fs      FS
 	dir     string
@@ -137,6 +138,20 @@ func (l *Log) Roll(base uint64) error {
 // Append writes b to the active segment, durably, and returns where its first
 // frame stands. With reserve, the last reserved bytes may be used.
 func (l *Log) Append(b *Batch, reserve bool) (offset int64, err error) {
+	if offset, err = l.Write(b, reserve); err == nil {
+		err = l.Sync()
+	}
+	if err != nil {
+		return 0, err
+	}
+	return offset, nil
+}
+
+// Write is [Log.Append] without making b durable: it outlives the process, and
+// a power cut only once [Log.Sync] has returned. Until then, a batch that fails
+// may take those that were written since the last Sync with it: the error is
+// [ErrBroken] then.
+func (l *Log) Write(b *Batch, reserve bool) (offset int64, err error) {
 	if l.broken != nil {
 		return 0, l.broken
 	}
@@ -151,13 +166,45 @@ func (l *Log) Append(b *Batch, reserve bool) (offset int64, err error) {
 	if _, err := f.WriteAt(b.buf, l.end); err != nil {
 		return 0, l.undo(f, min(need, before), before, fmt.Errorf("append: %w", err))
 	}
-	if err := f.Sync(); err != nil {
-		l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
-		return 0, l.broken
-	}
 	offset = l.end
 	l.end = need
 	return offset, nil
+}
+
+// Sync makes durable what was written.
+func (l *Log) Sync() error {
+	if l.broken != nil {
+		return l.broken
+	}
+	f, err := l.file(l.bases[len(l.bases)-1])
+	if err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+		return l.broken
+	}
+	return nil
+}
+
+// Remove removes a segment that is not the active one.
+func (l *Log) Remove(base uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.bases, base)
+	if i < 0 || i == len(l.bases)-1 {
+		return fmt.Errorf("remove segment: %s is not there, or is being written to", SegmentName(base))
+	}
+	if err := l.fs.Remove(l.path(base)); err != nil {
+		return fmt.Errorf("remove segment: %w", err)
+	}
+	l.bases = slices.Delete(l.bases, i, i+1)
+	f := l.files[base]
+	delete(l.files, base)
+	if f != nil {
+		return f.Close()
+	}
+	return nil
 }
 
 // undo brings back the state before a failed write, with the file's size before

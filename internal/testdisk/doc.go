@@ -1,0 +1,2 @@
+// Package testdisk gives tests disks that fail and lose power.
+package testdisk
