@@ -508,6 +508,7 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 		return fmt.Errorf("the header is damaged, or the segment does not go on at entry %d", v.tree.Size())
 	}
 	var pending []trail.Record // records that no checkpoint covers yet
+	size := 0                  // theirs, in bytes
 	for {
 		body, err := readFrame(in)
 		if errors.Is(err, io.EOF) {
@@ -525,7 +526,7 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 				v.add(&pending[i], done)
 				v.content(&pending[i], pending[i].CheckErasable())
 			}
-			pending = pending[:0]
+			pending, size = pending[:0], 0
 			v.signed(body[1:])
 			continue
 		}
@@ -533,7 +534,9 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 		if want := v.tree.Size() + int64(len(pending)); err != nil || r.Index != want {
 			return fmt.Errorf("entry %d should stand behind entry %d", want, want-1)
 		}
-		pending = append(pending, r)
+		if pending, size = append(pending, r), size+len(body); size > maxPool {
+			return fmt.Errorf("no checkpoint stands behind the %d MiB from entry %d on", maxPool>>20, v.tree.Size())
+		}
 	}
 	if len(pending) > 0 && !last {
 		return fmt.Errorf("no checkpoint covers its last %d entries", len(pending))
@@ -551,6 +554,10 @@ func (v *verifier) acknowledged() bool {
 	return v.tree.Size() > 0
 }
 
+// maxPool bounds the records under one checkpoint, in bytes. The ledger makes
+// smaller ones; without a bound, a file could take all memory.
+const maxPool = 1 << 30
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // readFrame reads a frame's body. At the zeros that end the frames, or at the
@@ -564,7 +571,7 @@ func readFrame(in *bufio.Reader) ([]byte, error) {
 	}
 	n := binary.LittleEndian.Uint32(head)
 	if n == 0 {
-		if rest, err := io.ReadAll(in); err != nil || len(bytes.Trim(rest, "\x00")) > 0 || head[4]|head[5]|head[6]|head[7] != 0 {
+		if head[4]|head[5]|head[6]|head[7] != 0 || !zeros(in) {
 			return nil, errors.New("something stands among the zeros that end the file")
 		}
 		return nil, io.EOF
@@ -580,6 +587,20 @@ func readFrame(in *bufio.Reader) ([]byte, error) {
 		return nil, errors.New("a frame's checksum does not match")
 	}
 	return body, nil
+}
+
+// zeros reports whether nothing but zeros is left, however many.
+func zeros(in io.Reader) bool {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := in.Read(buf)
+		if len(bytes.Trim(buf[:n], "\x00")) > 0 || err != nil && !errors.Is(err, io.EOF) {
+			return false
+		}
+		if err != nil {
+			return true
+		}
+	}
 }
 
 // maxLine bounds the lines of an export, in bytes.

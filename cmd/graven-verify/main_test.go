@@ -13,6 +13,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"regexp"
 	"slices"
 	"strconv"
@@ -588,5 +589,26 @@ func TestASegmentThatWasBegunAndNotUsedIsNoHarm(t *testing.T) {
 	}
 	if code, text := verdict(dir, "--key", vkey); code != 0 {
 		t.Errorf("exit code %d: %s", code, text)
+	}
+}
+
+func TestZerosThatEndASegmentTakeNoMemory(t *testing.T) {
+	dir, vkey, _, _ := record(t, 20)
+	segments, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+	if err == nil {
+		err = os.Truncate(segments[len(segments)-1], 256<<20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	code, text := verdict(dir, "--key", vkey)
+	runtime.ReadMemStats(&after)
+	if code != 0 {
+		t.Errorf("exit code %d: %s", code, text)
+	}
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 32<<20 {
+		t.Errorf("%d MiB were taken", taken>>20)
 	}
 }
