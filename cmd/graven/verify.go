@@ -26,7 +26,7 @@ func newVerify() *cobra.Command {
 	var keys, since []string
 	var witnesses witnessing
 	var output string
-	var quiet, noMemory bool
+	var quiet, noMemory, everySignature bool
 	cmd := &cobra.Command{
 		Use:   "verify TARGET",
 		Short: "Check a ledger without trusting its keeper",
@@ -57,6 +57,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 			if o.Witnesses, err = witnesses.policy(); err != nil {
 				return err
 			}
+			o.EverySignature = everySignature
 			t, err := openTarget(&conn, args[0])
 			if err != nil {
 				return err
@@ -89,6 +90,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 	witnesses.flags(cmd)
 	oneOf(cmd, &output, "output", "o", "table", "how to print", documentOutputs)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing but what is wrong")
+	cmd.Flags().BoolVar(&everySignature, "every-signature", false, "check the signatures of all checkpoints, also of more than 20,000")
 	cmd.Flags().BoolVar(&noMemory, "no-memory", false, "neither use nor update the remembered checkpoint")
 	return cmd
 }
