@@ -83,7 +83,7 @@ func (d *directory) open(ctx context.Context) error {
 	} else if !info.IsDir() {
 		return fmt.Errorf("not the data directory of a ledger: %s is no directory", trail.LogDir)
 	}
-	tip, err := d.readTip()
+	tip, err := datadir.ReadTip(filepath.Join(d.path, trail.TipFile))
 	if err != nil {
 		return err
 	}
@@ -127,19 +127,6 @@ func (d *directory) checkManifest(m *datadir.Manifest) {
 	if d.tip != nil && d.tip.Size > m.Size {
 		d.tip = nil // the run that was interrupted has written it
 	}
-}
-
-// readTip reads the tip record, nil where there is none. A server may be
-// writing to it: only what is read twice counts.
-func (d *directory) readTip() (last []byte, err error) {
-	for range 10 {
-		data, err := d.readFile(trail.TipFile, trail.TipSize)
-		if err != nil || data == nil || bytes.Equal(data, last) {
-			return data, err
-		}
-		last = data
-	}
-	return last, nil
 }
 
 // readFile reads a file of up to limit bytes, and one byte more of a longer

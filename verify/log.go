@@ -160,14 +160,20 @@ func (l *log) get(b *bundle) {
 	}
 }
 
-// part fetches a tile or bundle. A partial one that is gone was replaced by
-// the full one. Where there is neither, part returns nil.
-func (l *log) part(t tlog.Tile) ([]byte, error) {
-	data, err := l.fetch(l.ctx, trail.TilePath(t))
+// FetchTile fetches a tile or bundle. A partial one that is gone was replaced by
+// the full one, which is returned then.
+func FetchTile(ctx context.Context, fetch Fetch, t tlog.Tile) ([]byte, error) {
+	data, err := fetch(ctx, trail.TilePath(t))
 	if errors.Is(err, fs.ErrNotExist) && t.W < trail.TileWidth {
 		t.W = trail.TileWidth
-		data, err = l.fetch(l.ctx, trail.TilePath(t))
+		return fetch(ctx, trail.TilePath(t))
 	}
+	return data, err
+}
+
+// part fetches a tile or bundle. Where there is none, part returns nil.
+func (l *log) part(t tlog.Tile) ([]byte, error) {
+	data, err := FetchTile(l.ctx, l.fetch, t)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

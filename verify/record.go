@@ -60,9 +60,9 @@ type checkedFrame struct {
 // that could name it.
 var errBare = &trail.ErasableError{Reason: "the details are missing, and no tombstone in the ledger says that they may be"}
 
-// CheckErasable checks that a record's erasable content is there, and is the
+// CheckPresent checks that a record's erasable content is there, and is the
 // one that was sealed. Otherwise the error is a [trail.ErasableError].
-func CheckErasable(r *trail.Record) error {
+func CheckPresent(r *trail.Record) error {
 	if err := r.CheckErasable(); err != nil || r.Erasable != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (b *block) work(keys *keyring) {
 		c.parsed, c.index, c.bare = true, r.Index, r.Erasable == nil
 		c.broken = known && trail.Link(previous, r.Entry) != r.Chain
 		c.leaf = trail.LeafHash(r.Entry)
-		if err := CheckErasable(&r); err != nil {
+		if err := CheckPresent(&r); err != nil {
 			c.fault = err.Error()
 		}
 		previous, known = r.Chain, true

@@ -15,7 +15,7 @@ import (
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/datadir"
 )
 
 const defaultURL = "http://127.0.0.1:8090"
@@ -50,7 +50,7 @@ func (c *connection) token(server string) (string, error) {
 		if t := os.Getenv("GRAVEN_TOKEN"); t != "" {
 			return t, nil
 		}
-		path = filepath.Join("graven-data", app.AdminTokenFile)
+		path = filepath.Join("graven-data", datadir.AdminTokenFile)
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || !isLocal(server) {
 			return "", nil
 		}

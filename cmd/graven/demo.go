@@ -16,6 +16,7 @@ import (
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/examples"
 	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/demo"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/terminal"
@@ -77,7 +78,7 @@ type demonstration struct {
 
 func (d *demonstration) run(ctx context.Context) error {
 	out := d.cmd.OutOrStdout()
-	token, err := os.ReadFile(filepath.Join(d.data, app.AdminTokenFile))
+	token, err := os.ReadFile(filepath.Join(d.data, datadir.AdminTokenFile))
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (d *demonstration) run(ctx context.Context) error {
 func (d *demonstration) next() {
 	out := d.cmd.OutOrStdout()
 	program := os.Args[0]
-	env := fmt.Sprintf("  export GRAVEN_URL=%s GRAVEN_TOKEN=$(cat %s)\n", d.url, filepath.Join(d.data, app.AdminTokenFile))
+	env := fmt.Sprintf("  export GRAVEN_URL=%s GRAVEN_TOKEN=$(cat %s)\n", d.url, filepath.Join(d.data, datadir.AdminTokenFile))
 	if d.once {
 		fmt.Fprintf(out, "\nServe this ledger: %s serve --data %s\n", program, d.data)
 		return

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/terminal"
@@ -94,7 +95,7 @@ func serve(cmd *cobra.Command, c app.Config, meanwhile func(context.Context, *ap
 		return err
 	}
 	if meanwhile == nil {
-		log.Info("serving", "url", a.URL(), "data", c.Data, "token", filepath.Join(c.Data, app.AdminTokenFile))
+		log.Info("serving", "url", a.URL(), "data", c.Data, "token", filepath.Join(c.Data, datadir.AdminTokenFile))
 		err := a.Run(cmd.Context())
 		log.Info("stopped", "data", c.Data)
 		return err

@@ -98,9 +98,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 // documentOutputs are the values of -o for what is not a list of events.
 var documentOutputs = []string{"table", "json", "yaml"}
 
-func verifyOptions(keys, since []string) (verify.Options, error) {
-	var o verify.Options
-	var err error
+func verifyOptions(keys, since []string) (o verify.Options, err error) {
 	if o.Keys, err = readKeys("--key", keys); err != nil {
 		return o, err
 	}

@@ -30,12 +30,6 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
-// Names in the data directory beside the ledger's own.
-const (
-	AdminTokenFile = "admin.token"
-	tokensFile     = "tokens.json"
-)
-
 // An App is a server that listens.
 type App struct {
 	config   Config
@@ -264,7 +258,7 @@ func openKeys(c Config) (*keyring.Keys, error) {
 		}
 		return keys, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "log")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, trail.LogDir)); err == nil {
 		return nil, fmt.Errorf("%s holds a ledger but not its key: bring back %s/keys", dir, dir)
 	}
 	return keyring.Create(dir, origin)
@@ -272,7 +266,7 @@ func openKeys(c Config) (*keyring.Keys, error) {
 
 // openTokens reads the tokens, and reports whether there are none yet.
 func openTokens(dir string, readOnly bool) (tokens *access.Tokens, fresh bool, err error) {
-	path := filepath.Join(dir, tokensFile)
+	path := filepath.Join(dir, datadir.TokensFile)
 	_, err = os.Stat(path)
 	fresh = errors.Is(err, os.ErrNotExist) && !readOnly
 	tokens, err = access.OpenTokens(path, func(data []byte) error {
@@ -292,7 +286,7 @@ func (a *App) makeFirstToken(ctx context.Context, tokens *access.Tokens) error {
 		return err
 	}
 	secret := access.NewSecret()
-	if err := seglog.WriteFile(seglog.OS{}, filepath.Join(a.config.Data, AdminTokenFile), []byte(secret+"\n")); err != nil {
+	if err := seglog.WriteFile(seglog.OS{}, filepath.Join(a.config.Data, datadir.AdminTokenFile), []byte(secret+"\n")); err != nil {
 		return fmt.Errorf("write the first token: %w", err)
 	}
 	return tokens.Add(first, secret, time.Now())

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/verify"
@@ -85,7 +86,7 @@ func (s *server) halt() error {
 // token reads the first token, which is the administrator's.
 func token(t *testing.T, c app.Config) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(c.Data, app.AdminTokenFile))
+	text, err := os.ReadFile(filepath.Join(c.Data, datadir.AdminTokenFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +170,7 @@ func TestAServerGoesOnWhereItWasStopped(t *testing.T) {
 func TestTheFirstTokenIsTheAdministratorsAlone(t *testing.T) {
 	c := config(t)
 	s := run(t, c)
-	for _, name := range []string{app.AdminTokenFile, "tokens.json", "keys/ledger.key", "tip", "index.db"} {
+	for _, name := range []string{datadir.AdminTokenFile, "tokens.json", "keys/ledger.key", "tip", "index.db"} {
 		info, err := os.Stat(filepath.Join(c.Data, name))
 		if err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)

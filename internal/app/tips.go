@@ -59,10 +59,10 @@ func (f *Tips) Find(ctx context.Context) ([]backup.Tip, error) {
 	if c.TipFile != "" {
 		text, err := readTip(c.TipFile)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			f.Warn("the configured tipFile is not there: " + c.TipFile)
 		case err != nil:
 			return nil, err
+		case len(text) == 0:
+			f.Warn("the configured tipFile is not there: " + c.TipFile)
 		default:
 			tips = append(tips, backup.Tip{Note: text, From: c.TipFile})
 		}
@@ -125,8 +125,9 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// readTip reads a tip record without its padding.
 func readTip(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	text, err := datadir.ReadTip(path)
 	return bytes.TrimRight(text, "\x00"), err
 }
 

@@ -22,8 +22,8 @@ import (
 // Files in a data directory that a server needs beside the ledger. The secret
 // ones are left out of a backup without the key.
 var (
-	openFiles   = []string{trail.VKeyFile, "tokens.json"}
-	secretFiles = []string{trail.KeyFile, "admin.token"}
+	openFiles   = []string{trail.VKeyFile, datadir.TokensFile}
+	secretFiles = []string{trail.KeyFile, datadir.AdminTokenFile}
 )
 
 // ConfigFile is the server's configuration in a backup.

@@ -241,7 +241,7 @@ func (o *RestoreOptions) goOn(ctx context.Context, src *source, claims []claim) 
 	if err := backUpPredecessor(ctx, back); err != nil {
 		return nil, err
 	}
-	if err := copyFiles(o.FS, o.Backup, o.Dir, append(slices.Clone(openFiles), ConfigFile, "admin.token")); err != nil {
+	if err := copyFiles(o.FS, o.Backup, o.Dir, append(slices.Clone(openFiles), ConfigFile, datadir.AdminTokenFile)); err != nil {
 		return nil, err
 	}
 	if err := o.verify(ctx, o.Dir, src.key, claims); err != nil {
@@ -263,7 +263,7 @@ func (o *RestoreOptions) succeed(ctx context.Context, src *source, claims []clai
 	if err := o.verify(ctx, below, src.key, claims); err != nil {
 		return nil, err
 	}
-	if err := copyFiles(o.FS, o.Backup, o.Dir, []string{"tokens.json", "admin.token", ConfigFile}); err != nil {
+	if err := copyFiles(o.FS, o.Backup, o.Dir, []string{datadir.TokensFile, datadir.AdminTokenFile, ConfigFile}); err != nil {
 		return nil, err
 	}
 	p := succession.New(src.vkey, kept.Checkpoint, newest)

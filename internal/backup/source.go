@@ -165,28 +165,17 @@ func (s *source) list() (err error) {
 	return err
 }
 
-// readTip reads a tip record, to which a server may be writing: only what is
-// read twice counts. It returns nil where there is none.
+// readTip reads a directory's tip record. It returns nil where there is none.
 func readTip(dir string, key note.Verifier) (*trail.Checkpoint, error) {
 	path := filepath.Join(dir, trail.TipFile)
-	var last []byte
-	for range 10 {
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if data = bytes.TrimRight(data, "\x00"); bytes.Equal(data, last) && len(data) > 0 {
-			break
-		}
-		last = data
+	text, err := datadir.ReadTip(path)
+	if err != nil {
+		return nil, err
 	}
-	if len(last) == 0 {
+	if text = bytes.TrimRight(text, "\x00"); len(text) == 0 {
 		return nil, nil
 	}
-	c, err := trail.OpenCheckpoint(last, key)
+	c, err := trail.OpenCheckpoint(text, key)
 	if err != nil {
 		return nil, refuse("the tip record %s is damaged, or of another ledger: %w", path, err)
 	}
@@ -410,7 +399,7 @@ func (c *scan) record(f seglog.Frame) error {
 	if c.next.chain = trail.Link(c.next.chain, r.Entry); c.next.chain != r.Chain {
 		return refuse("entry %d of %s does not follow from the one before it: it was changed, or is of another history", index, c.dir)
 	}
-	if err := verify.CheckErasable(&r); err != nil {
+	if err := verify.CheckPresent(&r); err != nil {
 		return refuse("entry %d of %s: %w", index, c.dir, err)
 	}
 	c.next.append(trail.LeafHash(r.Entry))

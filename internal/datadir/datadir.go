@@ -22,6 +22,10 @@ const (
 	BackupFile = "backup.json"
 	// UnfinishedFile marks a directory that is being restored.
 	UnfinishedFile = "unfinished"
+	// TokensFile holds the digests of the server's tokens.
+	TokensFile = "tokens.json"
+	// AdminTokenFile holds the secret of the first token.
+	AdminTokenFile = "admin.token"
 )
 
 // format is the format of the directories that this version knows, and of the

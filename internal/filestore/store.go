@@ -379,7 +379,7 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 	if own := trail.LeafHash(r.Entry); known && leaf != own && !s.hashes.mistaken(index, own) {
 		return r, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
 	}
-	if err := verify.CheckErasable(&r); err != nil {
+	if err := verify.CheckPresent(&r); err != nil {
 		return r, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
 	}
 	return r, nil
@@ -431,7 +431,7 @@ func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Reco
 		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
 			return fmt.Errorf("%w: entry %d", search.ErrChanged, rec.Index)
 		}
-		if err := verify.CheckErasable(rec); err != nil {
+		if err := verify.CheckPresent(rec); err != nil {
 			return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, rec.Index, err)
 		}
 		return fn(rec)

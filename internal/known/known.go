@@ -121,17 +121,11 @@ func (r *tileReader) Height() int { return trail.TileHeight }
 func (r *tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	out := make([][]byte, len(tiles))
 	for i, t := range tiles {
-		data, err := r.fetch(r.ctx, trail.TilePath(t))
-		if errors.Is(err, fs.ErrNotExist) && t.W < trail.TileWidth { // the full one has replaced it
-			full := t
-			full.W = trail.TileWidth
-			data, err = r.fetch(r.ctx, trail.TilePath(full))
-			data = data[:min(len(data), t.W*tlog.HashSize)]
-		}
+		data, err := verify.FetchTile(r.ctx, r.fetch, t)
 		if err != nil {
 			return nil, err
 		}
-		out[i] = data
+		out[i] = data[:min(len(data), t.W*tlog.HashSize)]
 	}
 	return out, nil
 }

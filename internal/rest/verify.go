@@ -166,7 +166,7 @@ func (s *Server) check(c *call, cp *trail.Checkpoint, r *trail.Record) (*tampere
 	} else if err != nil {
 		return nil, err
 	}
-	if err := verify.CheckErasable(r); err != nil {
+	if err := verify.CheckPresent(r); err != nil {
 		t.kind, t.Message = verify.DetailsMismatch, err.Error()
 		return t, nil
 	}
