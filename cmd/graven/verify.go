@@ -12,8 +12,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/app"
-	"github.com/graven-audit/graven/internal/backup"
-	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
@@ -177,11 +175,7 @@ func (t *target) verify(ctx context.Context, o verify.Options) (*verify.Report, 
 	case t.log != nil:
 		return verify.Log(ctx, t.name, t.log.Fetch, o)
 	case t.export == nil:
-		r, err := filestore.Verify(ctx, t.name, o)
-		if err == nil {
-			err = backup.VerifyPredecessor(ctx, t.name, o, r)
-		}
-		return r, err
+		return app.VerifyDir(ctx, t.name, o)
 	}
 	r, err := verify.Export(ctx, t.export, o)
 	if r != nil {

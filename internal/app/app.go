@@ -130,7 +130,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	journal := ledger.NewJournal(a.ledger)
 	a.onStop("journal", func(context.Context) error { return journal.Close() })
 
-	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
+	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: served{store, c.Data}, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
 	if len(c.Witnesses) > 0 {

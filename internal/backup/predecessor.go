@@ -39,7 +39,7 @@ func VerifyPredecessor(ctx context.Context, dir string, o verify.Options, r *ver
 	r.Notes = append(r.Notes, fmt.Sprintf("it succeeds the ledger %s, which ends here at %d entries; %s", p.Origin, p.Size, p.Lost))
 	below := filepath.Join(dir, succession.Dir)
 	if _, err := os.Stat(below); errors.Is(err, fs.ErrNotExist) {
-		r.Unproven = append(r.Unproven, fmt.Sprintf("the predecessor is not kept in %s, so that its %d entries were not checked", below, p.Size))
+		r.Unproven = append(r.Unproven, fmt.Sprintf("the predecessor is not kept in %s, so that its %d entries were not checked", succession.Dir, p.Size))
 		return nil
 	}
 	key, err := trail.ParseKey(p.Key)
@@ -49,7 +49,7 @@ func VerifyPredecessor(ctx context.Context, dir string, o verify.Options, r *ver
 	sub, err := verify.Dir(ctx, below, verify.Options{Keys: []note.Verifier{key}, Since: [][]byte{[]byte(p.Checkpoint)},
 		EverySignature: o.EverySignature, Workers: o.Workers, MaxFindings: o.MaxFindings, Progress: o.Progress})
 	if errors.Is(err, datadir.ErrUnfinished) {
-		r.Unproven = append(r.Unproven, fmt.Sprintf("the predecessor in %s was not checked: %v", below, datadir.ErrUnfinished))
+		r.Unproven = append(r.Unproven, fmt.Sprintf("the predecessor in %s was not checked: %v", succession.Dir, datadir.ErrUnfinished))
 		return nil
 	}
 	if err != nil {
