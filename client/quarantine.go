@@ -1,0 +1,95 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// quarantineFile holds what will never be delivered, a JSON object a line.
+const quarantineFile = "quarantine.ndjson"
+
+// A quarantined is what stands in a line of the quarantine file.
+type quarantined struct {
+	At time.Time `json:"at"`
+	// Number is the event's number in the spool, or of the first of Count.
+	Number uint64 `json:"number"`
+	Count  uint64 `json:"count"`
+	Reason string `json:"reason"`
+	// Status and Errors are the server's answer.
+	Status int     `json:"status,omitempty"`
+	Errors []Fault `json:"errors,omitempty"`
+	// Event is what was refused. Bytes, in base64, is what is no event.
+	Event json.RawMessage `json:"event,omitempty"`
+	Bytes []byte          `json:"bytes,omitempty"`
+}
+
+// hold keeps an event that was refused.
+func (q *quarantined) hold(data []byte) {
+	if json.Valid(data) {
+		q.Event = data
+	} else {
+		q.Bytes = data
+	}
+}
+
+// A quarantine is the file.
+type quarantine struct {
+	path string
+
+	mu     sync.Mutex
+	file   *os.File // nil until there is something in it
+	closed bool
+}
+
+func openQuarantine(path string) (*quarantine, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file", path)
+	}
+	return &quarantine{path: path}, nil
+}
+
+// add adds a line, durably, or nothing.
+func (q *quarantine) add(what quarantined) error {
+	line, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return ErrClosed
+	}
+	if q.file == nil {
+		if q.file, err = os.OpenFile(q.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+			return fmt.Errorf("quarantine: %w", err)
+		}
+	}
+	info, err := q.file.Stat()
+	if err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	_, err = q.file.Write(append(line, '\n'))
+	if err == nil {
+		err = q.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine: %w", errors.Join(err, q.file.Truncate(info.Size())))
+	}
+	return nil
+}
+
+func (q *quarantine) close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	if q.file == nil {
+		return nil
+	}
+	err := q.file.Close()
+	q.file = nil
+	return err
+}

@@ -1,0 +1,418 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/spool"
+)
+
+// What a Recorder does when its spool is full.
+const (
+	// Block waits for room, until the context ends. It is the default.
+	Block OnFull = "block"
+	// Refuse returns [ErrFull] at once.
+	Refuse OnFull = "refuse"
+)
+
+// OnFull is Block or Refuse. Nothing is ever dropped to make room.
+type OnFull string
+
+var (
+	// ErrFull means that the spool has no room: the event was not recorded.
+	ErrFull = spool.ErrFull
+	// ErrClosed means that the recorder was closed: the event was not recorded.
+	ErrClosed = spool.ErrClosed
+)
+
+// RecorderConfig configures a Recorder.
+type RecorderConfig struct {
+	// Dir is the spool's directory, on a disk that outlives the process. It is
+	// made if it is not there, and serves one Recorder at a time.
+	Dir string
+	// Source names this producer in its events: no other may have the name. Its
+	// events are counted, so that a missing one shows. Empty means the host's name.
+	Source string
+	// MaxBytes bounds the spool; 0 means 1 GiB.
+	MaxBytes int64
+	// OnFull says what Record does when the spool is full; empty means Block.
+	OnFull OnFull
+	// Durable tells the events that outlive a power cut once Record has returned;
+	// all others outlive a crash of the process, and are as safe a second later.
+	// Nil means [Durable].
+	Durable func(*event.Event) bool
+	// OnProblem, if not nil, is told of what the sender meets: a server that is
+	// away, an event that it refuses for good. It must not block.
+	OnProblem func(error)
+	// Now is the clock; nil means the machine's.
+	Now func() time.Time
+}
+
+// telemetry are the categories of events that come in great numbers and decide
+// nothing.
+var telemetry = []string{"agentsession", "aiagent", "analysis", "apifrontend", "effectiveness", "signalprocessing"}
+
+// Durable tells the events that a Recorder makes durable before Record returns,
+// unless it is told otherwise: all but those of severity info that report on the
+// work of agents.
+func Durable(e *event.Event) bool {
+	return e.Severity != event.SeverityInfo || !slices.Contains(telemetry, e.Category)
+}
+
+const (
+	// batchItems and batchBytes bound what is sent at a time.
+	batchItems = 500
+	batchBytes = 4 << 20
+	// Between attempts the sender waits, twice as long each time.
+	firstPause = 250 * time.Millisecond
+	lastPause  = 30 * time.Second
+)
+
+// A Recorder records events by way of a spool on disk: [Recorder.Record] returns
+// once the event is there, whether or not the server can be reached, and a sender
+// delivers it as soon as it can, in order, for as long as it takes. An id makes
+// sure that the ledger has each event once, however often it was sent. What the
+// server refuses for good is kept in a quarantine file, with the reason.
+//
+// Every event bears the source's name and its number, so that the ledger can tell
+// if one is missing. Its methods may be called concurrently.
+type Recorder struct {
+	c          RecorderConfig
+	client     *Client
+	spool      *spool.Spool
+	quarantine *quarantine
+
+	stop  context.CancelFunc
+	ended chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	stats    Stats
+	done     uint64        // events below it have left the spool
+	progress chan struct{} // closed when done moves
+	refused  int64         // quarantined since the last Flush
+}
+
+// Stats counts what became of events since the recorder was opened.
+type Stats struct {
+	// Recorded are those that Record took.
+	Recorded int64
+	// Delivered are those that the server has acknowledged; Duplicates of them
+	// it had before.
+	Delivered, Duplicates int64
+	// Quarantined are those that the server refused for good, or that were
+	// damaged in the spool.
+	Quarantined int64
+	// Retries are the attempts that failed.
+	Retries int64
+	// Refused are those that Record did not take for want of room.
+	Refused int64
+	// Pending are those in the spool, and Bytes its size, of MaxBytes.
+	Pending, Bytes, MaxBytes int64
+}
+
+// NewRecorder opens the spool and begins to deliver what is in it.
+func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
+	if rc.Dir == "" {
+		return nil, errors.New("dir: a recorder needs a directory for its spool")
+	}
+	if rc.Source == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("source: none is given, and the host has no name: %w", err)
+		}
+		rc.Source = host
+	}
+	if len(rc.Source) > event.MaxString {
+		return nil, fmt.Errorf("source: %d bytes, the limit is %d", len(rc.Source), event.MaxString)
+	}
+	switch rc.OnFull {
+	case "":
+		rc.OnFull = Block
+	case Block, Refuse:
+	default:
+		return nil, fmt.Errorf("onFull: %q is neither %s nor %s", rc.OnFull, Block, Refuse)
+	}
+	if rc.Durable == nil {
+		rc.Durable = Durable
+	}
+	if rc.Now == nil {
+		rc.Now = time.Now
+	}
+	r := &Recorder{c: rc, client: c, ended: make(chan struct{}), progress: make(chan struct{})}
+	var err error
+	if r.quarantine, err = openQuarantine(filepath.Join(rc.Dir, quarantineFile)); err != nil {
+		return nil, err
+	}
+	if r.spool, err = spool.Open(rc.Dir, spool.Options{MaxBytes: rc.MaxBytes, Wait: rc.OnFull == Block, OnDamage: r.damaged, OnError: r.problem}); err != nil {
+		return nil, errors.Join(err, r.quarantine.close())
+	}
+	st := r.spool.Stats()
+	r.done = st.Next - uint64(st.Items)
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	go r.deliver(ctx)
+	return r, nil
+}
+
+// Record records an event by way of the spool. It fills in what e lacks, the id
+// among it. An event that no server would take is refused with an
+// [event.Invalid], and nothing is kept. When it returns nil, the event is on
+// disk and will be delivered.
+func (r *Recorder) Record(ctx context.Context, e *event.Event) error {
+	now := r.c.Now()
+	e.Complete(now)
+	if err := e.CheckReserved(); err != nil {
+		return err
+	}
+	if err := e.Validate(now); err != nil {
+		return err
+	}
+	_, err := r.spool.Put(ctx, r.c.Durable(e), e.AppendJSON(nil))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		r.stats.Recorded++
+	case errors.Is(err, ErrFull):
+		r.stats.Refused++
+	}
+	return err
+}
+
+// Flush waits until what was recorded before has left the spool. The error says
+// if some of it was quarantined, or how much is left when ctx ends.
+func (r *Recorder) Flush(ctx context.Context) error {
+	target := r.spool.Stats().Next
+	for {
+		r.mu.Lock()
+		done, progress := r.done, r.progress
+		if done >= target {
+			refused := r.refused
+			r.refused = 0
+			r.mu.Unlock()
+			if refused > 0 {
+				return fmt.Errorf("%d events were refused for good, and are kept in %s", refused, r.quarantine.path)
+			}
+			return nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-progress:
+		case <-r.ended:
+			return fmt.Errorf("%w; %d events are left in the spool", ErrClosed, target-done)
+		case <-ctx.Done():
+			return fmt.Errorf("%d events are left in the spool: %w", target-done, ctx.Err())
+		}
+	}
+}
+
+// Stats returns what became of events so far.
+func (r *Recorder) Stats() Stats {
+	st := r.spool.Stats()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.stats
+	s.Pending, s.Bytes, s.MaxBytes = st.Items, st.Bytes, st.MaxBytes
+	return s
+}
+
+// Close stops delivering and closes the spool. What is in it is delivered by the
+// next recorder on the directory. It may be called more than once, and while
+// others record.
+func (r *Recorder) Close() error {
+	r.stop()
+	<-r.ended
+	err := r.spool.Close()
+	return errors.Join(err, r.quarantine.close())
+}
+
+func (r *Recorder) problem(err error) {
+	if r.c.OnProblem != nil {
+		r.c.OnProblem(err)
+	}
+}
+
+// damaged keeps what the spool cannot read.
+func (r *Recorder) damaged(d spool.Damage) error {
+	err := r.quarantine.add(quarantined{At: r.c.Now(), Number: d.First, Count: d.End - d.First, Reason: "damaged: " + d.String(), Bytes: d.Data})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.stats.Quarantined += int64(d.End - d.First)
+	r.refused += int64(d.End - d.First)
+	r.mu.Unlock()
+	r.problem(fmt.Errorf("the spool is damaged: %s", d.String()))
+	return nil
+}
+
+// deliver is the sender.
+func (r *Recorder) deliver(ctx context.Context) {
+	defer close(r.ended)
+	var p pauser
+	for ctx.Err() == nil {
+		items, err := r.spool.Next(ctx, batchItems, batchBytes)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+				return
+			}
+			r.problem(err)
+			p.pause(ctx, err)
+			continue
+		}
+		if len(items) == 0 || r.send(ctx, items) != nil {
+			continue
+		}
+		for ctx.Err() == nil {
+			next := items[len(items)-1].Number + 1
+			if err := r.spool.Done(next); err == nil {
+				r.moved(next)
+				break
+			} else {
+				r.problem(err)
+				p.pause(ctx, err)
+			}
+		}
+		p = pauser{}
+	}
+}
+
+func (r *Recorder) moved(next uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = next
+	close(r.progress)
+	r.progress = make(chan struct{})
+}
+
+// send delivers items, or has them quarantined, unless ctx ends.
+func (r *Recorder) send(ctx context.Context, items []spool.Item) error {
+	batch := &Batch{Events: make([][]byte, len(items))}
+	for i, item := range items {
+		batch.Events[i] = r.sourced(item)
+	}
+	var p pauser
+	for {
+		results, err := r.client.RecordBatch(ctx, batch)
+		if err == nil {
+			return r.settle(ctx, items, results)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if refusal := (*Problem)(nil); errors.As(err, &refusal) && isFinal(refusal.Status) {
+			if len(items) == 1 {
+				return r.keep(ctx, items[0], err)
+			}
+			// One of them is to blame, and only that one shall suffer for it.
+			half := len(items) / 2
+			if err := r.send(ctx, items[:half]); err != nil {
+				return err
+			}
+			return r.send(ctx, items[half:])
+		}
+		r.mu.Lock()
+		r.stats.Retries++
+		r.mu.Unlock()
+		r.problem(fmt.Errorf("deliver %d events: %w", len(items), err))
+		if err := p.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// isFinal reports whether a status means that the same body will never do. A
+// token may be mended, and so may an address.
+func isFinal(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
+// sourced returns an item's event with its source and number.
+func (r *Recorder) sourced(item spool.Item) []byte {
+	e, err := event.Parse(item.Data)
+	if err != nil {
+		return item.Data // which the server refuses with its reason
+	}
+	e.Source = event.Source{Name: r.c.Source, Seq: int64(item.Number)}
+	return e.AppendJSON(nil)
+}
+
+// settle takes the server's word on each item.
+func (r *Recorder) settle(ctx context.Context, items []spool.Item, results []Result) error {
+	for i, result := range results {
+		if result.Err != nil {
+			if err := r.keep(ctx, items[i], result.Err); err != nil {
+				return err
+			}
+			continue
+		}
+		r.mu.Lock()
+		r.stats.Delivered++
+		if result.Receipt.Duplicate {
+			r.stats.Duplicates++
+		}
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// keep puts an item into quarantine. It does not give up before ctx ends: without
+// it, the event would be lost.
+func (r *Recorder) keep(ctx context.Context, item spool.Item, why error) error {
+	q := quarantined{At: r.c.Now(), Number: item.Number, Count: 1, Reason: why.Error()}
+	if problem := (*Problem)(nil); errors.As(why, &problem) {
+		q.Status, q.Errors = problem.Status, problem.Errors
+	}
+	q.hold(r.sourced(item))
+	var p pauser
+	for {
+		err := r.quarantine.add(q)
+		if err == nil {
+			break
+		}
+		r.problem(err)
+		if err := p.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	r.stats.Quarantined++
+	r.refused++
+	r.mu.Unlock()
+	r.problem(fmt.Errorf("event %d is refused for good: %w", item.Number, why))
+	return nil
+}
+
+// A pauser waits between attempts.
+type pauser struct{ next time.Duration }
+
+// pause waits as long as the server asked for, or twice as long as before, give
+// or take a half. The error is that of ctx.
+func (p *pauser) pause(ctx context.Context, cause error) error {
+	p.next = min(max(2*p.next, firstPause), lastPause)
+	wait := p.next/2 + rand.N(p.next)
+	if problem := (*Problem)(nil); errors.As(cause, &problem) && problem.RetryAfter > 0 {
+		wait = max(wait, time.Duration(problem.RetryAfter)*time.Second)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
