@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -607,4 +608,43 @@ func TestNothingToRecordNeedsNoStore(t *testing.T) {
 			t.Errorf("%+v, %+v, %v", results, cover, err)
 		}
 	}
+}
+
+// TestAPoolLeavesNoMemoryBehind: what a large one took is free once it is
+// recorded, though all that come after it are small.
+func TestAPoolLeavesNoMemoryBehind(t *testing.T) {
+	m := newStore()
+	l := start(t, m)
+	const large, each = 128, event.MaxDetails - 100
+	before := inUse()
+	for range 2 { // the second are duplicates
+		events := make([]*event.Event, large)
+		for i := range events {
+			events[i] = happened(event.DeriveID("large", fmt.Sprint(i)))
+			if err := events[i].SetDetails(map[string]string{"text": strings.Repeat("x", each)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if results, _, err := l.Append(t.Context(), by, events); err != nil || results[large-1].Err != nil {
+			t.Fatal(results, err)
+		}
+		for range 2 { // behind the first, the sequencer is done with the pool
+			record(t, l, happened(event.ID{}))
+		}
+		m.forget()
+		if now := inUse(); now > before+large*each/8 {
+			t.Errorf("%d KiB are in use, before it were %d", now>>10, before>>10)
+		}
+	}
+	runtime.KeepAlive(l)
+}
+
+// inUse returns how many bytes of the heap are in use.
+func inUse() uint64 {
+	var s runtime.MemStats
+	for range 3 { // a pool of memory lets go of it the second time
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
 }

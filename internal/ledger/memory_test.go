@@ -170,6 +170,15 @@ func (m *memory) gate() *gate {
 // pass lets one pool pass, or fail.
 func (g *gate) pass(err error) { g.open <- err }
 
+// forget drops what may be erased.
+func (m *memory) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.records {
+		m.records[i].Erasable = nil
+	}
+}
+
 // keys makes the keys of a ledger.
 func keys(t *testing.T) (note.Signer, note.Verifier, string) {
 	t.Helper()

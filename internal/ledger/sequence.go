@@ -109,6 +109,10 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 	head := l.head // a copy: a pool that fails changes nothing
 	pool := &l.pool
 	*pool = Pool{Own: true, Records: pool.Records[:0], Events: pool.Events[:0], Leaves: make([]trail.Hash, 0, len(fresh))}
+	defer func() { // or they keep what their like never overwrites
+		clear(pool.Records)
+		clear(pool.Events)
+	}()
 	size := 0
 	for _, it := range fresh {
 		it.record.Index = head.Tree.Size()
@@ -166,7 +170,7 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 		items += len(r.items)
 	}
 	fresh := make([]*item, 0, items)
-	clear(l.firsts)
+	defer clear(l.firsts)
 	for _, r := range requests {
 		for i := range r.items {
 			it := &r.items[i]
