@@ -94,23 +94,14 @@ func (l *Log) End() int64 { return l.end }
 // none, so that the owner should [Log.Roll].
 func (l *Log) Full() bool { return len(l.bases) == 0 || l.end >= l.limit }
 
-// Roll begins a new segment, to which all further batches go.
+// Roll begins a new segment, to which all further batches go. On an error that
+// is not [ErrBroken], they may go on to the old one, which has its reserve.
 func (l *Log) Roll(base uint64) error {
 	if l.broken != nil {
 		return l.broken
 	}
-	if n := len(l.bases); n > 0 {
-		if base <= l.bases[n-1] {
-			panic("internal error: segments must have rising bases")
-		}
-		f, err := l.file(l.bases[n-1])
-		if err != nil {
-			return err
-		}
-		// The zeros have done their work. They do no harm if they stay.
-		if err := f.Truncate(l.end); err == nil {
-			l.size = l.end
-		}
+	if n := len(l.bases); n > 0 && base <= l.bases[n-1] {
+		panic("internal error: segments must have rising bases")
 	}
 	path := l.path(base)
 	f, err := l.fs.Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
@@ -125,7 +116,19 @@ func (l *Log) Roll(base uint64) error {
 		err = l.fs.SyncDir(l.dir)
 	}
 	if err != nil {
-		return full(fmt.Errorf("new segment: %w", errors.Join(err, f.Close(), l.fs.Remove(path))))
+		err = fmt.Errorf("new segment: %w", errors.Join(err, f.Close()))
+		if left := l.fs.Remove(path); left != nil {
+			// It must not stay where the old segment goes on.
+			l.broken = fmt.Errorf("%w: %w", ErrBroken, errors.Join(err, left))
+			return l.broken
+		}
+		return full(err)
+	}
+	if n := len(l.bases); n > 0 {
+		if old, err := l.file(l.bases[n-1]); err == nil {
+			// The zeros have done their work. They do no harm if they stay.
+			_ = old.Truncate(l.end)
+		}
 	}
 	l.mu.Lock()
 	l.bases = append(l.bases, base)
@@ -160,14 +163,14 @@ func (l *Log) Write(b *Batch, reserve bool) (offset int64, err error) {
 		return 0, err
 	}
 	need, before := l.end+int64(len(b.buf)), l.size
-	if err := l.grow(f, need); err != nil && (!reserve || need > l.size) {
+	if err := l.grow(f, need); err != nil && !reserve {
 		return 0, err
 	}
 	if _, err := f.WriteAt(b.buf, l.end); err != nil {
 		return 0, l.undo(f, min(need, before), before, fmt.Errorf("append: %w", err))
 	}
 	offset = l.end
-	l.end = need
+	l.end, l.size = need, max(l.size, need)
 	return offset, nil
 }
 
@@ -213,9 +216,11 @@ func (l *Log) Remove(base uint64) error {
 func (l *Log) undo(f File, wrote, size int64, cause error) error {
 	size = max(l.end, size)
 	err := f.Truncate(size)
-	if err == nil && zero(f, l.end, wrote) != nil {
-		size = l.end
-		err = f.Truncate(size)
+	if err == nil {
+		if _, fault := zero(f, l.end, wrote); fault != nil {
+			size = l.end
+			err = f.Truncate(size)
+		}
 	}
 	if err == nil {
 		err = f.Sync()
@@ -225,19 +230,25 @@ func (l *Log) undo(f File, wrote, size int64, cause error) error {
 		return l.broken
 	}
 	l.size = size
+	l.keep(f)
 	return full(cause)
 }
 
-// zero overwrites a part of a file with zeros.
-func zero(f File, from, to int64) error {
-	for at := from; at < to; {
-		n := min(to-at, int64(len(zeros)))
-		if _, err := f.WriteAt(zeros[:n], at); err != nil {
-			return err
-		}
-		at += n
+// keep takes the reserve, or what there is of it, which a segment does not have
+// yet that was just begun or opened. What is missing, grow asks for again.
+func (l *Log) keep(f File) {
+	n, _ := zero(f, l.size, l.end+l.reserve)
+	l.size += n
+}
+
+// zero overwrites a part of a file with zeros, and returns how many it wrote.
+func zero(f File, from, to int64) (n int64, err error) {
+	for from+n < to && err == nil {
+		var wrote int
+		wrote, err = f.WriteAt(zeros[:min(to-from-n, int64(len(zeros)))], from+n)
+		n += int64(wrote)
 	}
-	return nil
+	return n, err
 }
 
 // zeros is what files are grown with.
@@ -266,9 +277,11 @@ func (l *Log) grow(f File, need int64) error {
 	if rest := (to - at) % 4096; rest != 0 {
 		to += 4096 - rest
 	}
-	if err := zero(f, at, to); err != nil {
+	if _, err := zero(f, at, to); err != nil {
 		// Give back what was taken, or others find the disk full too.
-		return full(fmt.Errorf("grow segment: %w", errors.Join(err, f.Truncate(l.size))))
+		err = full(fmt.Errorf("grow segment: %w", errors.Join(err, f.Truncate(l.size))))
+		l.keep(f)
+		return err
 	}
 	l.size = to
 	return nil

@@ -259,13 +259,10 @@ func TestTheReserveIsForThoseWhoMayUseIt(t *testing.T) {
 	fs := &faultFS{}
 	const reserve = 10_000
 	l, _ := begin(t, seglog.Options{FS: fs, Reserve: reserve})
+	d := &disk{free: 300_000, size: seglog.FirstOffset}
+	d.fill(fs)
 	appendTo(t, l, "a")
-	fs.write = func(data []byte, at int64) (int, error) {
-		if at >= l.End()+reserve {
-			return 0, syscall.ENOSPC
-		}
-		return len(data), nil
-	}
+	d.free = 0
 	body := strings.Repeat("x", 1000)
 	var common, own int
 	for ; ; common++ {
