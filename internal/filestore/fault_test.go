@@ -83,6 +83,81 @@ func TestTheLedgersOwnEventsHaveRoomOnAFullDisk(t *testing.T) {
 	r.Check(b)
 }
 
+// TestTheLedgersOwnEventsHaveRoomWhereASegmentEnds: a full disk takes all of the
+// reserve, wherever the segment ends and whatever others take meanwhile.
+func TestTheLedgersOwnEventsHaveRoomWhereASegmentEnds(t *testing.T) {
+	for n := range 6 {
+		fs := testdisk.NewVolume(150 + 6*n)
+		b := newBed(t, t.TempDir(), filestore.Options{FS: fs, Reserve: 64 << 10, SegmentSize: 160 << 10})
+		r := b.Start(t)
+		full := func(i int) bool {
+			results, _, err := r.Ledger.Append(t.Context(), storetest.By, []*event.Event{storetest.Event(i)})
+			if err == nil {
+				err = results[0].Err
+			}
+			if err != nil && !errors.Is(err, ledger.ErrFull) {
+				t.Fatalf("event %d: %v", i, err)
+			}
+			return err != nil
+		}
+		i := 0
+		for ; !full(i); i++ {
+		}
+		for own := range 48 { // of about 1 KiB
+			fs.SetFree(n % 2) // others take the rest
+			e := ledger.OwnEvent("LedgerStarted", "x", storetest.Event(1).Timestamp)
+			if err := e.SetDetails(map[string]any{"version": "test", "size": own}); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Ledger.Own(t.Context(), e); err != nil {
+				t.Fatalf("disk %d: the ledger's own event %d: %v", n, own, err)
+			}
+			full(i)
+		}
+		fs.SetFree(1000)
+		r.AppendMany(5000, 10)
+		r.Check(b)
+		r.Stop()
+		r = b.Start(t)
+		r.Check(b)
+		r.Stop()
+	}
+}
+
+// TestRecordingGoesOnWhereNoSegmentCanBeBegun: a table of files that is full
+// stops nothing.
+func TestRecordingGoesOnWhereNoSegmentCanBeBegun(t *testing.T) {
+	fs := &testdisk.Faulty{}
+	dir := t.TempDir()
+	var told []error
+	b := newBed(t, dir, filestore.Options{FS: fs, OnError: func(err error) { told = append(told, err) }})
+	r := b.Start(t)
+	r.AppendMany(0, 10)
+	before := len(segments(t, dir))
+	fs.Set(func(op, name string) (error, bool) {
+		if op == "open" && isLog(name) {
+			return syscall.EMFILE, false
+		}
+		return nil, false
+	})
+	r.AppendMany(100, 400)
+	if n := len(segments(t, dir)); n != before {
+		t.Fatalf("%d segments, before it were %d", n, before)
+	}
+	fs.Set(nil)
+	r.AppendMany(1000, 400)
+	if n := len(segments(t, dir)); n < before+2 {
+		t.Errorf("%d segments once there are files again", n)
+	}
+	r.Check(b)
+	r.Stop()
+	if len(told) != 1 || !errors.Is(told[0], syscall.EMFILE) {
+		t.Errorf("told: %v", told)
+	}
+	r = b.Start(t)
+	r.Check(b)
+}
+
 // TestEveryWriteThatFailsLeavesASoundLedger breaks each write and each sync of
 // a run in turn, with and without the data reaching the disk.
 func TestEveryWriteThatFailsLeavesASoundLedger(t *testing.T) {

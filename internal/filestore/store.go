@@ -41,7 +41,8 @@ type Options struct {
 	Unfinished bool
 	// Progress, if not nil, is told how far deriving has come while opening.
 	Progress func(done, total int64)
-	// OnError, if not nil, is told of failures that stop nothing.
+	// OnError, if not nil, is told of failures that stop nothing. It may be
+	// called concurrently.
 	OnError func(error)
 
 	replaceHashes bool // make the hashes anew, also where they disagree with the log
@@ -56,10 +57,12 @@ type Store struct {
 	lock    *os.File
 	log     *seglog.Log
 	tip     seglog.File
-	// head, batch and deriver are owned by the appending goroutine.
-	head    ledger.Head
-	batch   seglog.Batch
-	deriver sqlite.Deriver
+	// What follows is owned by the appending goroutine. notRolled is
+	// set while no segment can be begun.
+	head      ledger.Head
+	batch     seglog.Batch
+	deriver   sqlite.Deriver
+	notRolled bool
 
 	// While the store recovers: of how many entries the files of hashes have
 	// all, and of how many they tell.
@@ -257,11 +260,8 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 	if err := s.room(); err != nil {
 		return err
 	}
-	if s.log.Full() {
-		if err := s.log.Roll(uint64(first)); err != nil {
-			return ledgerError(err)
-		}
-		s.places.roll(first)
+	if err := s.roll(first); err != nil {
+		return ledgerError(err)
 	}
 	b := &s.batch
 	b.Reset()
@@ -309,6 +309,32 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 	case s.wake <- struct{}{}:
 	default:
 	}
+	return nil
+}
+
+// maxSegment bounds a segment behind which none can be begun, in bytes: offsets
+// have 32 bits.
+const maxSegment = 3 << 30
+
+// roll begins a new segment at entry first if it is time. Where there can be
+// none, for want of files, blocks or permissions, recording goes on in the old.
+func (s *Store) roll(first int64) error {
+	if !s.log.Full() {
+		return nil
+	}
+	err := s.log.Roll(uint64(first))
+	if err == nil {
+		s.notRolled = false
+		s.places.roll(first)
+		return nil
+	}
+	if first == 0 || errors.Is(err, seglog.ErrBroken) || s.log.End() > maxSegment {
+		return err
+	}
+	if !s.notRolled && s.onError != nil {
+		s.onError(fmt.Errorf("the log goes on in its last file: %w", err))
+	}
+	s.notRolled = true
 	return nil
 }
 
