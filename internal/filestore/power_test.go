@@ -32,7 +32,10 @@ import (
 // the keeper of the tip race for the disk.
 func TestNothingAcknowledgedIsLostWithThePower(t *testing.T) {
 	p := newPower(t)
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // each start takes buffers of megabytes
+	// Each start takes buffers of megabytes. What a sync.Pool is part of outlives
+	// a collection, so that without a limit the heap would grow with each.
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(512 << 20))
 	if text := os.Getenv("GRAVEN_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
