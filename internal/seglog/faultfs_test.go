@@ -19,6 +19,7 @@ type faultFS struct {
 	open     func(name string, flag int) error
 	syncDir  func() error
 	rename   func() error
+	remove   func(name string) error
 
 	writes, syncs int
 }
@@ -43,6 +44,15 @@ func (f *faultFS) SyncDir(dir string) error {
 		}
 	}
 	return f.OS.SyncDir(dir)
+}
+
+func (f *faultFS) Remove(name string) error {
+	if f.remove != nil {
+		if err := f.remove(name); err != nil {
+			return err
+		}
+	}
+	return f.OS.Remove(name)
 }
 
 func (f *faultFS) Rename(from, to string) error {

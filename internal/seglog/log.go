@@ -103,26 +103,9 @@ func (l *Log) Roll(base uint64) error {
 	if n := len(l.bases); n > 0 && base <= l.bases[n-1] {
 		panic("internal error: segments must have rising bases")
 	}
-	path := l.path(base)
-	f, err := l.fs.Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	f, err := l.begin(base)
 	if err != nil {
-		return full(fmt.Errorf("new segment: %w", err))
-	}
-	_, err = f.WriteAt(Header(base), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = l.fs.SyncDir(l.dir)
-	}
-	if err != nil {
-		err = fmt.Errorf("new segment: %w", errors.Join(err, f.Close()))
-		if left := l.fs.Remove(path); left != nil {
-			// It must not stay where the old segment goes on.
-			l.broken = fmt.Errorf("%w: %w", ErrBroken, errors.Join(err, left))
-			return l.broken
-		}
-		return full(err)
+		return err
 	}
 	if n := len(l.bases); n > 0 {
 		if old, err := l.file(l.bases[n-1]); err == nil {
@@ -136,6 +119,35 @@ func (l *Log) Roll(base uint64) error {
 	l.mu.Unlock()
 	l.end, l.size = FirstOffset, FirstOffset
 	return nil
+}
+
+// begin makes the file of a new segment, durably, or leaves none: it must not
+// stay where the old segment goes on.
+func (l *Log) begin(base uint64) (File, error) {
+	path := l.path(base)
+	f, err := l.fs.Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err == nil {
+		if _, err = f.WriteAt(Header(base), 0); err == nil {
+			err = f.Sync()
+		}
+		if err == nil {
+			err = l.fs.SyncDir(l.dir)
+		}
+		if err == nil {
+			return f, nil
+		}
+		err = errors.Join(err, f.Close())
+	}
+	err = fmt.Errorf("new segment: %w", err)
+	left := os.ErrExist // and not of our making
+	if !errors.Is(err, os.ErrExist) {
+		left = l.fs.Remove(path) // where opening failed, the file may be there
+	}
+	if left != nil && !errors.Is(left, os.ErrNotExist) {
+		l.broken = fmt.Errorf("%w: %w", ErrBroken, errors.Join(err, left))
+		return nil, l.broken
+	}
+	return nil, full(err)
 }
 
 // Append writes b to the active segment, durably, and returns where its first

@@ -432,7 +432,10 @@ func TestAFailedSyncBreaksTheLog(t *testing.T) {
 func TestASegmentThatCannotBeBegunIsNotThere(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(fs *faultFS){
-		"no file":        func(fs *faultFS) { fs.open = func(string, int) error { return syscall.ENOSPC } },
+		"no file": func(fs *faultFS) { fs.open = func(string, int) error { return syscall.ENOSPC } },
+		"a file that is not given": func(fs *faultFS) {
+			fs.open = func(name string, _ int) error { return errors.Join(os.WriteFile(name, nil, 0o600), syscall.ENOSPC) }
+		},
 		"no header":      func(fs *faultFS) { fs.write = func([]byte, int64) (int, error) { return 3, syscall.ENOSPC } },
 		"no sync":        func(fs *faultFS) { fs.sync = func() error { return syscall.ENOSPC } },
 		"no sync of dir": func(fs *faultFS) { fs.syncDir = func() error { return syscall.ENOSPC } },
@@ -457,6 +460,38 @@ func TestASegmentThatCannotBeBegunIsNotThere(t *testing.T) {
 			appendTo(t, l, "c")
 			expect(t, l, 5, "c")
 			expect(t, l, 0, "a", "b")
+		})
+	}
+}
+
+// TestWhatIsLeftOfASegmentBreaksTheLog: what the log would go on to write in the
+// segment before, nobody would look for there.
+func TestWhatIsLeftOfASegmentBreaksTheLog(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(fs *faultFS){
+		"it cannot be removed": func(fs *faultFS) {
+			fs.sync = func() error { return syscall.ENOSPC }
+			fs.remove = func(string) error { return syscall.EIO }
+		},
+		"it is not ours": func(fs *faultFS) {
+			fs.open = func(name string, _ int) error { return os.WriteFile(name, []byte("something"), 0o600) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := &faultFS{}
+			l, dir := begin(t, seglog.Options{FS: fs})
+			appendTo(t, l, "a")
+			fault(fs)
+			if err := l.Roll(5); !errors.Is(err, seglog.ErrBroken) {
+				t.Errorf("error %v, want ErrBroken", err)
+			}
+			fs.open, fs.sync, fs.remove = nil, nil, nil
+			if _, err := l.Append(batch("b"), true); !errors.Is(err, seglog.ErrBroken) {
+				t.Errorf("error %v, want ErrBroken", err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, seglog.SegmentName(5))); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
