@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -157,10 +158,12 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 		}
 	}
 	if err == nil {
-		err = s.writeHashes(first, end)
-	}
-	if err == nil {
-		err = s.index.Commit(ctx, s.rows, end, chain)
+		if err = s.writeHashes(first, end); err == nil {
+			err = s.index.Commit(ctx, s.rows, end, chain)
+		}
+		if err != nil && !errors.Is(err, ErrTip) && !s.recovering {
+			s.hashes.hold()
+		}
 	}
 	if err != nil {
 		s.hashes.restore(before)
@@ -251,24 +254,30 @@ type waiter struct {
 }
 
 // Wait returns when hashes and index cover every entry below size, or when ctx
-// ends.
+// ends. While the disk takes neither, what is in memory counts.
 func (s *Store) Wait(ctx context.Context, size int64) error {
-	s.mu.Lock()
-	if s.failed != nil || s.followed >= size {
-		defer s.mu.Unlock()
-		return s.failed
-	}
-	w := waiter{size: size, ready: make(chan struct{})}
-	s.waiters = append(s.waiters, w)
-	s.mu.Unlock()
-	s.hurry()
-	select {
-	case <-w.ready:
+	for tries := 0; ; tries++ {
+		w := waiter{size: size, ready: make(chan struct{})}
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.failed
-	case <-ctx.Done():
-		return ctx.Err()
+		inMemory := s.inMemory(size) && size-s.followed <= followBatch
+		if s.followed >= size || inMemory && s.hashes.Leaves() >= size {
+			s.mu.Unlock()
+			return nil
+		}
+		// A try that fails leaves the hashes in memory. One that was under way
+		// knew of fewer entries.
+		if err := s.failed; err != nil && (!inMemory || tries == 2) {
+			s.mu.Unlock()
+			return err
+		}
+		s.waiters = append(s.waiters, w)
+		s.mu.Unlock()
+		s.hurry()
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

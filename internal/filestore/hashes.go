@@ -133,12 +133,34 @@ func (h *hashes) flush() error {
 			return err
 		}
 	}
-	h.restore(h.tree)
 	return nil
 }
 
-// publish lets readers have what was flushed.
+// publish lets readers have what was flushed. They may have had more already,
+// from memory.
 func (h *hashes) publish() {
+	if h.tree.Size() >= h.Leaves() {
+		for row := range h.pending {
+			h.Hold(nil, row, 0)
+		}
+		h.serve()
+	}
+	h.restore(h.tree)
+}
+
+// hold lets readers have what was appended, though the disk does not take it.
+// It is to be appended again.
+func (h *hashes) hold() {
+	if h.tree.Size() < h.Leaves() {
+		return
+	}
+	for row := range h.pending {
+		h.Hold(bytes.Clone(h.pending[row].data), row, h.pending[row].first)
+	}
+	h.serve()
+}
+
+func (h *hashes) serve() {
 	h.Publish(h.tree.Size())
 	h.published.Store(&tlog.Tree{N: h.tree.Size(), Hash: h.tree.Root()})
 }

@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/graven-audit/graven/internal/search"
@@ -9,15 +10,23 @@ import (
 )
 
 // Ready implements [search.Index]. Entries that were handed to the follower are
-// found in memory, so that nobody waits for the index while it keeps up.
+// found in memory, so that nobody waits for the index while it keeps up, or
+// while the disk does not take it.
 func (s *Store) Ready(ctx context.Context, size int64) error {
 	s.mu.Lock()
-	inMemory := s.failed == nil && len(s.fed) > 0 && s.fed[0].rows[0].Index == s.followed && size <= s.fedTo
+	inMemory := s.inMemory(size)
 	s.mu.Unlock()
 	if inMemory {
 		return nil
 	}
 	return s.Wait(ctx, size)
+}
+
+// inMemory reports whether all entries below size that are not in the index are
+// in memory. Those of a log that contradicts itself are not told. s.mu must be
+// held.
+func (s *Store) inMemory(size int64) bool {
+	return !errors.Is(s.failed, ErrTip) && len(s.fed) > 0 && s.fed[0].rows[0].Index == s.followed && size <= s.fedTo
 }
 
 // split returns the part of r that the index answers for, and the indexes of

@@ -51,9 +51,16 @@ type Files struct {
 	mu    sync.RWMutex
 	dir   string
 	files [Rows]*os.File
+	ahead [Rows]ahead
 
 	heldMu sync.Mutex
 	held   map[groupID]*group
+}
+
+// An ahead holds hashes of a row that the disk has not taken yet.
+type ahead struct {
+	first int64
+	data  []byte
 }
 
 var _ tlog.HashReader = (*Files)(nil)
@@ -155,6 +162,14 @@ func (t *Files) Write(data []byte, row int, first int64) error {
 	}
 	_, err := f.WriteAt(data, first*hashSize)
 	return err
+}
+
+// Hold has readers find hashes of a row in memory, from the first on, whatever
+// stands in the file. It keeps data; nil is for none.
+func (t *Files) Hold(data []byte, row int, first int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ahead[row] = ahead{first, data}
 }
 
 // Sync makes the files durable.

@@ -116,6 +116,14 @@ func (t *Files) hold(id groupID, g *group) {
 
 // read reads published hashes of a row.
 func (t *Files) read(data []byte, row int, first int64) error {
+	t.mu.RLock()
+	a := t.ahead[row]
+	t.mu.RUnlock()
+	if end, held := first+int64(len(data)/hashSize), a.first+int64(len(a.data)/hashSize); a.first < end && end <= held {
+		from := max(first, a.first)
+		copy(data[(from-first)*hashSize:], a.data[(from-a.first)*hashSize:])
+		data = data[:(from-first)*hashSize]
+	}
 	if n, err := t.Read(data, row, first); n < len(data) {
 		return fmt.Errorf("read %s (graven reindex makes it anew): %w", t.path(row), err)
 	}

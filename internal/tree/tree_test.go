@@ -165,3 +165,41 @@ func TestAMissingFileIsNamed(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// TestHashesThatAreHeldNeedNoFile: the disk has some of them, in each row fewer
+// or more.
+func TestHashesThatAreHeldNeedNoFile(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	all := grow(t, filepath.Join(t.TempDir(), tree.Dir), n)
+	for _, written := range []int64{0, 1, 15, 16, 300, 4999} {
+		dir := filepath.Join(t.TempDir(), tree.Dir)
+		grow(t, dir, written)
+		files := open(t, dir)
+		for row := range tree.Rows {
+			var held []byte
+			first := written >> (row * tree.RowHeight)
+			for i := first; i < n>>(row*tree.RowHeight); i++ {
+				hash := all[tlog.StoredHashIndex(row*tree.RowHeight, i)]
+				held = append(held, hash[:]...)
+			}
+			files.Hold(held, row, first)
+		}
+		files.Publish(n)
+		for x, want := range all {
+			if got, err := files.ReadHashes([]int64{int64(x)}); err != nil || got[0] != want {
+				t.Fatalf("hash %d with %d leaves in the files: %v", x, written, err)
+			}
+		}
+		run, err := files.Run(0, 0, n)
+		for i := range int64(n) {
+			if err != nil || tlog.Hash(run[i*32:]) != all[tlog.StoredHashIndex(0, i)] {
+				t.Fatalf("leaf %d with %d leaves in the files: %v", i, written, err)
+			}
+		}
+		files.Hold(nil, 0, 0)
+		if _, known, err := files.Leaf(n - 1); known || err == nil {
+			t.Errorf("with %d leaves in the files, a leaf is known that is held no more", written)
+		}
+	}
+}
