@@ -127,7 +127,7 @@ The log itself is only read.`,
 				return fmt.Errorf("%s: %w", data, err)
 			}
 			bar := terminal.NewProgress(cmd.ErrOrStderr(), "indexed")
-			size, err := filestore.Reindex(data, filestore.Options{Verifier: keys.Verifier, Progress: bar.Show})
+			size, err := filestore.Reindex(data, filestore.Options{Verifier: keys.Verifier, Used: !keys.Unused, Progress: bar.Show})
 			bar.End()
 			if err != nil {
 				return err

@@ -81,7 +81,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if a.keys, err = openKeys(c); err != nil {
 		return err
 	}
-	store, err := filestore.Open(c.Data, filestore.Options{Verifier: a.keys.Verifier, TipFile: c.TipFile,
+	store, err := filestore.Open(c.Data, filestore.Options{Verifier: a.keys.Verifier, TipFile: c.TipFile, Used: !a.keys.Unused,
 		SegmentSize: c.SegmentSize, Progress: progress, ReadOnly: c.ReadOnly,
 		OnError: func(err error) { a.log.Warn("the store", "error", err) }})
 	if err != nil {

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -214,16 +215,36 @@ func TestASecondServerOnADirectoryIsRefused(t *testing.T) {
 	}
 }
 
+// onlyFirstPool leaves of a ledger its keys and the first pool.
+func onlyFirstPool(dir string) error {
+	log := filepath.Join(dir, "log", seglog.SegmentName(0))
+	data, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	origin := []byte("\n\n\u2014 audit.example.com/prod ") // before a checkpoint's signature
+	at := bytes.Index(data, origin) + len(origin)
+	at += bytes.IndexByte(data[at:], '\n') + 1
+	if err := onlyKeys(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(log, data[:at], 0o600)
+}
+
 func TestALedgerWithoutItsKeyIsNotOpened(t *testing.T) {
 	for name, tt := range map[string]struct {
 		harm func(c *app.Config) error
 		says string
 	}{
-		"another origin":           {func(c *app.Config) error { c.Origin = "other.example.com/prod"; return nil }, "a ledger keeps its name"},
-		"the keys are gone":        {func(c *app.Config) error { return os.RemoveAll(filepath.Join(c.Data, "keys")) }, "bring back"},
-		"the signing key is gone":  {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.key")) }, "bring back"},
-		"the public key is gone":   {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.vkey")) }, "ledger.vkey"},
-		"all but the keys is gone": {func(c *app.Config) error { return onlyKeys(c.Data) }, "bring back"},
+		"another origin":                              {func(c *app.Config) error { c.Origin = "other.example.com/prod"; return nil }, "a ledger keeps its name"},
+		"the keys are gone":                           {func(c *app.Config) error { return os.RemoveAll(filepath.Join(c.Data, "keys")) }, "bring back"},
+		"the signing key is gone":                     {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.key")) }, "bring back"},
+		"the public key is gone":                      {func(c *app.Config) error { return os.Remove(filepath.Join(c.Data, "keys", "ledger.vkey")) }, "ledger.vkey"},
+		"all but the keys is gone":                    {func(c *app.Config) error { return onlyKeys(c.Data) }, "bring back"},
+		"all but the keys and the first pool is gone": {func(c *app.Config) error { return onlyFirstPool(c.Data) }, "the tip record"},
 		"the signing key is rubbish": {func(c *app.Config) error {
 			return os.WriteFile(filepath.Join(c.Data, "keys", "ledger.key"), []byte("x"), 0o600)
 		}, "signing key"},

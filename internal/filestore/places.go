@@ -90,6 +90,26 @@ func (p *places) find(index int64) (base uint64, offset int64, err error) {
 
 func (p *places) path(base uint64) string { return filepath.Join(p.dir, fmt.Sprintf("%020d", base)) }
 
+// claimed returns of how many records at least the files tell.
+func (p *places) claimed() (claimed int64, err error) {
+	found, err := os.ReadDir(p.dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range found {
+		base, ok := seglog.SegmentBase(f.Name() + ".seg")
+		if !ok {
+			continue
+		}
+		info, err := f.Info()
+		if err != nil {
+			return 0, err
+		}
+		claimed = max(claimed, int64(base)+info.Size()/4)
+	}
+	return claimed, nil
+}
+
 func (p *places) read(base uint64, i int64) (int64, error) {
 	offset, err := p.peek(base, i)
 	if err == nil {

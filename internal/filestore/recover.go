@@ -321,7 +321,7 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c == nil && path == own && end.note != nil && end.several {
+		if c == nil && path == own && end.note != nil && (end.several || o.Used) {
 			return nil, fmt.Errorf("%w: the tip record %s is gone, so that nothing shows whether the end was cut off; bring it back, or put the newest checkpoint that you kept there", ErrTip, path)
 		}
 		if c == nil {
@@ -337,6 +337,11 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 	}
 	if s.claimed > size {
 		return nil, behind("the hashes in "+filepath.Join(s.dir, tree.Dir), s.claimed)
+	}
+	if n, err := s.places.claimed(); err != nil {
+		return nil, err
+	} else if n > size {
+		return nil, behind("the offsets in "+filepath.Join(s.dir, offsetsDir), n)
 	}
 	return tips, nil
 }

@@ -161,6 +161,67 @@ func TestADamagedOrOlderDirectoryIsNotSignedOn(t *testing.T) {
 	}
 }
 
+// TestALogThatIsCutBackToItsFirstPoolIsNotSignedOn takes the tip record away, too.
+// Each thing in the directory that knows better is enough; where there is none,
+// nothing in it can show that there was more.
+func TestALogThatIsCutBackToItsFirstPoolIsNotSignedOn(t *testing.T) {
+	for _, tt := range []struct {
+		left    string
+		used    bool
+		refused string
+	}{
+		{"tree", false, "tree knows of"}, {"index.db", false, "the index knows of"}, {"offsets", false, "offsets knows of"},
+		{"", true, "tip record"}, {"", false, ""},
+	} {
+		t.Run(tt.left+tt.refused, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			b := newBed(t, dir, filestore.Options{SegmentSize: 8 << 10})
+			r := b.Start(t)
+			first := r.Ledger.State().Checkpoint
+			for n := range 12 {
+				r.AppendMany(10*n, 10)
+			}
+			if err := r.Store.Wait(t.Context(), r.Ledger.State().Size()); err != nil {
+				t.Fatal(err)
+			}
+			r.Stop()
+			paths := segments(t, dir)
+			if len(paths) < 3 {
+				t.Fatalf("%d segments", len(paths))
+			}
+			for _, path := range paths[1:] {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			change(t, paths[0], func(data []byte) []byte { return data[:bytes.Index(data, first.Note)+len(first.Note)] })
+			for _, name := range []string{"tip", "tree", "index.db", "offsets"} {
+				if name == tt.left {
+					continue
+				}
+				if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := read(t, dir)
+			s, err := openStore(dir, filestore.Options{Verifier: b.Verifier, SegmentSize: 8 << 10, Used: tt.used}, b)
+			if tt.refused == "" {
+				if err != nil {
+					t.Fatalf("nothing there knows better, and: %v", err)
+				}
+				if err := s.(*filestore.Store).Close(); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, filestore.ErrTip) || !strings.Contains(err.Error(), tt.refused) || read(t, dir) != before {
+				t.Errorf("got %v, want %q", err, tt.refused)
+			}
+		})
+	}
+}
+
 // read returns the content of the log.
 func read(t *testing.T, dir string) string {
 	t.Helper()

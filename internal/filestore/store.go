@@ -28,6 +28,9 @@ type Options struct {
 	// TipFile, if set, is a second tip record, best kept on another machine's
 	// disk: a copy of the directory that is older than it is not opened.
 	TipFile string
+	// Used says that the ledger's key has signed something before, so that a tip
+	// record that is not there was lost.
+	Used bool
 	// SegmentSize is the size of segment files in bytes; 0 means 64 MiB.
 	SegmentSize int64
 	// Reserve is the space kept for the ledger's own events; 0 means 256 KiB.
