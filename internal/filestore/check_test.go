@@ -190,6 +190,37 @@ func TestWhatHidesEventsFromQueriesIsNamed(t *testing.T) {
 	}
 }
 
+// TestAnIndexIsJudgedByWhatIsReadOfIt: what nobody reads says nothing, and an index
+// of another version is made anew by who opens it, unless somebody has it open.
+func TestAnIndexIsJudgedByWhatIsReadOfIt(t *testing.T) {
+	dir, b, r := segmented(t)
+	check := func(when string, ok bool, says string) {
+		t.Helper()
+		report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := fmt.Sprint(report.Findings, report.Unproven); report.OK() != ok || !strings.Contains(said, says) {
+			t.Errorf("%s: %s, want %q", when, said, says)
+		}
+	}
+	r.Stop()
+	tamper(t, dir, "PRAGMA user_version = 99", "PRAGMA application_id = 99")
+	check("marks that nobody reads", true, "")
+	r = b.Start(t)
+	r.Check(b)
+	tamper(t, dir, "UPDATE meta SET value = 99 WHERE name = 'format'")
+	check("another version, while a server has it open", false, "an index of another format: 99")
+	r.Stop()
+	check("another version", true, "the index is of another version and was not checked")
+	tamper(t, dir, "DROP TABLE block")
+	check("another version, of another form", true, "the index is of another version and was not checked")
+	r = b.Start(t)
+	r.Check(b)
+	r.Stop()
+	check("made anew", true, "")
+}
+
 func TestADamagedIndexHidesNothingElse(t *testing.T) {
 	dir, b, r := segmented(t)
 	r.Stop()
