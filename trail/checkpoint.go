@@ -83,6 +83,10 @@ func ReadCheckpoint(signed []byte) (*Checkpoint, error) {
 	return c, nil
 }
 
+// maxSize is more than any ledger has. The arithmetic of trees overflows beyond
+// four times as much, and loops for ever.
+const maxSize = 1 << 60
+
 func parseCheckpoint(text string) (*Checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) < 4 || lines[0] == "" {
@@ -91,6 +95,9 @@ func parseCheckpoint(text string) (*Checkpoint, error) {
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
 		return nil, fmt.Errorf("checkpoint: malformed size %.20q", lines[1])
+	}
+	if size > maxSize {
+		return nil, fmt.Errorf("checkpoint: %d entries, more than there can be", size)
 	}
 	root, err := base64.StdEncoding.DecodeString(lines[2])
 	if err != nil || len(root) != len(Hash{}) || base64.StdEncoding.EncodeToString(root) != lines[2] {

@@ -52,9 +52,37 @@ func TestOtherPathsAreNoTiles(t *testing.T) {
 func FuzzParseTilePath(f *testing.F) {
 	f.Add("tile/0/x001/067.p/8")
 	f.Add("tile/entries/000")
+	f.Add("tile/entries/x999/x999/999.p/255")
+	f.Add("tile/63/000.p/256")
+	f.Add("tile/data/000")
+	f.Add("tile/entries/data/000")
+	f.Add("tile/-1/000")
+	f.Add("tile/0/x000/001.p/0")
 	f.Fuzz(func(t *testing.T, path string) {
-		if tile, err := trail.ParseTilePath(path); err == nil && trail.TilePath(tile) != path {
+		tile, err := trail.ParseTilePath(path)
+		if err == nil && (trail.TilePath(tile) != path || tile.L < -1 || tile.N < 0 || tile.W < 1 || tile.W > trail.TileWidth) {
 			t.Errorf("%q was read as %+v", path, tile)
+		}
+	})
+}
+
+func FuzzParseBundle(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add(trail.AppendBundled(trail.AppendBundled(nil, []byte("one")), nil))
+	f.Add([]byte{0})
+	f.Add([]byte{0, 5, 'x'})
+	f.Add(make([]byte, 2*(trail.TileWidth+1)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entries, err := trail.ParseBundle(data)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for _, e := range entries {
+			again = trail.AppendBundled(again, e)
+		}
+		if !bytes.Equal(again, data) || len(entries) > trail.TileWidth {
+			t.Errorf("%x comes back as %x, of %d entries", data, again, len(entries))
 		}
 	})
 }

@@ -91,6 +91,7 @@ func TestABackupIsJudgedUpToWhereItsManifestEnds(t *testing.T) {
 			i["log/x"] = nil
 		}, finds: "cut tail log"},
 		{name: "with a size that is not its checkpoint's", at: 2, change: func(m *datadir.Manifest) { m.Size++ }, finds: "changed " + datadir.BackupFile},
+		{name: "with a size beyond all", at: 2, change: func(m *datadir.Manifest) { m.Size = 1<<63 - 1 }, finds: "changed " + datadir.BackupFile},
 		{name: "with an offset behind more", at: 2, change: func(m *datadir.Manifest) { m.Offset = 1 << 40 }, finds: "changed " + datadir.BackupFile},
 		{name: "with an offset before its checkpoint", at: 2, change: func(m *datadir.Manifest) { m.Offset -= 3 }, finds: "bad signature log/"},
 		{name: "with an offset in the header", at: 2, change: func(m *datadir.Manifest) { m.Offset = 3 }, finds: "cut tail log/"},

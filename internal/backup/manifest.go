@@ -74,11 +74,14 @@ func checkManifest(m *datadir.Manifest) (_ note.Verifier, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Size != m.Size {
+		return nil, fmt.Errorf("it tells of %d entries, and its checkpoint of %d", m.Size, c.Size)
+	}
 	p, err := positionOf(m)
 	if err != nil {
 		return nil, err
 	}
-	if c.Size != m.Size || c.Root != p.tree.Root() || m.Offset < seglog.FirstOffset {
+	if c.Root != p.tree.Root() || m.Offset < seglog.FirstOffset {
 		return nil, errors.New("it does not agree with its checkpoint")
 	}
 	return key, nil
