@@ -54,7 +54,7 @@ fuzz: ## run each fuzz test for FUZZTIME (30s); keep what is worth it in testdat
 		for name in $$names; do \
 			case "$$name" in Fuzz*) ;; *) continue ;; esac; \
 			echo "$$package $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "$$package"; \
 		done; \
 	done
 

@@ -4,8 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,6 +92,7 @@ func TestAManifestThatDoesNotHoldIsRefused(t *testing.T) {
 		says   string
 	}{
 		"another size":       {func(m *datadir.Manifest) { m.Size = 10 }, "damaged"},
+		"a size beyond all":  {func(m *datadir.Manifest) { m.Size = 1<<63 - 1 }, "damaged"},
 		"a changed edge":     {func(m *datadir.Manifest) { m.Edge[1][0] ^= 1 }, "does not agree with its checkpoint"},
 		"a short edge":       {func(m *datadir.Manifest) { m.Edge = m.Edge[1:] }, "too short"},
 		"a long edge":        {func(m *datadir.Manifest) { m.Edge = append(m.Edge, trail.Hash{}) }, "too long"},
@@ -144,23 +147,30 @@ func TestABackupByALaterVersionStaysAsItIs(t *testing.T) {
 	}
 }
 
-func FuzzParseManifest(f *testing.F) {
-	for _, n := range []int{1, 7, 256} {
-		f.Add(encode(f, madeUp(f, n)))
+func FuzzPositionOf(f *testing.F) {
+	for _, n := range []int64{0, 1, 7, 256, 1<<59 + 1} {
+		f.Add(n<<3, make([]byte, 32*bits.OnesCount64(uint64(n))))
 	}
-	f.Add([]byte(`{"v":2}`))
-	f.Add([]byte(`{"v":1,"size":0,"edge":[]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, key, err := parse(data)
-		if err != nil {
-			return
+	f.Add(int64(3<<3), make([]byte, 32))
+	f.Add(int64(1<<3), make([]byte, 64))
+	f.Fuzz(func(t *testing.T, size int64, edge []byte) {
+		// Greater sizes are those of no checkpoint, against which it is held before.
+		m := &datadir.Manifest{V: datadir.ManifestVersion, Size: max(size, -(size+1)) >> 3, Checkpoint: "x", Edge: []trail.Hash{}}
+		for h := range slices.Chunk(edge, 32) {
+			var hash trail.Hash
+			copy(hash[:], h)
+			m.Edge = append(m.Edge, hash)
 		}
 		p, err := positionOf(m)
-		if err != nil || p.tree.Size() != m.Size || key.Name() != m.Origin {
-			t.Errorf("a manifest that holds, and does not: %v", err)
+		if fits := m.Size == 0 || len(m.Edge) == bits.OnesCount64(uint64(m.Size)); (err == nil) != fits {
+			t.Fatalf("%d entries, and an edge of %d: %v", m.Size, len(m.Edge), err)
 		}
-		if again, _, err := parse(encode(t, m)); err != nil || again.Checkpoint != m.Checkpoint {
-			t.Errorf("it does not come back: %v", err)
+		if err != nil || m.Size == 0 {
+			return
 		}
+		if again := p.manifest("", ""); p.tree.Size() != m.Size || !slices.Equal(again.Edge, m.Edge) {
+			t.Errorf("%+v comes back as %+v", m, again)
+		}
+		p.append(trail.Hash{1})
 	})
 }

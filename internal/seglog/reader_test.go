@@ -186,6 +186,17 @@ func TestADiskThatCannotBeReadIsNoDamage(t *testing.T) {
 }
 
 // FuzzReader reads hostile segments to the end, and no frame twice.
+func FuzzSegmentBase(f *testing.F) {
+	for _, s := range []string{seglog.SegmentName(0), "log/" + seglog.SegmentName(1<<63), "99999999999999999999.seg", "+0000000000000000001.seg", "1.seg", ".seg", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		if base, ok := seglog.SegmentBase(path); ok && seglog.SegmentName(base) != filepath.Base(path) {
+			t.Errorf("%q is taken for segment %d", path, base)
+		}
+	})
+}
+
 func FuzzReader(f *testing.F) {
 	f.Add(segment(f, 0, "a", "bc", strings.Repeat("d", 300)), 64)
 	f.Add([]byte("GRVNSEG1"), 8)
