@@ -85,7 +85,9 @@ func TestABackupThatIsKilledAgainAndAgainStaysGood(t *testing.T) {
 		if cmd.Wait() != nil {
 			killed++
 		}
-		if _, err := os.Stat(filepath.Join(to, trail.TipFile)); err != nil {
+		if m, err := datadir.ReadManifest(to); err != nil {
+			t.Fatal(err)
+		} else if m == nil || m.Size == 0 {
 			continue // it was killed before it had got anywhere
 		}
 		r := verified(t, to, key, seen)
