@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -23,6 +24,9 @@ type Config struct {
 	URL string
 	// Token proves who calls; empty for none.
 	Token string
+	// TokenFile, where Token is empty, is a file with the token, which is read
+	// for each request: tokens of Kubernetes' service accounts change.
+	TokenFile string
 	// HTTP sends the requests; nil means a client of its own, without a
 	// timeout: contexts bound calls.
 	HTTP *http.Client
@@ -98,8 +102,16 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 			req.Header.Set(name, value)
 		}
 	}
-	if c.c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.c.Token)
+	token := c.c.Token
+	if token == "" && c.c.TokenFile != "" {
+		text, err := os.ReadFile(c.c.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read token: %w", err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	if c.c.UserAgent != "" {
 		req.Header.Set("User-Agent", c.c.UserAgent)

@@ -42,6 +42,9 @@ type RecorderConfig struct {
 	// Source names this producer in its events: no other may have the name. Its
 	// events are counted, so that a missing one shows. Empty means the host's name.
 	Source string
+	// Asserted says that what is recorded was done by others than the bearer of
+	// the client's token, by whatever name.
+	Asserted bool
 	// MaxBytes bounds the spool; 0 means 1 GiB.
 	MaxBytes int64
 	// OnFull says what Record does when the spool is full; empty means Block.
@@ -296,7 +299,7 @@ func (r *Recorder) moved(next uint64) {
 
 // send delivers items, or has them quarantined, unless ctx ends.
 func (r *Recorder) send(ctx context.Context, items []spool.Item) error {
-	batch := &Batch{Events: make([][]byte, len(items))}
+	batch := &Batch{Events: make([][]byte, len(items)), Asserted: r.c.Asserted}
 	for i, item := range items {
 		batch.Events[i] = r.sourced(item)
 	}

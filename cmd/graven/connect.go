@@ -41,21 +41,30 @@ func (c *connection) address() string {
 	return defaultURL
 }
 
-// token returns the token to show to a server, which may be none. A token that
-// nobody has named, the one of a data directory in ./graven-data, is shown to a
-// server on this machine only.
-func (c *connection) token(server string) (string, error) {
-	path := c.tokenFile
-	if path == "" {
-		if t := os.Getenv("GRAVEN_TOKEN"); t != "" {
-			return t, nil
-		}
-		path = filepath.Join("graven-data", datadir.AdminTokenFile)
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || !isLocal(server) {
-			return "", nil
-		}
+// tokenSource returns the token to show to a server, or the file that holds it;
+// there may be neither. A token that nobody has named, the one of a data
+// directory in ./graven-data, is shown to a server on this machine only.
+func (c *connection) tokenSource(server string) (token, file string) {
+	if c.tokenFile != "" {
+		return "", c.tokenFile
 	}
-	data, err := os.ReadFile(path)
+	if t := os.Getenv("GRAVEN_TOKEN"); t != "" {
+		return t, ""
+	}
+	path := filepath.Join("graven-data", datadir.AdminTokenFile)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || !isLocal(server) {
+		return "", ""
+	}
+	return "", path
+}
+
+// token returns the token to show to a server, which may be none.
+func (c *connection) token(server string) (string, error) {
+	token, file := c.tokenSource(server)
+	if file == "" {
+		return token, nil
+	}
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("read token: %w", err)
 	}

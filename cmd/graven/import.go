@@ -12,6 +12,7 @@ import (
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/document"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
@@ -163,7 +164,7 @@ func (im *importer) kubernaut(where string, raw []byte) error {
 }
 
 func (im *importer) auditEvents(in io.Reader) error {
-	docs, err := documents(in, maxText)
+	docs, err := document.Split(in, maxText)
 	if err != nil {
 		return err
 	}

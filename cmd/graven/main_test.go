@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/graven-audit/graven/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -30,6 +32,7 @@ func TestMain(m *testing.M) {
 //	lines FILE N    demand that a file has N lines
 //	taken ADDRESS   see to it that something listens on ADDRESS
 func TestScripts(t *testing.T) {
+	testenv.Need(t, "curl")
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/document"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 )
@@ -54,7 +51,7 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 				return err
 			}
 			defer in.Close()
-			items, err := documents(in, maxText)
+			items, err := document.Split(in, maxText)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
@@ -85,7 +82,7 @@ func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output stri
 				fmt.Fprintf(cmd.ErrOrStderr(), "graven: event %d: %s\n", first+i+1, terminal.Printable(r.Err.Error()))
 				continue
 			}
-			if err := printReceipt(cmd.OutOrStdout(), output, r.Receipt); err != nil {
+			if err := terminal.PrintReceipt(cmd.OutOrStdout(), output, r.Receipt); err != nil {
 				return err
 			}
 		}
@@ -99,97 +96,11 @@ func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output stri
 // receiptOutputs are the values of -o for receipts.
 var receiptOutputs = []string{"table", "ndjson", "name"}
 
-func printReceipt(w io.Writer, output string, r *client.Receipt) error {
-	var err error
-	switch output {
-	case "table":
-		what := "recorded"
-		if r.Duplicate {
-			what = "recorded before"
-		}
-		_, err = fmt.Fprintf(w, "%s %s as entry %d\n", r.ID, what, r.Index)
-	case "ndjson":
-		err = json.NewEncoder(w).Encode(map[string]any{"id": r.ID.String(), "name": r.Name, "index": r.Index, "leafHash": r.LeafHash,
-			"duplicate": r.Duplicate, "checkpoint": r.Checkpoint})
-	case "name":
-		_, err = fmt.Fprintln(w, r.Name)
-	}
-	return err
-}
-
 func openInput(path string) (io.ReadCloser, error) {
 	if path == "-" {
 		return io.NopCloser(os.Stdin), nil
 	}
 	return os.Open(path)
-}
-
-// documents splits an input of up to limit bytes into JSON documents: it is a
-// JSON array, NDJSON or concatenated JSON, or YAML documents.
-func documents(in io.Reader, limit int64) ([][]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(in, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("more than %d bytes; take it in parts", limit)
-	}
-	trimmed := bytes.TrimSpace(text)
-	if len(trimmed) == 0 {
-		return nil, nil
-	}
-	if trimmed[0] == '[' {
-		var items []json.RawMessage
-		if err := json.Unmarshal(trimmed, &items); err != nil {
-			return nil, err
-		}
-		return raws(items), nil
-	}
-	if trimmed[0] == '{' {
-		var items []json.RawMessage
-		dec := json.NewDecoder(bytes.NewReader(trimmed))
-		for {
-			var raw json.RawMessage
-			err := dec.Decode(&raw)
-			if errors.Is(err, io.EOF) {
-				return raws(items), nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			items = append(items, raw)
-		}
-	}
-	var out [][]byte
-	for _, doc := range bytes.Split(append([]byte("\n"), text...), []byte("\n---")) {
-		if strings.TrimSpace(stripComments(doc)) == "" {
-			continue
-		}
-		j, err := yaml.YAMLToJSONStrict(doc)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, j)
-	}
-	return out, nil
-}
-
-func stripComments(doc []byte) string {
-	var b strings.Builder
-	for line := range strings.Lines(string(doc)) {
-		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
-}
-
-func raws(items []json.RawMessage) [][]byte {
-	out := make([][]byte, len(items))
-	for i, r := range items {
-		out[i] = r
-	}
-	return out
 }
 
 // importBatch is how many events are sent at a time.

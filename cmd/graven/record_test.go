@@ -16,16 +16,6 @@ import (
 	"testing"
 )
 
-func TestInputThatIsTooLongIsRefusedAsAWhole(t *testing.T) {
-	const text = "{\"a\":1}\n{\"a\":2}\n"
-	if docs, err := documents(strings.NewReader(text), int64(len(text))); err != nil || len(docs) != 2 {
-		t.Errorf("%d documents, %v", len(docs), err)
-	}
-	if docs, err := documents(strings.NewReader(text), int64(len(text)-1)); err == nil {
-		t.Errorf("%d documents of a longer input", len(docs))
-	}
-}
-
 // TestALostAnswerRecordsNothingTwice sends events that have no id through a
 // proxy that passes the first request on and loses its answer.
 func TestALostAnswerRecordsNothingTwice(t *testing.T) {

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/agent"
+	"github.com/graven-audit/graven/internal/terminal"
+)
+
+func newAgent() *cobra.Command {
+	var conn connection
+	var listen, spool, source string
+	var maxBytes int64
+	var flush time.Duration
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Take events on this machine, keep them on its disk, and deliver them",
+		Long: `Take events from programs on this machine, until interrupted: POST them to
+/api/v1/audit/events, one at a time, or to /api/v1/audit/events/batch, as to the
+server. The answer, 202, comes once they are on this machine's disk; they are
+delivered as soon as the server can be reached, each once, in order, for as long
+as it takes. When the spool is full, the answer is 503. Nothing is dropped.
+
+Whoever reaches the agent records in its name, as things that others did. It
+listens on loopback or on a Unix socket (unix:PATH) only.
+
+What the server refuses for good is kept in the spool's quarantine.ndjson, with
+the reason. /metrics counts all of it.`,
+		Example: `  graven agent --spool /var/lib/graven-agent --source operator-0
+  graven agent --listen unix:/run/graven/agent.sock --url https://graven.example:8090 --token-file token`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token, file := conn.tokenSource(conn.address())
+			c, err := client.New(client.Config{URL: conn.address(), Token: token, TokenFile: file, UserAgent: "graven-agent/" + version})
+			if err != nil {
+				return usage("%w", err)
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			r, err := c.NewRecorder(client.RecorderConfig{Dir: spool, Source: source, MaxBytes: maxBytes, OnFull: client.Refuse, Asserted: true,
+				OnProblem: func(err error) { log.Warn("delivery", "problem", terminal.Printable(err.Error())) }})
+			if err != nil {
+				return err
+			}
+			l, err := agent.Listen(listen)
+			if err != nil {
+				return errors.Join(usage("--listen: %w", err), r.Close())
+			}
+			log.Info("taking events", "address", l.Addr().String(), "spool", spool, "pending", r.Stats().Pending, "server", conn.address())
+			err = agent.New(r, log).Serve(cmd.Context(), l)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), flush)
+			defer cancel()
+			if left := r.Flush(ctx); left != nil {
+				log.Warn("stopped", "problem", fmt.Sprint(left))
+			}
+			return errors.Join(err, r.Close())
+		},
+	}
+	conn.flags(cmd)
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8092", "address to listen on: HOST:PORT on loopback, or unix:PATH")
+	cmd.Flags().StringVar(&spool, "spool", "graven-spool", "directory of the spool, on a disk that outlives the process")
+	cmd.Flags().StringVar(&source, "source", "", "name of this source, which no other may have (default the host's name)")
+	cmd.Flags().Int64Var(&maxBytes, "max-bytes", 1<<30, "bound of the spool, in bytes")
+	cmd.Flags().DurationVar(&flush, "flush", 5*time.Second, "how long to deliver yet when interrupted; what is left is delivered by the next start")
+	cobra.CheckErr(cmd.MarkFlagDirname("spool"))
+	return cmd
+}

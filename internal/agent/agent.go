@@ -1,0 +1,358 @@
+// Package agent takes events from programs on its machine, over HTTP on
+// loopback or a Unix socket, and records them by way of a spool: what a program
+// in any language does with one POST, that a Go program does with a
+// [client.Recorder].
+//
+// Whoever may connect may record in the agent's name, as things that others did
+// ("asserted"). So it listens nowhere else, and takes nothing from web pages.
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/intake"
+)
+
+const (
+	// maxBody bounds a request's body, in bytes, and maxEvents its events.
+	maxBody   = 16 << 20
+	maxEvents = 10_000
+	// maxRequests bounds those that are served at a time.
+	maxRequests = 32
+	// retryAfter is what whoever finds the spool full is asked to wait.
+	retryAfter = "5"
+)
+
+// An Agent is a server of one recorder.
+type Agent struct {
+	recorder *client.Recorder
+	log      *slog.Logger
+	mux      *http.ServeMux
+	slots    chan struct{}
+}
+
+// New returns an agent that records with a recorder, which should refuse when it
+// is full.
+func New(r *client.Recorder, log *slog.Logger) *Agent {
+	a := &Agent{recorder: r, log: log, mux: http.NewServeMux(), slots: make(chan struct{}, maxRequests)}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{r})
+	a.mux.HandleFunc("POST /api/v1/audit/events", a.one)
+	a.mux.HandleFunc("POST /api/v1/audit/events/batch", a.batch)
+	a.mux.HandleFunc("GET /healthz", a.health)
+	a.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return a
+}
+
+// Listen listens on an address of this machine's loopback, HOST:PORT, or on a
+// Unix socket, unix:PATH, which is for its owner and group.
+func Listen(address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return listenUnix(path)
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if !isLocal(host) {
+		return nil, fmt.Errorf("%s is not an address of this machine's loopback: whoever reaches the agent records in its name", address)
+	}
+	return net.Listen("tcp", address)
+}
+
+func listenUnix(path string) (net.Listener, error) {
+	// One that a killed agent has left refuses connections.
+	if conn, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("%s is in use", path), conn.Close())
+	} else if info, statErr := os.Lstat(path); statErr == nil {
+		if info.Mode().Type() != os.ModeSocket {
+			return nil, fmt.Errorf("%s is there, and no socket", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func isLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// Serve answers requests until ctx ends, and then those that it has begun.
+func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{Handler: a, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err := srv.Shutdown(ending)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// ServeHTTP implements http.Handler. A web page may send a browser here, by a
+// name of its own for this machine; it gets nowhere.
+func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	local := r.Context().Value(http.LocalAddrContextKey).(net.Addr).Network() == "unix"
+	if !local && !isLocal(strings.Trim(host, "[]")) || r.Header.Get("Origin") != "" {
+		refuse(w, problem{Status: http.StatusForbidden, Title: "Not for web pages", Detail: "the Host must be this machine's loopback, and there must be no Origin"})
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+// A problem is an error as clients see it (RFC 9457).
+type problem struct {
+	Type   string         `json:"type"`
+	Title  string         `json:"title"`
+	Status int            `json:"status"`
+	Detail string         `json:"detail,omitempty"`
+	Errors []client.Fault `json:"errors,omitempty"`
+}
+
+func refuse(w http.ResponseWriter, p problem) {
+	p.Type = "about:blank"
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	answer(w, p.Status, "application/problem+json", p)
+}
+
+func answer(w http.ResponseWriter, status int, contentType string, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(append(text, '\n')) // whoever does not read it, does not
+}
+
+// problemOf says why an event was not taken.
+func problemOf(err error) problem {
+	var invalid event.Invalid
+	var field *event.FieldError
+	switch {
+	case errors.Is(err, event.ErrReserved):
+		return problem{Status: http.StatusForbidden, Title: "Only the ledger itself may record this", Detail: err.Error()}
+	case errors.As(err, &invalid):
+		p := problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error()}
+		for _, f := range invalid {
+			p.Errors = append(p.Errors, client.Fault{Field: f.Field, Reason: f.Reason})
+		}
+		return p
+	case errors.As(err, &field):
+		return problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error(), Errors: []client.Fault{{Field: field.Field, Reason: field.Reason}}}
+	case errors.Is(err, client.ErrFull), errors.Is(err, client.ErrClosed):
+		return problem{Status: http.StatusServiceUnavailable, Title: "The event cannot be kept now", Detail: err.Error()}
+	}
+	return problem{Status: http.StatusInternalServerError, Title: "The event cannot be kept", Detail: err.Error()}
+}
+
+// body reads a request's body; where there is none to be had it answers.
+func (a *Agent) body(w http.ResponseWriter, r *http.Request) ([]byte, func(), bool) {
+	switch media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(media) {
+	case "application/json", "application/x-ndjson":
+	default: // which a web page could send without asking
+		refuse(w, problem{Status: http.StatusUnsupportedMediaType, Title: "The body is of another kind", Detail: "Content-Type: application/json or application/x-ndjson"})
+		return nil, nil, false
+	}
+	select {
+	case a.slots <- struct{}{}:
+	default:
+		refuse(w, problem{Status: http.StatusServiceUnavailable, Title: "Too many requests at a time", Detail: "try again"})
+		return nil, nil, false
+	}
+	done := func() { <-a.slots }
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		refuse(w, problem{Status: http.StatusRequestEntityTooLarge, Title: "The body is too large", Detail: fmt.Sprintf("the limit is %d bytes", large.Limit)})
+	} else if err != nil {
+		refuse(w, problem{Status: http.StatusBadRequest, Title: "The body cannot be read", Detail: err.Error()})
+	}
+	if err != nil {
+		done()
+		return nil, nil, false
+	}
+	return data, done, true
+}
+
+// A receipt says that an event is on this machine's disk and will be delivered.
+type receipt struct {
+	Position int      `json:"position"`
+	ID       string   `json:"id,omitempty"`
+	Name     string   `json:"name,omitempty"`
+	Spooled  bool     `json:"spooled"`
+	Error    *problem `json:"error,omitempty"`
+}
+
+// take records one event in either form.
+func (a *Agent) take(ctx context.Context, position int, raw []byte) receipt {
+	e, _, err := intake.Native(raw)
+	if err == nil {
+		err = a.recorder.Record(ctx, e)
+	}
+	if err != nil {
+		p := problemOf(err)
+		p.Type = "about:blank"
+		return receipt{Position: position, Error: &p}
+	}
+	return receipt{Position: position, ID: e.ID.String(), Name: e.Name, Spooled: true}
+}
+
+func (a *Agent) one(w http.ResponseWriter, r *http.Request) {
+	data, done, ok := a.body(w, r)
+	if !ok {
+		return
+	}
+	defer done()
+	taken := a.take(r.Context(), 0, data)
+	if taken.Error != nil {
+		refuse(w, *taken.Error)
+		return
+	}
+	answer(w, http.StatusAccepted, "application/json", taken)
+}
+
+// batch takes a JSON array or NDJSON. Each event is taken or refused by itself;
+// where there was no room for one, those behind it are not tried.
+func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
+	data, done, ok := a.body(w, r)
+	if !ok {
+		return
+	}
+	defer done()
+	events, err := split(data)
+	if err != nil {
+		refuse(w, problem{Status: http.StatusBadRequest, Title: "The body is not a list of events", Detail: err.Error()})
+		return
+	}
+	items := make([]receipt, 0, len(events))
+	for i, raw := range events {
+		taken := a.take(r.Context(), i, raw)
+		if taken.Error != nil && taken.Error.Status == http.StatusServiceUnavailable && i == 0 {
+			refuse(w, *taken.Error)
+			return
+		}
+		items = append(items, taken)
+		if taken.Error != nil && taken.Error.Status >= http.StatusInternalServerError {
+			for rest := i + 1; rest < len(events); rest++ {
+				items = append(items, receipt{Position: rest, Error: taken.Error})
+			}
+			break
+		}
+	}
+	answer(w, http.StatusAccepted, "application/json", map[string]any{"items": items})
+}
+
+// split splits a JSON array or NDJSON into events.
+func split(data []byte) (events []json.RawMessage, err error) {
+	if data = bytes.TrimSpace(data); len(data) > 0 && data[0] == '[' {
+		err = json.Unmarshal(data, &events)
+	} else {
+		lines := bufio.NewScanner(bytes.NewReader(data))
+		lines.Buffer(nil, maxBody+1)
+		for lines.Scan() {
+			if line := bytes.TrimSpace(lines.Bytes()); len(line) > 0 {
+				events = append(events, bytes.Clone(line))
+			}
+		}
+		err = lines.Err()
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(events) == 0:
+		return nil, errors.New("there are no events")
+	case len(events) > maxEvents:
+		return nil, fmt.Errorf("%d events, the limit is %d", len(events), maxEvents)
+	}
+	return events, nil
+}
+
+func (a *Agent) health(w http.ResponseWriter, _ *http.Request) {
+	s := a.recorder.Stats()
+	answer(w, http.StatusOK, "application/json", map[string]any{"pending": s.Pending, "bytes": s.Bytes, "maxBytes": s.MaxBytes,
+		"delivered": s.Delivered, "quarantined": s.Quarantined})
+}
+
+// A collector is the recorder's counts as metrics.
+type collector struct{ recorder *client.Recorder }
+
+var counts = []struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*client.Stats) int64
+}{
+	{metric("recorded_total", "Events that were taken."), prometheus.CounterValue, func(s *client.Stats) int64 { return s.Recorded }},
+	{metric("delivered_total", "Events that the server has acknowledged."), prometheus.CounterValue, func(s *client.Stats) int64 { return s.Delivered }},
+	{metric("duplicates_total", "Of those, what it had before."), prometheus.CounterValue, func(s *client.Stats) int64 { return s.Duplicates }},
+	{metric("quarantined_total", "Events that were refused for good, or damaged."), prometheus.CounterValue, func(s *client.Stats) int64 { return s.Quarantined }},
+	{metric("refused_total", "Events that were not taken for want of room."), prometheus.CounterValue, func(s *client.Stats) int64 { return s.Refused }},
+	{metric("retries_total", "Attempts to deliver that failed."), prometheus.CounterValue, func(s *client.Stats) int64 { return s.Retries }},
+	{metric("pending", "Events in the spool."), prometheus.GaugeValue, func(s *client.Stats) int64 { return s.Pending }},
+	{metric("spool_bytes", "Bytes of the spool."), prometheus.GaugeValue, func(s *client.Stats) int64 { return s.Bytes }},
+	{metric("spool_max_bytes", "Bytes that the spool may have."), prometheus.GaugeValue, func(s *client.Stats) int64 { return s.MaxBytes }},
+}
+
+func metric(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("graven_agent_"+name, help, nil, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range counts {
+		ch <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.recorder.Stats()
+	for _, m := range counts {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(m.value(&s)))
+	}
+}
