@@ -37,7 +37,7 @@ var rooms = []struct {
 	floor    floor
 	patterns string
 }{
-	{cellar, "internal/datadir internal/inorder internal/jcs internal/posting examples"},
+	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/posting examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail internal/spool"},
 	{tools, "verify verify/remote client internal/succession"},

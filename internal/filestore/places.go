@@ -10,6 +10,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/graven-audit/graven/internal/openfile"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
@@ -31,12 +32,16 @@ type places struct {
 
 	making sync.Mutex // held while a file is made
 
-	filesMu sync.RWMutex
-	files   map[uint64]*os.File // that were asked for
+	files *openfile.Cache[*os.File]
 }
 
+// maxFiles bounds the files that are open, but for those in use.
+const maxFiles = 64
+
 func newPlaces(log *seglog.Log, dir string) *places {
-	return &places{log: log, dir: dir, base: -1, files: map[uint64]*os.File{}}
+	p := &places{log: log, dir: dir, base: -1}
+	p.files = openfile.New(maxFiles, func(base uint64) (*os.File, error) { return os.Open(p.path(base)) })
+	return p
 }
 
 // roll tells of a new active segment.
@@ -112,8 +117,8 @@ func (p *places) claimed() (claimed int64, err error) {
 
 func (p *places) read(base uint64, i int64) (int64, error) {
 	offset, err := p.peek(base, i)
-	if err == nil {
-		return offset, nil
+	if err == nil || openfile.TooMany(err) {
+		return offset, err
 	}
 	p.making.Lock()
 	defer p.making.Unlock()
@@ -127,12 +132,13 @@ func (p *places) read(base uint64, i int64) (int64, error) {
 }
 
 func (p *places) peek(base uint64, i int64) (int64, error) {
-	f, err := p.file(base)
+	f, err := p.files.Use(base)
 	if err != nil {
 		return 0, err
 	}
+	defer f.Release()
 	var b [4]byte
-	if _, err := f.ReadAt(b[:], 4*i); err != nil {
+	if _, err := f.F.ReadAt(b[:], 4*i); err != nil {
 		return 0, err
 	}
 	offset := int64(binary.LittleEndian.Uint32(b[:]))
@@ -140,36 +146,6 @@ func (p *places) peek(base uint64, i int64) (int64, error) {
 		return 0, fmt.Errorf("%s holds no offset", p.path(base))
 	}
 	return offset, nil
-}
-
-// file returns the file of a segment, and opens it if need be.
-func (p *places) file(base uint64) (*os.File, error) {
-	p.filesMu.RLock()
-	f := p.files[base]
-	p.filesMu.RUnlock()
-	if f != nil {
-		return f, nil
-	}
-	p.filesMu.Lock()
-	defer p.filesMu.Unlock()
-	if f := p.files[base]; f != nil {
-		return f, nil
-	}
-	f, err := os.Open(p.path(base))
-	if err == nil {
-		p.files[base] = f
-	}
-	return f, err
-}
-
-func (p *places) close() error {
-	p.filesMu.Lock()
-	defer p.filesMu.Unlock()
-	var errs []error
-	for _, f := range p.files {
-		errs = append(errs, f.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // make derives the offsets of a segment from the segment.
@@ -209,12 +185,7 @@ func (p *places) write(base int64, offsets []uint32) error {
 	if err := os.Rename(path+".tmp", path); err != nil {
 		return err
 	}
-	p.filesMu.Lock()
-	defer p.filesMu.Unlock()
-	if f := p.files[uint64(base)]; f != nil { // what was there before
-		delete(p.files, uint64(base))
-		return f.Close()
-	}
+	p.files.Forget(uint64(base)) // what was there before
 	return nil
 }
 

@@ -542,7 +542,7 @@ func (s *Store) release() error {
 		errs = append(errs, s.index.Close())
 	}
 	if s.places != nil {
-		errs = append(errs, s.places.close())
+		errs = append(errs, s.places.files.Close())
 	}
 	if s.hashes != nil {
 		errs = append(errs, s.hashes.Close())

@@ -12,7 +12,7 @@ import (
 )
 
 // newBed returns a ledger in dir with small segments, so that tests see many.
-func newBed(t *testing.T, dir string, o filestore.Options) *storetest.Bed {
+func newBed(t testing.TB, dir string, o filestore.Options) *storetest.Bed {
 	return storetest.NewBed(t, func(b *storetest.Bed) (storetest.Store, error) {
 		o.Verifier = b.Verifier
 		if o.SegmentSize == 0 {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"github.com/graven-audit/graven/internal/openfile"
 )
 
 // ErrFull means that the disk has no room. Nothing was written.
@@ -43,20 +45,26 @@ type Log struct {
 	reserve int64
 	flag    int // how segments are opened
 
-	// end and size are owned by the appending goroutine: where the next
-	// frame goes, and up to where the active file holds zeros.
+	// What follows is owned by the appending goroutine. end and size are where
+	// the next frame goes, and up to where the active file holds zeros.
 	end, size int64
 	broken    error
 
+	// active is the last segment's file, if it was used. It stays open.
+	active *openfile.File[File]
+
+	files *openfile.Cache[File]
 	mu    sync.RWMutex // guards what follows
 	bases []uint64     // sorted; the last is the active segment
-	files map[uint64]File
 }
+
+// maxFiles bounds the segments that are open, but for those in use.
+const maxFiles = 64
 
 // Open opens the log in dir, which must exist and may be empty. The caller
 // scans the last segment and calls [Log.Cut] before the first Append.
 func Open(dir string, o Options) (*Log, error) {
-	l := &Log{fs: o.FS, dir: dir, limit: o.SegmentSize, reserve: o.Reserve, files: map[uint64]File{}}
+	l := &Log{fs: o.FS, dir: dir, limit: o.SegmentSize, reserve: o.Reserve}
 	if l.fs == nil {
 		l.fs = OS{}
 	}
@@ -67,6 +75,7 @@ func Open(dir string, o Options) (*Log, error) {
 	if o.ReadOnly {
 		l.flag, l.broken = os.O_RDONLY, fmt.Errorf("%w: it is open for reading", ErrBroken)
 	}
+	l.files = openfile.New(maxFiles, func(base uint64) (File, error) { return l.fs.Open(l.path(base), l.flag) })
 	names, err := l.fs.List(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -107,15 +116,14 @@ func (l *Log) Roll(base uint64) error {
 	if err != nil {
 		return err
 	}
-	if n := len(l.bases); n > 0 {
-		if old, err := l.file(l.bases[n-1]); err == nil {
-			// The zeros have done their work. They do no harm if they stay.
-			_ = old.Truncate(l.end)
-		}
+	if l.active != nil {
+		// The zeros have done their work. They do no harm if they stay.
+		_ = l.active.F.Truncate(l.end)
+		l.active.Release()
 	}
+	l.active = l.files.Add(base, f)
 	l.mu.Lock()
 	l.bases = append(l.bases, base)
-	l.files[base] = f
 	l.mu.Unlock()
 	l.end, l.size = FirstOffset, FirstOffset
 	return nil
@@ -170,7 +178,7 @@ func (l *Log) Write(b *Batch, reserve bool) (offset int64, err error) {
 	if l.broken != nil {
 		return 0, l.broken
 	}
-	f, err := l.file(l.bases[len(l.bases)-1])
+	f, err := l.last()
 	if err != nil {
 		return 0, err
 	}
@@ -191,7 +199,7 @@ func (l *Log) Sync() error {
 	if l.broken != nil {
 		return l.broken
 	}
-	f, err := l.file(l.bases[len(l.bases)-1])
+	f, err := l.last()
 	if err != nil {
 		return err
 	}
@@ -214,11 +222,7 @@ func (l *Log) Remove(base uint64) error {
 		return fmt.Errorf("remove segment: %w", err)
 	}
 	l.bases = slices.Delete(l.bases, i, i+1)
-	f := l.files[base]
-	delete(l.files, base)
-	if f != nil {
-		return f.Close()
-	}
+	l.files.Forget(base)
 	return nil
 }
 
@@ -313,7 +317,7 @@ func (l *Log) Cut(offset int64) error {
 	if len(l.bases) == 0 {
 		return nil
 	}
-	f, err := l.file(l.bases[len(l.bases)-1])
+	f, err := l.last()
 	if err != nil {
 		return err
 	}
@@ -335,10 +339,12 @@ func (l *Log) Cut(offset int64) error {
 
 // ReadFrame returns the body of one frame.
 func (l *Log) ReadFrame(base uint64, offset int64) ([]byte, error) {
-	f, err := l.file(base)
+	in, err := l.use(base)
 	if err != nil {
 		return nil, err
 	}
+	defer in.Release()
+	f := in.F
 	// One read serves most frames.
 	buf := make([]byte, 2048)
 	n, err := f.ReadAt(buf, offset)
@@ -368,55 +374,70 @@ func damaged(base uint64, offset int64) error {
 	return fmt.Errorf("damaged frame at byte %d of %s", offset, SegmentName(base))
 }
 
-// Reader returns a reader of one segment's frames, from offset on.
+// Reader returns a reader of one segment's frames, from offset on. It has the
+// file only while it reads.
 func (l *Log) Reader(base uint64, offset int64) (*Reader, error) {
-	f, err := l.file(base)
+	f, err := l.use(base)
 	if err != nil {
 		return nil, err
 	}
-	return NewReader(f, base, offset), nil
+	f.Release()
+	return NewReader(segment{l, base}, base, offset), nil
+}
+
+// A segment reads a log's segment.
+type segment struct {
+	l    *Log
+	base uint64
+}
+
+func (s segment) ReadAt(data []byte, at int64) (int, error) {
+	f, err := s.l.use(s.base)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Release()
+	return f.F.ReadAt(data, at)
 }
 
 // Close closes all files. If the log is sound, the active file keeps no zeros.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	var errs []error
-	if n := len(l.bases); n > 0 && l.broken == nil && l.size > l.end {
-		if f := l.files[l.bases[n-1]]; f != nil {
-			errs = append(errs, f.Truncate(l.end), f.Sync())
+	if l.active != nil {
+		if l.broken == nil && l.size > l.end {
+			errs = append(errs, l.active.F.Truncate(l.end), l.active.F.Sync())
 		}
+		l.active.Release()
+		l.active = nil
 	}
-	for _, f := range l.files {
-		errs = append(errs, f.Close())
-	}
-	l.files = nil
-	l.broken = fmt.Errorf("%w: closed", ErrBroken)
-	return errors.Join(errs...)
+	l.broken = errClosed
+	return errors.Join(append(errs, l.files.Close())...)
 }
+
+var errClosed = fmt.Errorf("%w: closed", ErrBroken)
 
 func (l *Log) path(base uint64) string { return filepath.Join(l.dir, SegmentName(base)) }
 
-// file returns the open file of a segment.
-func (l *Log) file(base uint64) (File, error) {
-	l.mu.RLock()
-	f := l.files[base]
-	l.mu.RUnlock()
-	if f != nil {
-		return f, nil
+// use returns a segment's file, to be released.
+func (l *Log) use(base uint64) (*openfile.File[File], error) {
+	f, err := l.files.Use(base)
+	if errors.Is(err, openfile.ErrClosed) {
+		return nil, errClosed
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if f := l.files[base]; f != nil {
-		return f, nil
-	}
-	if l.files == nil {
-		return nil, fmt.Errorf("%w: closed", ErrBroken)
-	}
-	f, err := l.fs.Open(l.path(base), l.flag)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
-	l.files[base] = f
 	return f, nil
+}
+
+// last returns the active file.
+func (l *Log) last() (File, error) {
+	if l.active == nil {
+		f, err := l.use(l.bases[len(l.bases)-1])
+		if err != nil {
+			return nil, err
+		}
+		l.active = f
+	}
+	return l.active.F, nil
 }

@@ -38,7 +38,7 @@ type Bed struct {
 }
 
 // NewBed returns a bed with fresh keys. open opens its store.
-func NewBed(t *testing.T, open func(b *Bed) (Store, error)) *Bed {
+func NewBed(t testing.TB, open func(b *Bed) (Store, error)) *Bed {
 	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, "test.example/ledger")
 	if err != nil {
@@ -57,7 +57,7 @@ func NewBed(t *testing.T, open func(b *Bed) (Store, error)) *Bed {
 
 // A Running is a ledger that runs.
 type Running struct {
-	t      *testing.T
+	t      testing.TB
 	Store  Store
 	Ledger *ledger.Ledger
 	Finder search.Finder
@@ -66,7 +66,7 @@ type Running struct {
 
 // Start opens store and ledger. They are closed at the end of the test unless
 // [Running.Stop] was called.
-func (b *Bed) Start(t *testing.T) *Running {
+func (b *Bed) Start(t testing.TB) *Running {
 	t.Helper()
 	r, err := b.TryStart(t)
 	if err != nil {
@@ -76,7 +76,7 @@ func (b *Bed) Start(t *testing.T) *Running {
 }
 
 // TryStart is like Start and returns what goes wrong.
-func (b *Bed) TryStart(t *testing.T) (*Running, error) {
+func (b *Bed) TryStart(t testing.TB) (*Running, error) {
 	store, err := b.Open()
 	if err != nil {
 		return nil, err
