@@ -127,7 +127,7 @@ type request struct {
 
 // An item is an event on its way into the ledger.
 type item struct {
-	event  *event.Event
+	event  event.Event // a copy: the caller may give up and go on with it
 	record trail.Record
 	leaf   trail.Hash
 	by     By
@@ -187,8 +187,9 @@ func (l *Ledger) State() *State { return l.state.Load() }
 // that nothing was recorded, unless it is ctx's: then the outcome is unknown,
 // and calling again with the same ids tells.
 //
-// Append completes the events in place, and keeps nothing of them. Until it
-// returns nobody else may change them, nor the memory of their details.
+// Append completes the events in place, and keeps nothing of them, though it
+// returns because ctx ends. Until it returns nobody else may change them, nor
+// the memory of their details.
 func (l *Ledger) Append(ctx context.Context, by By, events []*event.Event) ([]Result, *trail.Checkpoint, error) {
 	return l.append(ctx, by, events, false)
 }
@@ -223,9 +224,9 @@ func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own b
 	r := &request{own: own, done: make(chan struct{}), items: make([]item, 0, len(events)), memory: l.memory.Get().(*[]byte)}
 	buf := (*r.memory)[:0]
 	for i, e := range events {
-		r.items = append(r.items, item{event: e, by: by, result: &results[i]})
+		r.items = append(r.items, item{by: by, result: &results[i]})
 		var err error
-		if buf, err = l.prepare(&r.items[len(r.items)-1], own, buf); err != nil {
+		if buf, err = l.prepare(&r.items[len(r.items)-1], e, own, buf); err != nil {
 			results[i].Err = err
 			r.items = r.items[:len(r.items)-1]
 		}
@@ -281,8 +282,8 @@ func (l *Ledger) release(r *request) {
 
 // prepare completes, validates and encodes an event, and appends its record to
 // buf. It needs no lock and runs in the caller's goroutine.
-func (l *Ledger) prepare(it *item, own bool, buf []byte) ([]byte, error) {
-	now, e := l.c.Now(), it.event
+func (l *Ledger) prepare(it *item, e *event.Event, own bool, buf []byte) ([]byte, error) {
+	now := l.c.Now()
 	if _, err := rand.Read(it.record.Salt[:]); err != nil {
 		return buf, fmt.Errorf("salt: %w", err)
 	}
@@ -315,6 +316,8 @@ func (l *Ledger) prepare(it *item, own bool, buf []byte) ([]byte, error) {
 	it.leaf = trail.LeafHash(buf[begin:])
 	buf = e.AppendErasable(buf)
 	it.end = len(buf)
+	it.event = *e
+	it.event.Details, it.event.Original = nil, nil // whose memory is the caller's
 	return buf, nil
 }
 

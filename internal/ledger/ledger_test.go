@@ -648,3 +648,49 @@ func inUse() uint64 {
 	runtime.ReadMemStats(&s)
 	return s.HeapAlloc
 }
+
+// TestWhoGivesUpHasTheEventsBack: what the caller does with them, such as to try
+// again, is not seen by the sequencer, which still has the first try before it.
+func TestWhoGivesUpHasTheEventsBack(t *testing.T) {
+	m := newStore()
+	l := start(t, m)
+	e := happened(event.DeriveID("a"))
+	if err := e.SetDetails(map[string]string{"text": "x"}); err != nil {
+		t.Fatal(err)
+	}
+	first := record(t, l, e.Clone())
+	waiting, open := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	m.set(func(op string, _ *ledger.Pool) error {
+		if op == "record" {
+			once.Do(func() {
+				close(waiting)
+				<-open
+			})
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var given sync.WaitGroup
+	given.Go(func() {
+		if _, _, err := l.Append(ctx, by, []*event.Event{e}); !errors.Is(err, context.Canceled) {
+			t.Errorf("the first try: %v", err)
+		}
+	})
+	<-waiting
+	cancel()
+	given.Wait()
+	e.EventType = "IssueResolved"
+	clear(e.Details)
+	if err := e.SetDetails(map[string]string{"text": "y"}); err != nil {
+		t.Fatal(err)
+	}
+	given.Go(func() {
+		if r := record(t, l, e); !errors.Is(r.Err, ledger.ErrConflict) || r.Index != first.Index {
+			t.Errorf("the second try: %+v", r)
+		}
+	})
+	l.AwaitQueue(1)
+	close(open)
+	given.Wait()
+}

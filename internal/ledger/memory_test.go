@@ -180,7 +180,7 @@ func (m *memory) forget() {
 }
 
 // keys makes the keys of a ledger.
-func keys(t *testing.T) (note.Signer, note.Verifier, string) {
+func keys(t testing.TB) (note.Signer, note.Verifier, string) {
 	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, "test.example/ledger")
 	if err != nil {

@@ -120,7 +120,7 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 		it.record.Chain = head.Chain
 		head.Tree.Append(it.leaf, nil)
 		pool.Records = append(pool.Records, it.record)
-		pool.Events = append(pool.Events, it.event)
+		pool.Events = append(pool.Events, &it.event)
 		pool.Leaves = append(pool.Leaves, it.leaf)
 		size += len(it.record.Entry) + len(it.record.Erasable)
 	}
@@ -249,7 +249,10 @@ func sameContent(it *item, old *trail.Record) (bool, error) {
 		return false, err
 	}
 	was.Recorded, was.Source = event.Recorded{}, event.Source{}
-	is := it.event.Clone()
+	is, err := it.record.Event() // whose details nobody else has
+	if err != nil {
+		return false, err
+	}
 	is.Recorded, is.Source = event.Recorded{}, event.Source{}
 	if old.Erasable == nil {
 		is.Details, is.Error.Message, is.Original = nil, "", nil

@@ -20,7 +20,7 @@ type Head struct {
 // again when Append returns; the rest is the store's.
 type Pool struct {
 	Records []trail.Record
-	Events  []*event.Event // what the records hold, decoded
+	Events  []*event.Event // what the entries hold, decoded, without details and original
 	Leaves  []trail.Hash   // of the records, in the Merkle tree
 	// Head is the state after the last record. Its checkpoint is to be kept.
 	Head Head
