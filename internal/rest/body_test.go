@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/graven-audit/graven/internal/rest"
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -251,25 +252,34 @@ type slowStore struct {
 	wait func(ctx context.Context)
 }
 
-func (s slowStore) Record(ctx context.Context, index int64) (trail.Record, error) {
-	s.wait(ctx)
-	return s.Store.Record(ctx, index)
+func (s slowStore) Stored() search.Reader { return slowly{s.Store.Stored(), s.wait} }
+
+type slowly struct {
+	search.Reader
+	wait func(ctx context.Context)
+}
+
+func (d slowly) Record(ctx context.Context, index int64) (trail.Record, error) {
+	d.wait(ctx)
+	return d.Reader.Record(ctx, index)
 }
 
 func TestTheTimeForABodyIsNotTheTimeForTheAnswer(t *testing.T) {
-	var slow atomic.Bool
+	var waited, cut atomic.Int64
 	d := open(t, bodyTimeout(200*time.Millisecond), change{store: func(s rest.Store) rest.Store {
 		return slowStore{s, func(ctx context.Context) {
-			if slow.Load() {
-				select {
-				case <-ctx.Done(): // it must not be
-				case <-time.After(400 * time.Millisecond):
-				}
+			select {
+			case <-ctx.Done():
+				cut.Add(1)
+			case <-time.After(400 * time.Millisecond):
+				waited.Add(1)
 			}
 		}}
 	}})
 	d.as("recorder").record(sample(0))
-	slow.Store(true)
 	a := d.as("viewer").post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`).want(http.StatusOK)
 	holds(t, "verdict", a.body, `{"is_valid":true,"verified_events":1}`)
+	if waited.Load() == 0 || cut.Load() > 0 {
+		t.Errorf("of %d delays, %d were cut short", waited.Load()+cut.Load(), cut.Load())
+	}
 }
