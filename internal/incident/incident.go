@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/graven-audit/graven/event"
 )
@@ -121,29 +122,53 @@ var rules = []rule{
 		reason: "a remediation request was completed whose cause was not recorded"},
 }
 
+// A mark is a type of steps on a resource or, without one, on any.
+type mark struct{ eventType, kind, namespace, name string }
+
+func (r *rule) mark(e *event.Event, eventType string) mark {
+	if r.anyResource {
+		return mark{eventType: eventType}
+	}
+	return mark{eventType, strings.Map(fold, e.Resource.Kind), e.Resource.Namespace, e.Resource.Name}
+}
+
+// fold returns the same for all cases of a letter.
+func fold(r rune) rune {
+	least := r
+	for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
+		least = min(least, other)
+	}
+	return least
+}
+
 // missing holds the steps, which are in order of time, against the rules.
 func missing(steps []Step) []Gap {
+	type span struct{ first, last int } // in steps
+	seen := map[mark]span{}
+	for i, s := range steps {
+		for k := range rules {
+			if r := &rules[k]; slices.Contains(r.wanted, s.Event.EventType) {
+				m := r.mark(s.Event, s.Event.EventType)
+				at, known := seen[m]
+				if !known {
+					at.first = i
+				}
+				at.last = i
+				seen[m] = at
+			}
+		}
+	}
 	var gaps []Gap
 	for i, s := range steps {
-		for _, r := range rules {
-			if !slices.Contains(r.given, s.Event.EventType) {
-				continue
-			}
-			where := steps[i+1:]
-			if r.before {
-				where = steps[:i]
-			}
-			if !slices.ContainsFunc(where, func(o Step) bool {
-				return slices.Contains(r.wanted, o.Event.EventType) && (r.anyResource || sameResource(s.Event, o.Event))
+		for k := range rules {
+			r := &rules[k]
+			if slices.Contains(r.given, s.Event.EventType) && !slices.ContainsFunc(r.wanted, func(eventType string) bool {
+				at, known := seen[r.mark(s.Event, eventType)]
+				return known && (r.before && at.first < i || !r.before && at.last > i)
 			}) {
 				gaps = append(gaps, Gap{Expected: r.wanted, Index: s.Index, Reason: r.reason})
 			}
 		}
 	}
 	return gaps
-}
-
-func sameResource(a, b *event.Event) bool {
-	return a.Resource.Namespace == b.Resource.Namespace && a.Resource.Name == b.Resource.Name &&
-		strings.EqualFold(a.Resource.Kind, b.Resource.Kind)
 }

@@ -72,6 +72,7 @@ func TestEachRuleSeesWhatIsMissing(t *testing.T) {
 		{"an approval granted", []string{"ApprovalRequested ApprovalRequest/p", "ApprovalGranted ApprovalRequest/p"}, nil},
 		{"an approval rejected", []string{"ApprovalRequested ApprovalRequest/p", "ApprovalRejected ApprovalRequest/p"}, nil},
 		{"an approval that expired", []string{"ApprovalRequested ApprovalRequest/p", "ApprovalExpired ApprovalRequest/p"}, nil},
+		{"a kind in another case, of letters with three", []string{"ApprovalRequested ris\u212a/p", "ApprovalGranted RI\u017fk/p"}, nil},
 		{"a kind in another case", []string{"ApprovalRequested ApprovalRequest/p", "ApprovalGranted approvalrequest/p"}, nil},
 		{"a request without a decision", []string{"ApprovalRequested ApprovalRequest/p"}, []string{"0: " + decision}},
 		{"a decision without a request", []string{"ApprovalExpired ApprovalRequest/p"}, []string{"0: ApprovalRequested"}},
@@ -106,6 +107,26 @@ func TestEachRuleSeesWhatIsMissing(t *testing.T) {
 				t.Errorf("%s: no reason", tt.name)
 			}
 		}
+	}
+}
+
+// TestManyStepsOfOneTypeAreHeldAgainstTheRulesAtOnce: each of them against all
+// others would take a minute.
+func TestManyStepsOfOneTypeAreHeldAgainstTheRulesAtOnce(t *testing.T) {
+	const many = 100_000
+	told := make([]string, many)
+	for i := range told {
+		told[i] = fmt.Sprintf("ApprovalRequested ApprovalRequest/%d", i)
+	}
+	told[many-1] = "ApprovalGranted approvalREQUEST/7"
+	list := steps(told...)
+	began := time.Now()
+	got := missing(incident.New("inc-1", list))
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if len(got) != many-2 || got[6][:3] != "60:" || got[7][:3] != "80:" {
+		t.Errorf("%d are missing, among them %q", len(got), got[:10])
 	}
 }
 
