@@ -47,8 +47,10 @@ func Arrange(runs []Run) Arrangement {
 	var count int64
 	for i, r := range runs {
 		// A lone commit is in place if the number of records before it, or
-		// the one before or behind it, says so.
-		if r.Count > 0 || count == r.First || r.After == r.First-1 || i+1 < len(runs) && runs[i+1].First == r.First {
+		// the one before or behind it, says so, or if it is the last and over
+		// more than there are.
+		last := i+1 == len(runs)
+		if r.Count > 0 || count == r.First || r.After == r.First-1 || !last && runs[i+1].First == r.First || last && r.First > count {
 			sorted = append(sorted, r)
 		} else {
 			a.Strays = append(a.Strays, r)

@@ -129,6 +129,8 @@ func TestFramesOutOfOrderAreArranged(t *testing.T) {
 		{"a record missing", []string{"0 1 3 4 c5"}, "0 1 -2..2 3 4 c5", "", "", ""},
 		{"the first missing", []string{"1 2 c3"}, "-0..0 1 2 c3", "", "", ""},
 		{"the first and its commit's records missing", []string{"c1 1 2 c3"}, "-0..0 c1 1 2 c3", "", "", ""},
+		{"the last missing, but not its commit", []string{"0 1 c2 c3"}, "0 1 c2 -2..2 c3", "", "", ""},
+		{"the last missing, but not its commit in a segment of its own", []string{"0 1 c2", "c3"}, "0 1 c2 -2..2 c3", "", "", ""},
 		{"one twice", []string{"0 1 1 2 c3"}, "0 1 2 c3", "", "1..1", ""},
 		{"one once more at the end", []string{"0 1 2 c3 1"}, "0 1 2 c3", "", "1..1", ""},
 		{"some twice, in part", []string{"0 1 2 3 c4 2 3 4 5 c6"}, "0 1 2 3 c4 4 5 c6", "", "2..3", ""},
