@@ -81,8 +81,8 @@ var contests = []contest{
 		prepare:    prepareLedger(100_000),
 		contenders: []string{"SQLite rows", "follower"},
 		lines: []line{
-			{"index and hashes made anew, events/s", "follower", "SQLite rows", rate, 0.8, false},
-			{"index and hashes made anew, events per CPU-second", "follower", "SQLite rows", perCPU, 0, false},
+			{"index and hashes rebuilt, events/s", "follower", "SQLite rows", rate, 0.8, false},
+			{"index and hashes rebuilt, events per CPU-second", "follower", "SQLite rows", perCPU, 0, false},
 		},
 	},
 	{
