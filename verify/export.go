@@ -190,7 +190,7 @@ func (x *export) place(c *checkedLine) {
 	n := len(x.runs)
 	switch {
 	case !x.whole() && c.index < x.next:
-		x.rep.add(Reordered, c.index, c.where(), "entry %d stands behind entry %d", c.index, x.next-1)
+		x.rep.add(Reordered, c.index, c.where(), "entry %d stands after entry %d", c.index, x.next-1)
 		return
 	case !x.whole():
 		x.absent += c.index - x.next

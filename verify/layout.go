@@ -51,7 +51,7 @@ func (d *directory) reportLayout(ctx context.Context, least claim) []seglog.Step
 		d.reportStray(ctx, r)
 	}
 	for _, r := range s.Uncommitted {
-		rep.add(Missing, r.First, d.at(r.Segment, r.From), "the checkpoint behind entry %d, with which the segment must end, is missing", r.First)
+		rep.add(Missing, r.First, d.at(r.Segment, r.From), "the checkpoint after entry %d, with which the segment must end, is missing", r.First)
 	}
 	rep.Omitted += s.Excess
 	d.reportEnd(a, end, least)
@@ -76,7 +76,7 @@ func (d *directory) reportFault(x seglog.Fault) {
 	case x.First < x.End:
 		d.rep.add(Changed, x.First, at, "%d bytes, where %s stood, are damaged: %s", x.To-x.From, entries(x.First, x.End), x.Reason)
 	case x.AfterRecord && !x.Padding:
-		d.rep.add(BadSignature, x.First-1, at, "the checkpoint behind entry %d is damaged: %s", x.First-1, x.Reason)
+		d.rep.add(BadSignature, x.First-1, at, "the checkpoint after entry %d is damaged: %s", x.First-1, x.Reason)
 	default:
 		d.rep.add(Changed, -1, at, "bytes were changed where no entry stands: %s", x.Reason)
 	}
@@ -95,7 +95,7 @@ func (d *directory) reportStray(ctx context.Context, r seglog.Run) {
 		d.rep.add(s.fault, r.After, at, "%s", s.reason)
 		return
 	}
-	d.rep.add(Reordered, r.After, at, "the checkpoint of %d entries stands behind entry %d", r.First, r.After)
+	d.rep.add(Reordered, r.After, at, "the checkpoint of %d entries stands after entry %d", r.First, r.After)
 }
 
 // reportEnd reports what the log lacks at its end.
@@ -108,6 +108,6 @@ func (d *directory) reportEnd(a seglog.Arrangement, last seglog.Run, least claim
 	case a.End < least.size:
 		d.rep.add(CutTail, a.End, d.at(last.Segment, last.To), "%s, but the log ends before entry %d", least.what, a.End)
 	default:
-		d.rep.add(CutTail, least.size-1, d.at(last.Segment, last.To), "%s, but the checkpoint behind entry %d is missing", least.what, least.size-1)
+		d.rep.add(CutTail, least.size-1, d.at(last.Segment, last.To), "%s, but the checkpoint after entry %d is missing", least.what, least.size-1)
 	}
 }

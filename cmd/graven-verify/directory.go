@@ -198,7 +198,7 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("behind entry %d: %w", v.tree.Size()+int64(len(pending))-1, err)
+			return fmt.Errorf("after entry %d: %w", v.tree.Size()+int64(len(pending))-1, err)
 		}
 		if body[0] == trail.FrameCheckpoint {
 			for i := range pending {
@@ -211,7 +211,7 @@ func (v *verifier) segment(path string, last bool, done func(int, int64, trail.H
 		}
 		r, err := trail.ParseFrame(body)
 		if want := v.tree.Size() + int64(len(pending)); err != nil || r.Index != want {
-			return fmt.Errorf("entry %d should stand behind entry %d", want, want-1)
+			return fmt.Errorf("entry %d should stand after entry %d", want, want-1)
 		}
 		if pending, size = append(pending, r), size+len(body); size > maxPool {
 			return fmt.Errorf("no checkpoint stands behind the %d MiB from entry %d on", maxPool>>20, v.tree.Size())

@@ -114,7 +114,7 @@ func (v *verifier) line(n int, l *trail.Line, text []byte) {
 		return
 	}
 	if v.count > 0 && r.Index <= v.last {
-		v.found("line %d: entry %d stands behind entry %d", n, r.Index, v.last)
+		v.found("line %d: entry %d stands after entry %d", n, r.Index, v.last)
 	}
 	v.count++
 	v.last = r.Index

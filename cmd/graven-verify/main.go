@@ -325,9 +325,9 @@ func (v *verifier) signed(text []byte) {
 	c, err := v.open(text)
 	switch {
 	case err != nil:
-		v.found("the checkpoint behind entry %d: %v", v.tree.Size()-1, err)
+		v.found("the checkpoint after entry %d: %v", v.tree.Size()-1, err)
 	case c.Size != v.tree.Size() || c.Root != v.tree.Root():
-		v.found("the checkpoint behind entry %d is not that of these %d entries", v.tree.Size()-1, v.tree.Size())
+		v.found("the checkpoint after entry %d is not that of these %d entries", v.tree.Size()-1, v.tree.Size())
 	default:
 		v.checkpoint = c
 	}

@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintln(root.ErrOrStderr(), "graven: "+terminal.Printable(text))
 	}
 	if code == exitUsage {
-		fmt.Fprintln(root.ErrOrStderr(), "Try 'graven --help', or --help behind a command.")
+		fmt.Fprintln(root.ErrOrStderr(), "Try 'graven --help', or --help after a command.")
 	}
 	return code
 }

@@ -116,8 +116,8 @@ func newReindex() *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
 		Use:   "reindex",
-		Short: "Derive the index and the hashes anew from the log",
-		Long: `Derive the index and the hashes of the tree anew from the log. The server must not run.
+		Short: "Rebuild the index and the hashes from the log",
+		Long: `Rebuild the index and the hashes of the tree from the log. The server must not run.
 The log itself is only read.`,
 		Example: "  graven reindex --data ./graven-data",
 		Args:    cobra.NoArgs,

@@ -31,7 +31,7 @@ func newVerify() *cobra.Command {
 		Long: `Check a ledger: a data directory, also while its server runs; an export; or a
 server's URL, whose tiles are fetched below /log/.
 
-All entries are hashed again and held against the chain, the tree and the
+All entries are hashed again and checked against the chain, the tree and the
 signatures. Whatever is wrong is named with its place, and the exit code is 3.
 
 Without --key the ledger's own word is taken for its key, so that all that can

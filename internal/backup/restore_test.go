@@ -185,8 +185,8 @@ func TestASuccessorNamesWhatWasLost(t *testing.T) {
 		tips []backup.Tip
 		lost string
 	}{
-		"nobody knows":       {nil, "what stood behind entry 10, if anything, is lost"},
-		"an older tip":       {[]backup.Tip{{Note: c.Note, From: "m", Remembered: true}}, "what stood behind entry 10, if anything, is lost"},
+		"nobody knows":       {nil, "what stood after entry 10, if anything, is lost"},
+		"an older tip":       {[]backup.Tip{{Note: c.Note, From: "m", Remembered: true}}, "what stood after entry 10, if anything, is lost"},
 		"a newer tip":        {[]backup.Tip{{Note: newer.Note, From: "x"}}, "entries 11 to 14 are lost"},
 		"the tip as it is":   {[]backup.Tip{{Note: c.Note, From: "x"}}, "nothing that is known of is lost"},
 		"one seen by chance": {[]backup.Tip{{Note: newer.Note, From: "m", Remembered: true}}, "entries 11 to 14 are lost"},

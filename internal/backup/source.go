@@ -355,7 +355,7 @@ func (c *scan) segment(ctx context.Context, base uint64) error {
 		}
 	}
 	if c.pool.entries > 0 {
-		return refuse("no checkpoint stands behind entry %d, at the end of %s", c.next.tree.Size()-1, seglog.SegmentName(base))
+		return refuse("no checkpoint stands after entry %d, at the end of %s", c.next.tree.Size()-1, seglog.SegmentName(base))
 	}
 	if c.at.note != nil && c.at.segment == base {
 		if _, err := trail.OpenCheckpoint(c.at.note, c.key); err != nil {
@@ -369,7 +369,7 @@ func (c *scan) segment(ctx context.Context, base uint64) error {
 func (c *scan) damaged(err error) error {
 	var damage *seglog.Damage
 	if errors.As(err, &damage) {
-		return refuse("%s is damaged behind entry %d: %w; graven verify names what is wrong", c.dir, c.next.tree.Size()-1, err)
+		return refuse("%s is damaged after entry %d: %w; graven verify names what is wrong", c.dir, c.next.tree.Size()-1, err)
 	}
 	return err
 }
@@ -418,10 +418,10 @@ func (c *scan) checkpoint(base uint64, f seglog.Frame) error {
 	size := c.next.tree.Size()
 	cp, err := trail.ReadCheckpoint(f.Body[1:])
 	if err != nil {
-		return refuse("the checkpoint behind entry %d of %s: %w", size-1, c.dir, err)
+		return refuse("the checkpoint after entry %d of %s: %w", size-1, c.dir, err)
 	}
 	if cp.Size != size || cp.Root != c.next.tree.Root() {
-		return refuse("the checkpoint behind entry %d of %s is not that of the entries before it: some were changed, or are of another history", size-1, c.dir)
+		return refuse("the checkpoint after entry %d of %s is not that of the entries before it: some were changed, or are of another history", size-1, c.dir)
 	}
 	if size > c.cut {
 		return refuse("%s has no checkpoint of %d entries, of which its tip tells", c.dir, c.cut)

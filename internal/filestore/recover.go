@@ -237,7 +237,7 @@ func (s *Store) lookBehind(o Options, end logEnd) error {
 	sealed := int64(-1) // the size that the last sealed pool behind the end speaks of
 	look := func(base uint64, f seglog.Frame) error {
 		if sealed >= 0 {
-			return fmt.Errorf("%w: it is damaged behind entry %d, at byte %d of %s, and a pool of up to %d entries that stands behind the damage was acknowledged",
+			return fmt.Errorf("%w: it is damaged after entry %d, at byte %d of %s, and a pool of up to %d entries that stands behind the damage was acknowledged",
 				ErrTip, end.size-1, end.at, seglog.SegmentName(end.base), sealed)
 		}
 		if f.Body[0] == trail.FrameCheckpoint {

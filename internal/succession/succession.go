@@ -38,7 +38,7 @@ type Lost struct {
 func (l Lost) String() string {
 	switch {
 	case l.End == nil:
-		return fmt.Sprintf("what stood behind entry %d, if anything, is lost", l.First-1)
+		return fmt.Sprintf("what stood after entry %d, if anything, is lost", l.First-1)
 	case *l.End == l.First:
 		return "nothing that is known of is lost"
 	case *l.End == l.First+1:
