@@ -57,9 +57,9 @@ type Problem struct {
 	Type   string  `json:"type"`
 	Title  string  `json:"title"`
 	Status int     `json:"status"`
-	Detail string  `json:"detail"`
-	Param  string  `json:"param"`
-	Errors []Fault `json:"errors"`
+	Detail string  `json:"detail,omitempty"`
+	Param  string  `json:"param,omitempty"`
+	Errors []Fault `json:"errors,omitempty"`
 	// RetryAfter is how many seconds the server asks to wait; 0 for none.
 	RetryAfter int `json:"-"`
 }

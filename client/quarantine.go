@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/graven-audit/graven/internal/seglog"
 )
 
 // quarantineFile holds what will never be delivered, a JSON object a line.
@@ -63,10 +67,8 @@ func (q *quarantine) add(what quarantined) error {
 	if q.closed {
 		return ErrClosed
 	}
-	if q.file == nil {
-		if q.file, err = os.OpenFile(q.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
-			return fmt.Errorf("quarantine: %w", err)
-		}
+	if err := q.open(); err != nil {
+		return fmt.Errorf("quarantine: %w", err)
 	}
 	info, err := q.file.Stat()
 	if err != nil {
@@ -79,6 +81,34 @@ func (q *quarantine) add(what quarantined) error {
 	if err != nil {
 		return fmt.Errorf("quarantine: %w", errors.Join(err, q.file.Truncate(info.Size())))
 	}
+	return nil
+}
+
+// open opens the file, if it is not, such that it does not go with the power. A
+// line that a power cut has torn is ended, so that the next begins at its own.
+func (q *quarantine) open() error {
+	if q.file != nil {
+		return nil
+	}
+	f, err := os.OpenFile(q.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	var last [1]byte
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil && size > 0 {
+		_, err = f.ReadAt(last[:], size-1)
+	}
+	if err == nil && size > 0 && last[0] != '\n' {
+		_, err = f.Write([]byte{'\n'})
+	}
+	if err == nil {
+		err = seglog.OS{}.SyncDir(filepath.Dir(q.path))
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	q.file = f
 	return nil
 }
 

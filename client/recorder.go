@@ -134,6 +134,9 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 		}
 		rc.Source = host
 	}
+	if rc.MaxBytes < 0 {
+		return nil, fmt.Errorf("maxBytes: %d, and a spool has from 1 on, or 0 for 1 GiB", rc.MaxBytes)
+	}
 	if len(rc.Source) > event.MaxString {
 		return nil, fmt.Errorf("source: %d bytes, the limit is %d", len(rc.Source), event.MaxString)
 	}

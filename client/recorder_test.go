@@ -460,15 +460,57 @@ func TestARecorderClosesOnceWhileOthersRecord(t *testing.T) {
 	})
 }
 
+func TestDecisionsAreDurableAtOnceAndTelemetryIsNot(t *testing.T) {
+	for eventType, want := range map[string]bool{"ApprovalGranted": true, "RemediationExecuted": true, "IssueCreated": true, "SomethingOfYours": true,
+		"aiagent.llm.request": false} {
+		e := named("x")
+		e.EventType = eventType
+		e.Complete(time.Now())
+		if got := client.Durable(e); got != want {
+			t.Errorf("%s (%s, %s): %v", eventType, e.Category, e.Severity, got)
+		}
+	}
+	urgent := named("x")
+	urgent.EventType, urgent.Severity = "aiagent.llm.request", event.SeverityHigh
+	urgent.Complete(time.Now())
+	if !client.Durable(urgent) {
+		t.Error("an event of severity high is not durable")
+	}
+}
+
+func TestALineOfTheQuarantineThatWasTornIsFollowedByAWholeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, dir := &ledger{}, t.TempDir()
+		path := filepath.Join(dir, "quarantine.ndjson")
+		if err := os.WriteFile(path, []byte(`{"number":1,"rea`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := record(t, l, client.RecorderConfig{Dir: dir})
+		put(t, r, "refused")
+		if err := r.Flush(t.Context()); err == nil {
+			t.Error("nothing was refused")
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, whole, _ := strings.Cut(string(data), "\n")
+		if !json.Valid([]byte(whole)) || !strings.Contains(whole, `"refused"`) {
+			t.Errorf("%s", data)
+		}
+	})
+}
+
 func TestAConfigurationThatCannotBeIsRefused(t *testing.T) {
 	cl, err := client.New(client.Config{URL: "http://ledger.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for says, c := range map[string]client.RecorderConfig{
-		"dir: ":    {},
-		"source: ": {Dir: t.TempDir(), Source: strings.Repeat("x", 600)},
-		"onFull: ": {Dir: t.TempDir(), Source: "s", OnFull: "drop"},
+		"dir: ":      {},
+		"source: ":   {Dir: t.TempDir(), Source: strings.Repeat("x", 600)},
+		"onFull: ":   {Dir: t.TempDir(), Source: "s", OnFull: "drop"},
+		"maxBytes: ": {Dir: t.TempDir(), Source: "s", MaxBytes: -1},
 	} {
 		if r, err := cl.NewRecorder(c); err == nil || !strings.HasPrefix(err.Error(), says) {
 			t.Errorf("%s: %v %v", says, r, err)

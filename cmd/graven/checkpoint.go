@@ -94,7 +94,7 @@ With --cosigned it is the newest that witnesses have cosigned, if there is one.`
 				err = unrefused(cmd, c)
 			}
 			if err != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s", shown.Note) // evidence, but not to be kept for good
+				fmt.Fprint(cmd.ErrOrStderr(), terminal.Printable(string(shown.Note))) // evidence, but not to be kept for good
 				return err
 			}
 			_, err = cmd.OutOrStdout().Write(shown.Note)

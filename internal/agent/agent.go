@@ -137,22 +137,13 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	local := r.Context().Value(http.LocalAddrContextKey).(net.Addr).Network() == "unix"
 	if !local && !isLocal(strings.Trim(host, "[]")) || r.Header.Get("Origin") != "" {
-		refuse(w, problem{Status: http.StatusForbidden, Title: "Not for web pages", Detail: "the Host must be this machine's loopback, and there must be no Origin"})
+		refuse(w, client.Problem{Status: http.StatusForbidden, Title: "Not for web pages", Detail: "the Host must be this machine's loopback, and there must be no Origin"})
 		return
 	}
 	a.mux.ServeHTTP(w, r)
 }
 
-// A problem is an error as clients see it (RFC 9457).
-type problem struct {
-	Type   string         `json:"type"`
-	Title  string         `json:"title"`
-	Status int            `json:"status"`
-	Detail string         `json:"detail,omitempty"`
-	Errors []client.Fault `json:"errors,omitempty"`
-}
-
-func refuse(w http.ResponseWriter, p problem) {
+func refuse(w http.ResponseWriter, p client.Problem) {
 	p.Type = "about:blank"
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
@@ -172,24 +163,24 @@ func answer(w http.ResponseWriter, status int, contentType string, v any) {
 }
 
 // problemOf says why an event was not taken.
-func problemOf(err error) problem {
+func problemOf(err error) client.Problem {
 	var invalid event.Invalid
 	var field *event.FieldError
 	switch {
 	case errors.Is(err, event.ErrReserved):
-		return problem{Status: http.StatusForbidden, Title: "Only the ledger itself may record this", Detail: err.Error()}
+		return client.Problem{Status: http.StatusForbidden, Title: "Only the ledger itself may record this", Detail: err.Error()}
 	case errors.As(err, &invalid):
-		p := problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error()}
+		p := client.Problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error()}
 		for _, f := range invalid {
 			p.Errors = append(p.Errors, client.Fault{Field: f.Field, Reason: f.Reason})
 		}
 		return p
 	case errors.As(err, &field):
-		return problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error(), Errors: []client.Fault{{Field: field.Field, Reason: field.Reason}}}
+		return client.Problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error(), Errors: []client.Fault{{Field: field.Field, Reason: field.Reason}}}
 	case errors.Is(err, client.ErrFull), errors.Is(err, client.ErrClosed):
-		return problem{Status: http.StatusServiceUnavailable, Title: "The event cannot be kept now", Detail: err.Error()}
+		return client.Problem{Status: http.StatusServiceUnavailable, Title: "The event cannot be kept now", Detail: err.Error()}
 	}
-	return problem{Status: http.StatusInternalServerError, Title: "The event cannot be kept", Detail: err.Error()}
+	return client.Problem{Status: http.StatusInternalServerError, Title: "The event cannot be kept", Detail: err.Error()}
 }
 
 // body reads a request's body; where there is none to be had it answers.
@@ -197,21 +188,21 @@ func (a *Agent) body(w http.ResponseWriter, r *http.Request) ([]byte, func(), bo
 	switch media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(media) {
 	case "application/json", "application/x-ndjson":
 	default: // which a web page could send without asking
-		refuse(w, problem{Status: http.StatusUnsupportedMediaType, Title: "The body is of another kind", Detail: "Content-Type: application/json or application/x-ndjson"})
+		refuse(w, client.Problem{Status: http.StatusUnsupportedMediaType, Title: "The body is of another kind", Detail: "Content-Type: application/json or application/x-ndjson"})
 		return nil, nil, false
 	}
 	select {
 	case a.slots <- struct{}{}:
 	default:
-		refuse(w, problem{Status: http.StatusServiceUnavailable, Title: "Too many requests at a time", Detail: "try again"})
+		refuse(w, client.Problem{Status: http.StatusServiceUnavailable, Title: "Too many requests at a time", Detail: "try again"})
 		return nil, nil, false
 	}
 	done := func() { <-a.slots }
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-		refuse(w, problem{Status: http.StatusRequestEntityTooLarge, Title: "The body is too large", Detail: fmt.Sprintf("the limit is %d bytes", large.Limit)})
+		refuse(w, client.Problem{Status: http.StatusRequestEntityTooLarge, Title: "The body is too large", Detail: fmt.Sprintf("the limit is %d bytes", large.Limit)})
 	} else if err != nil {
-		refuse(w, problem{Status: http.StatusBadRequest, Title: "The body cannot be read", Detail: err.Error()})
+		refuse(w, client.Problem{Status: http.StatusBadRequest, Title: "The body cannot be read", Detail: err.Error()})
 	}
 	if err != nil {
 		done()
@@ -222,11 +213,11 @@ func (a *Agent) body(w http.ResponseWriter, r *http.Request) ([]byte, func(), bo
 
 // A receipt says that an event is on this machine's disk and will be delivered.
 type receipt struct {
-	Position int      `json:"position"`
-	ID       string   `json:"id,omitempty"`
-	Name     string   `json:"name,omitempty"`
-	Spooled  bool     `json:"spooled"`
-	Error    *problem `json:"error,omitempty"`
+	Position int             `json:"position"`
+	ID       string          `json:"id,omitempty"`
+	Name     string          `json:"name,omitempty"`
+	Spooled  bool            `json:"spooled"`
+	Error    *client.Problem `json:"error,omitempty"`
 }
 
 // take records one event in either form.
@@ -267,7 +258,7 @@ func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
 	defer done()
 	events, err := split(data)
 	if err != nil {
-		refuse(w, problem{Status: http.StatusBadRequest, Title: "The body is not a list of events", Detail: err.Error()})
+		refuse(w, client.Problem{Status: http.StatusBadRequest, Title: "The body is not a list of events", Detail: err.Error()})
 		return
 	}
 	items := make([]receipt, 0, len(events))

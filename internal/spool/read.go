@@ -32,7 +32,7 @@ type Damage struct {
 func (d *Damage) String() string {
 	what := fmt.Sprintf("%d items from number %d on", d.End-d.First, d.First)
 	if d.First == d.End {
-		what = fmt.Sprintf("behind item %d", d.First-1)
+		what = fmt.Sprintf("after item %d", d.First-1)
 	}
 	return fmt.Sprintf("%s: bytes %d to %d, %s: %s", d.File, d.From, d.To, what, d.Reason)
 }

@@ -89,6 +89,9 @@ type Spool struct {
 	room     chan struct{} // closed when there may be room again
 	arrived  chan struct{} // closed when more is durable
 
+	closing  sync.Once
+	closeErr error // owned by closing
+
 	wake  chan struct{}
 	urge  chan struct{} // the reader waits for what is not durable yet
 	quit  chan struct{}
@@ -112,6 +115,9 @@ type put struct {
 
 // Open opens the spool in dir, which is made if it is not there.
 func Open(dir string, o Options) (*Spool, error) {
+	if o.MaxBytes < 0 {
+		return nil, fmt.Errorf("a spool of %d bytes: from 1 on, or 0 for 1 GiB", o.MaxBytes)
+	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 1 << 30
 	}
@@ -141,6 +147,13 @@ func (s *Spool) open(dir string) error {
 	}
 	if s.cursor, err = openCursor(s.o.FS, filepath.Join(dir, cursorFile)); err != nil {
 		return err
+	}
+	// What was made just now must not go with the power, and all that is put
+	// below it.
+	for _, made := range []string{dir, filepath.Dir(filepath.Clean(dir))} {
+		if err := s.o.FS.SyncDir(made); err != nil {
+			return err
+		}
 	}
 	if s.log, err = seglog.Open(queue, seglog.Options{SegmentSize: s.segmentSize(), FS: s.o.FS}); err != nil {
 		return err
@@ -375,22 +388,20 @@ func (s *Spool) Stats() Stats {
 }
 
 // Close makes everything durable and closes the spool. It may be called more
-// than once, also while others put items in.
+// than once, also while others put items in: all return when it is closed.
 func (s *Spool) Close() error {
-	s.mu.Lock()
-	first := !s.closed
-	s.closed = true
-	s.mu.Unlock()
-	if !first {
+	s.closing.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		close(s.quit)
 		<-s.ended
-		return nil
-	}
-	close(s.quit)
-	<-s.ended
-	s.mu.Lock()
-	err := s.broken
-	s.mu.Unlock()
-	return errors.Join(err, s.release())
+		s.mu.Lock()
+		err := s.broken
+		s.mu.Unlock()
+		s.closeErr = errors.Join(err, s.release())
+	})
+	return s.closeErr
 }
 
 func (s *Spool) release() error {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/graven-audit/graven/internal/spool"
+	"github.com/graven-audit/graven/internal/testdisk"
 )
 
 func open(t *testing.T, dir string, o spool.Options) *spool.Spool {
@@ -244,14 +246,59 @@ func TestAnItemHasToFit(t *testing.T) {
 	}
 }
 
-func TestItemsThatAreNotPutDurablySoonAre(t *testing.T) {
+func TestAnItemIsMadeDurableInTimeAndAtOnceForWhoReadsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, t.TempDir(), spool.Options{SyncEvery: time.Minute})
-		put(t, s, false, "a")
-		began := time.Now()
-		take(t, s, 1) // whoever reads has it made durable at once
-		if waited := time.Since(began); waited > 0 {
-			t.Errorf("it took %s", waited)
+		disk := &testdisk.Faulty{}
+		var syncs atomic.Int32
+		s := open(t, t.TempDir(), spool.Options{SyncEvery: time.Minute, FS: disk})
+		put(t, s, true, "first") // so that the segment is there
+		disk.Set(func(op, _ string) (error, bool) {
+			if op == "sync" {
+				syncs.Add(1)
+			}
+			return nil, false
+		})
+		put(t, s, false, "second")
+		if n := syncs.Load(); n != 0 {
+			t.Errorf("%d syncs for an item that was not put durably", n)
 		}
+		time.Sleep(time.Minute + time.Second)
+		if n := syncs.Load(); n != 1 {
+			t.Errorf("%d syncs after the time was up", n)
+		}
+		put(t, s, false, "third")
+		began := time.Now()
+		take(t, s, 3)
+		if n, waited := syncs.Load(), time.Since(began); n != 2 || waited > 0 {
+			t.Errorf("%d syncs, and whoever read waited %s", n, waited)
+		}
+		disk.Set(nil)
 	})
+}
+
+func TestWhoeverClosesASpoolMayOpenItAgain(t *testing.T) {
+	dir := t.TempDir()
+	for range 20 {
+		s, err := spool.Open(dir, spool.Options{})
+		if err != nil { // though another was closing it first, perhaps
+			t.Fatal(err)
+		}
+		var other sync.WaitGroup
+		other.Go(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := spool.Open(dir, spool.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+		other.Wait()
+	}
 }

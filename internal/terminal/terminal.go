@@ -1,6 +1,6 @@
 // Package terminal writes for people: lists of events in the forms that kubectl
-// knows, documents, reports of verifications, and how far something has come. What it writes of an
-// event's text a terminal does not act upon.
+// knows, documents, receipts, reports of verifications, and how far something
+// has come. What it writes of an event's text a terminal does not act upon.
 package terminal
 
 import (
