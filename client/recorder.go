@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -402,13 +403,13 @@ func (r *Recorder) keep(ctx context.Context, item spool.Item, why error) error {
 	return nil
 }
 
-// A pauser waits between attempts.
-type pauser struct{ next time.Duration }
+// A pauser waits between attempts, at most about as long as last, or lastPause.
+type pauser struct{ next, last time.Duration }
 
 // pause waits as long as the server asked for, or twice as long as before, give
 // or take a half. The error is that of ctx.
 func (p *pauser) pause(ctx context.Context, cause error) error {
-	p.next = min(max(2*p.next, firstPause), lastPause)
+	p.next = min(max(2*p.next, firstPause), cmp.Or(p.last, lastPause))
 	wait := p.next/2 + rand.N(p.next)
 	if problem := (*Problem)(nil); errors.As(cause, &problem) && problem.RetryAfter > 0 {
 		wait = max(wait, time.Duration(problem.RetryAfter)*time.Second)

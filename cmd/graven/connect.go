@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -196,21 +195,6 @@ func completeTypes(_ *cobra.Command, _ []string, prefix string) ([]string, cobra
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// wait sleeps before a call is tried again, unless ctx ends.
-func wait(cmd *cobra.Command, attempt int, err error) error {
-	pause := min(time.Duration(1<<min(attempt, 5))*250*time.Millisecond, 5*time.Second)
-	var p *client.Problem
-	if errors.As(err, &p) && p.RetryAfter > 0 {
-		pause = min(time.Duration(p.RetryAfter)*time.Second, time.Minute)
-	}
-	select {
-	case <-time.After(pause):
-		return nil
-	case <-cmd.Context().Done():
-		return cmd.Context().Err()
-	}
 }
 
 func itoa[T int | int64](n T) string { return strconv.FormatInt(int64(n), 10) }

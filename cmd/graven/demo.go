@@ -19,6 +19,7 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/demo"
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
@@ -89,11 +90,7 @@ func (d *demonstration) run(ctx context.Context) error {
 	fmt.Fprintf(out, "A Graven server is at %s, its ledger in %s.\n\n", d.url, d.data)
 
 	fmt.Fprint(out, "Importing the audit log of a kube-apiserver: ")
-	im := newImporter(d.cmd, c, terminal.NewProgress(io.Discard, ""))
-	if err := im.run("kube-audit", bytes.NewReader(examples.KubeAudit)); err != nil {
-		return err
-	}
-	if err := im.summary(); err != nil {
+	if err := importAll(d.cmd, sender(d.cmd, c, known.NewWatch(), true), "kube-audit", bytes.NewReader(examples.KubeAudit), terminal.NewProgress(io.Discard, "")); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "Playing incidents:")

@@ -1,24 +1,17 @@
 package main
 
 import (
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/client"
-	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/document"
-	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/importer"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 )
-
-var importFormats = []string{"native", "kube-audit", "auditevent", "kubernaut"}
 
 func newImport() *cobra.Command {
 	var conn connection
@@ -56,217 +49,48 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 				return err
 			}
 			defer in.Close()
-			im := newImporter(cmd, c, terminal.NewProgress(cmd.ErrOrStderr(), "imported"))
-			if err := im.run(format, in); err != nil {
-				return errors.Join(im.seen.Err(), err)
-			}
-			return errors.Join(im.seen.Err(), im.summary())
+			seen := known.NewWatch()
+			err = importAll(cmd, sender(cmd, c, seen, true), format, in, terminal.NewProgress(cmd.ErrOrStderr(), "imported"))
+			return errors.Join(seen.Err(), err)
 		},
 	}
 	conn.flags(cmd)
-	oneOf(cmd, &format, "format", "", "native", "what is in the file", importFormats)
+	oneOf(cmd, &format, "format", "", "native", "what is in the file", importer.Formats)
 	return cmd
 }
 
-// An importer sends what it reads, in batches.
-type importer struct {
-	cmd    *cobra.Command
-	client *client.Client
-	bar    *terminal.Progress
-	seen   *known.Watch
-	// said counts the events without an id by the beginning of a hash. Where
-	// two share one, their count is still the same each time.
-	said map[uint64]int64
-
-	batch [][]byte
-	where []string // of each event of the batch
-	bytes int
-
-	recorded, duplicates, rejected, left int64
-}
-
-func newImporter(cmd *cobra.Command, c *client.Client, bar *terminal.Progress) *importer {
-	return &importer{cmd: cmd, client: c, bar: bar, seen: known.NewWatch(), said: map[uint64]int64{}}
-}
-
-func (im *importer) run(format string, in io.Reader) error {
-	var err error
-	switch format {
-	case "native":
-		err = intake.Documents(in, im.native)
-	case "kube-audit":
-		err = intake.Documents(in, im.kubeAudit)
-	case "auditevent":
-		err = im.auditEvents(in)
-	case "kubernaut":
-		err = intake.Documents(in, im.kubernaut)
-	}
-	if err == nil {
-		err = im.flush()
-	}
-	im.bar.End()
-	return err
-}
-
-// native imports an event of our own form. What a server set is left out, and
-// so are another ledger's own events.
-func (im *importer) native(where string, raw []byte) error {
-	var mark struct {
-		Checkpoint *string `json:"checkpoint"`
-		Count      *int64  `json:"count"`
-	}
-	if json.Unmarshal(raw, &mark) == nil && mark.Checkpoint != nil && mark.Count != nil {
-		return nil // the last line of an export
-	}
-	if intake.IsKubernaut(raw) {
-		return im.kubernaut(where, raw)
-	}
-	e, err := event.ParseServed(raw)
-	if err != nil {
-		im.reject(where, err)
-		return nil
-	}
-	if e.CheckReserved() != nil {
-		im.left++
-		return nil
-	}
-	e.Recorded = event.Recorded{}
-	return im.add(where, e)
-}
-
-func (im *importer) kubeAudit(where string, raw []byte) error {
-	var kind struct {
-		Kind string `json:"kind"`
-	}
-	if json.Unmarshal(raw, &kind) == nil && kind.Kind == "EventList" {
-		return intake.KubeAuditList(raw, math.MaxInt, func(i int, e *event.Event, err error) error {
-			return im.take(fmt.Sprintf("%s, item %d", where, i), e, err)
-		})
-	}
-	e, err := intake.KubeAudit(raw)
-	return im.take(where, e, err)
-}
-
-func (im *importer) kubernaut(where string, raw []byte) error {
-	var page struct {
-		Data *[]json.RawMessage `json:"data"`
-	}
-	if json.Unmarshal(raw, &page) == nil && page.Data != nil {
-		for i, raw := range *page.Data {
-			if err := im.kubernaut(fmt.Sprintf("%s, item %d", where, i), raw); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	e, err := intake.Kubernaut(raw)
-	return im.take(where, e, err)
-}
-
-func (im *importer) auditEvents(in io.Reader) error {
-	docs, err := document.Split(in, maxText)
-	if err != nil {
-		return err
-	}
-	for n, doc := range docs {
-		events, err := intake.AuditEvent(doc)
-		where := "document " + itoa(n+1)
-		if err != nil {
-			im.reject(where, err)
-		}
-		for _, e := range events {
-			if err := im.add(where, e); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (im *importer) take(where string, e *event.Event, err error) error {
-	if err != nil {
-		im.reject(where, err)
-		return nil
-	}
-	return im.add(where, e)
-}
-
-func (im *importer) add(where string, e *event.Event) error {
-	if e.ID.IsZero() {
-		e.ID = im.derive(e)
-	}
-	raw := e.AppendJSON(nil)
-	im.batch = append(im.batch, raw)
-	im.where = append(im.where, where)
-	im.bytes += len(raw)
-	if len(im.batch) == importBatch || im.bytes > 4<<20 {
-		return im.flush()
-	}
-	return nil
-}
-
-// derive returns the id of an event that has none.
-func (im *importer) derive(e *event.Event) event.ID {
-	content := string(e.AppendJSON(nil))
-	id := event.DeriveID("import", content)
-	key := binary.BigEndian.Uint64(id[:])
-	im.said[key]++
-	return event.DeriveID("import", content, itoa(im.said[key]))
-}
-
-func (im *importer) flush() error {
-	if len(im.batch) == 0 {
-		return nil
-	}
-	results, err := send(im.cmd, im.client, im.seen, im.batch, true)
-	if err != nil {
-		return fmt.Errorf("%w (%d events are recorded; run it again to go on)", err, im.recorded)
-	}
-	for i, r := range results {
-		switch {
-		case r.Err != nil:
-			im.reject(im.where[i], r.Err)
-		case r.Receipt.Duplicate:
-			im.duplicates++
-		default:
-			im.recorded++
-		}
-	}
-	im.batch, im.where, im.bytes = im.batch[:0], im.where[:0], 0
-	im.bar.Show(im.recorded+im.duplicates, 0)
-	return nil
+// sender returns what sends events for a command.
+func sender(cmd *cobra.Command, c *client.Client, seen *known.Watch, asserted bool) *importer.Sender {
+	return &importer.Sender{Client: c, Asserted: asserted, Seen: seen, Retrying: func(err error) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "graven: trying again:", terminal.Printable(err.Error()))
+	}}
 }
 
 // maxComplaints bounds the rejections that are told one by one.
 const maxComplaints = 20
 
-func (im *importer) reject(where string, err error) {
-	im.rejected++
-	im.bar.End()
-	switch {
-	case im.rejected <= maxComplaints:
-		fmt.Fprintf(im.cmd.ErrOrStderr(), "graven: %s: %s\n", where, terminal.Printable(err.Error()))
-	case im.rejected == maxComplaints+1:
-		fmt.Fprintln(im.cmd.ErrOrStderr(), "graven: … and more")
-	}
-}
-
-func (im *importer) summary() error {
-	text := fmt.Sprintf("%d events recorded", im.recorded)
-	if im.recorded == 1 {
-		text = "1 event recorded"
-	}
-	if im.duplicates > 0 {
-		text += fmt.Sprintf(", %d recorded before", im.duplicates)
-	}
-	if im.left > 0 {
-		text += fmt.Sprintf(", %d of another ledger's own left out", im.left)
-	}
-	if _, err := fmt.Fprintln(im.cmd.OutOrStdout(), text); err != nil {
+// importAll imports what in holds and prints what came of it.
+func importAll(cmd *cobra.Command, s *importer.Sender, format string, in io.Reader, bar *terminal.Progress) error {
+	complaints := 0
+	im := importer.Importer{Sender: s, Progress: func(done int64) { bar.Show(done, 0) }, Rejected: func(where string, err error) {
+		bar.End()
+		switch complaints++; {
+		case complaints <= maxComplaints:
+			fmt.Fprintf(cmd.ErrOrStderr(), "graven: %s: %s\n", where, terminal.Printable(err.Error()))
+		case complaints == maxComplaints+1:
+			fmt.Fprintln(cmd.ErrOrStderr(), "graven: … and more")
+		}
+	}}
+	counts, err := im.Run(cmd.Context(), format, in)
+	bar.End()
+	if err != nil {
 		return err
 	}
-	if im.rejected > 0 {
-		return fmt.Errorf("%d events were rejected", im.rejected)
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), counts); err != nil {
+		return err
+	}
+	if counts.Rejected > 0 {
+		return fmt.Errorf("%d events were rejected", counts.Rejected)
 	}
 	return nil
 }

@@ -10,12 +10,10 @@ import (
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/document"
+	"github.com/graven-audit/graven/internal/importer"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 )
-
-// maxText bounds a document that must be read as a whole, in bytes.
-const maxText = 256 << 20
 
 func newRecord() *cobra.Command {
 	var conn connection
@@ -51,7 +49,7 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 				return err
 			}
 			defer in.Close()
-			items, err := document.Split(in, maxText)
+			items, err := document.Split(in, importer.MaxText)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
@@ -71,8 +69,9 @@ or 'graven checkpoint' remembers, or another, the exit code is 3.`,
 func recordAll(cmd *cobra.Command, c *client.Client, items [][]byte, output string) error {
 	rejected := 0
 	seen := known.NewWatch()
-	for first := 0; first < len(items); first += importBatch {
-		results, err := send(cmd, c, seen, items[first:min(first+importBatch, len(items))], false)
+	s := sender(cmd, c, seen, false)
+	for first := 0; first < len(items); first += importer.BatchSize {
+		results, err := s.Send(cmd.Context(), items[first:min(first+importer.BatchSize, len(items))])
 		if err != nil {
 			return errors.Join(seen.Err(), err)
 		}
@@ -101,31 +100,4 @@ func openInput(path string) (io.ReadCloser, error) {
 		return io.NopCloser(os.Stdin), nil
 	}
 	return os.Open(path)
-}
-
-// importBatch is how many events are sent at a time.
-const importBatch = 500
-
-// maxTries bounds how often a batch is sent while the server is busy or away.
-const maxTries = 8
-
-// send records events, and tries again while the server asks for it.
-func send(cmd *cobra.Command, c *client.Client, seen *known.Watch, events [][]byte, asserted bool) ([]client.Result, error) {
-	batch := &client.Batch{Events: events, Key: client.NewKey(), Asserted: asserted}
-	for attempt := 0; ; attempt++ {
-		results, err := c.RecordBatch(cmd.Context(), batch)
-		if err == nil || !client.IsRetryable(err) || attempt == maxTries-1 {
-			for _, r := range results {
-				if r.Receipt != nil {
-					seen.See(r.Receipt.Checkpoint) // the same for all
-					break
-				}
-			}
-			return results, err
-		}
-		fmt.Fprintln(cmd.ErrOrStderr(), "graven: trying again:", terminal.Printable(err.Error()))
-		if err := wait(cmd, attempt, err); err != nil {
-			return nil, err
-		}
-	}
 }

@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/terminal"
 )
 
@@ -38,8 +33,12 @@ func newTail() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t := tailer{cmd: cmd, client: c, query: q, last: after, left: limit, output: output}
-			return t.run()
+			limit.set(q)
+			t := tailer{cmd: cmd, output: output}
+			if err := c.Follow(cmd.Context(), q, after, t.print); cmd.Context().Err() == nil {
+				return err
+			}
+			return nil // interrupted: that is how a tail ends
 		},
 	}
 	conn.flags(cmd)
@@ -50,68 +49,11 @@ func newTail() *cobra.Command {
 	return cmd
 }
 
-// A tailer follows the server's stream, through its restarts too.
+// A tailer prints the events that come.
 type tailer struct {
 	cmd    *cobra.Command
-	client *client.Client
-	query  url.Values
-	last   string   // index of the last event seen or, before one is, of the one before the stream began
-	left   positive // events to come; 0 for no limit
-	done   bool     // there are none
 	output string
 	headed bool
-}
-
-func (t *tailer) run() error {
-	for attempt := 0; ; attempt++ {
-		err := t.follow(&attempt)
-		if t.done || t.cmd.Context().Err() != nil {
-			return nil // interrupted: that is how a tail ends
-		}
-		if err != nil && !client.IsRetryable(err) {
-			return err
-		}
-		if err := wait(t.cmd, attempt, err); err != nil {
-			return nil
-		}
-	}
-}
-
-func (t *tailer) follow(attempt *int) error {
-	if t.last != "" {
-		t.query.Set("last_event_id", t.last)
-	}
-	t.left.set(t.query)
-	resp, err := t.client.Do(t.cmd.Context(), http.MethodGet, "/api/v1/audit/stream", t.query, "", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 8<<20)
-	var id string
-	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), ": ")
-		switch name {
-		case "id":
-			id = value
-		case "data":
-			if err := t.print(json.RawMessage(value)); err != nil {
-				return err
-			}
-			*attempt = 0
-			if t.left == 1 {
-				t.done = true
-				return nil
-			}
-			t.left = max(t.left-1, 0)
-		case "": // the end of a message; the first has an id and nothing else
-			if id != "" {
-				t.last = id
-			}
-		}
-	}
-	return nil
 }
 
 func (t *tailer) print(raw json.RawMessage) error {
