@@ -251,8 +251,16 @@ func (s *Store) openDerived(o Options) error {
 	return s.recover(o)
 }
 
-// Head implements [ledger.Store].
+// Head returns the state of the ledger. It is for the appending goroutine, and
+// for whoever comes before it.
 func (s *Store) Head() ledger.Head { return s.head }
+
+// Lock implements [ledger.Store]. There is one writer: the directory is locked
+// as long as the store is open.
+func (s *Store) Lock(context.Context) (ledger.Head, error) { return s.head, nil }
+
+// Unlock implements [ledger.Store].
+func (s *Store) Unlock() {}
 
 // Append implements [ledger.Store].
 func (s *Store) Append(_ context.Context, p *ledger.Pool) error {

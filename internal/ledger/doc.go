@@ -19,6 +19,8 @@
 //     pool that fails leaves it as it was.
 //   - An event id is recorded once, for ever. The same id with the same content
 //     is answered with the first receipt; with other content it is refused.
+//   - Where several processes write to one ledger, each pool extends what the
+//     store holds when it is appended, whoever wrote it: there is one chain.
 //   - When the queue is full, callers are refused at once with [ErrBusy]. When
 //     the disk is full, with [ErrFull]. No event is ever dropped or kept waiting
 //     without bound.

@@ -119,7 +119,10 @@ type Ledger struct {
 type request struct {
 	items  []item
 	own    bool
-	size   int64
+	// founding is set for the first entry, which there cannot be twice: where
+	// another writer has made it, nothing is recorded.
+	founding bool
+	size     int64
 	memory *[]byte // of the records; the sequencer gives it back
 	done   chan struct{}
 	cover  *trail.Checkpoint // set before done is closed
@@ -154,12 +157,16 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		c.Now = time.Now
 	}
 	l := &Ledger{c: c, queue: make(chan *request, 4096), stop: make(chan struct{}),
-		done: make(chan struct{}), stopped: make(chan struct{}), head: c.Store.Head(), firsts: map[event.ID]*item{}}
+		done: make(chan struct{}), stopped: make(chan struct{}), firsts: map[event.ID]*item{}}
 	l.memory.New = func() any { return new([]byte) }
+	var err error
+	if l.head, err = c.Store.Lock(ctx); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	c.Store.Unlock()
 	if cp := l.head.Checkpoint; cp != nil && cp.Origin != c.Signer.Name() {
 		return nil, fmt.Errorf("open ledger: the store holds the ledger %q, the key is that of %q", cp.Origin, c.Signer.Name())
 	}
-	var err error
 	if l.recent, err = newRecent(ctx, c.Store, c.MaxRecent, c.Now()); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
@@ -168,7 +175,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if l.head.Checkpoint == nil {
 		var created *event.Event
 		if created, err = createdEvent(&c); err == nil {
-			err = l.Own(ctx, created)
+			err = l.found(ctx, created)
 		}
 	}
 	if err != nil {
@@ -204,10 +211,21 @@ var self = By{Principal: "graven", Via: "internal"}
 
 func (l *Ledger) ownBy(ctx context.Context, by By, events ...*event.Event) error {
 	results, _, err := l.append(ctx, by, events, true)
+	return joined(results, err)
+}
+
+func joined(results []Result, err error) error {
 	for _, r := range results {
 		err = errors.Join(err, r.Err)
 	}
 	return err
+}
+
+// found records the first entry, unless another writer does.
+func (l *Ledger) found(ctx context.Context, created *event.Event) error {
+	results := make([]Result, 1)
+	_, err := l.do(ctx, &request{own: true, founding: true}, self, []*event.Event{created}, results)
+	return joined(results, err)
 }
 
 func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own bool) ([]Result, *trail.Checkpoint, error) {
@@ -221,12 +239,21 @@ func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own b
 		return nil, l.checkpoint(), nil
 	}
 	results := make([]Result, len(events))
-	r := &request{own: own, done: make(chan struct{}), items: make([]item, 0, len(events)), memory: l.memory.Get().(*[]byte)}
+	cover, err := l.do(ctx, &request{own: own}, by, events, results)
+	if err != nil {
+		return nil, nil, err
+	}
+	return results, cover, nil
+}
+
+// do has a request record events, and sets what became of each.
+func (l *Ledger) do(ctx context.Context, r *request, by By, events []*event.Event, results []Result) (*trail.Checkpoint, error) {
+	r.done, r.items, r.memory = make(chan struct{}), make([]item, 0, len(events)), l.memory.Get().(*[]byte)
 	buf := (*r.memory)[:0]
 	for i, e := range events {
 		r.items = append(r.items, item{by: by, result: &results[i]})
 		var err error
-		if buf, err = l.prepare(&r.items[len(r.items)-1], e, own, buf); err != nil {
+		if buf, err = l.prepare(&r.items[len(r.items)-1], e, r.own, buf); err != nil {
 			results[i].Err = err
 			r.items = r.items[:len(r.items)-1]
 		}
@@ -240,24 +267,24 @@ func (l *Ledger) append(ctx context.Context, by By, events []*event.Event, own b
 	}
 	if len(r.items) == 0 {
 		l.release(r)
-		return results, l.checkpoint(), nil
+		return l.checkpoint(), nil
 	}
 	if err := l.submit(r); err != nil {
 		l.release(r)
-		return nil, nil, err
+		return nil, err
 	}
 	select {
 	case <-r.done:
-		return results, r.cover, nil
+		return r.cover, nil
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	case <-l.done:
 		// The sequencer has ended: it took the request before, or never will.
 		select {
 		case <-r.done:
-			return results, r.cover, nil
+			return r.cover, nil
 		default:
-			return nil, nil, errClosed
+			return nil, errClosed
 		}
 	}
 }

@@ -27,7 +27,7 @@ type memory struct {
 	asked   []event.ID // that Find was asked for
 	ranges  [][2]time.Time
 
-	// fault, if not nil, is asked before each operation: "append", "find",
+	// fault, if not nil, is asked before each operation: "lock", "append", "find",
 	// "recent" or "record". It may block.
 	fault func(op string, p *ledger.Pool) error
 }
@@ -50,11 +50,16 @@ func (m *memory) check(op string, p *ledger.Pool) error {
 	return fault(op, p)
 }
 
-func (m *memory) Head() ledger.Head {
+func (m *memory) Lock(context.Context) (ledger.Head, error) {
+	if err := m.check("lock", nil); err != nil {
+		return ledger.Head{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.head
+	return m.head, nil
 }
+
+func (m *memory) Unlock() {}
 
 func (m *memory) Append(_ context.Context, p *ledger.Pool) error {
 	if err := m.check("append", p); err != nil {
@@ -63,6 +68,9 @@ func (m *memory) Append(_ context.Context, p *ledger.Pool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, r := range p.Records {
+		if i == 0 && r.Index < int64(len(m.records)) {
+			return ledger.ErrMoved
+		}
 		if r.Index != int64(len(m.records)) || p.Events[i] == nil {
 			return errors.New("a pool does not extend the head")
 		}

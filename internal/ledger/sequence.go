@@ -91,20 +91,61 @@ func (l *Ledger) settle(requests []*request) {
 	}
 }
 
+// maxMoved is how often in a row another writer may be faster.
+const maxMoved = 4
+
 // record appends the new events of requests and sets the results of all. On
-// an error nothing was recorded, unless it is [ErrStopped].
-func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
+// an error nothing was recorded, unless it is [ErrStopped] or [ErrAway].
+func (l *Ledger) record(requests []*request) (cover *trail.Checkpoint, err error) {
+	for range maxMoved {
+		if cover, err = l.try(requests); !errors.Is(err, ErrMoved) {
+			return cover, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+}
+
+// lock locks the store, and takes note of what other writers have appended.
+func (l *Ledger) lock(ctx context.Context) error {
+	head, err := l.c.Store.Lock(ctx)
+	if err != nil {
+		return l.stopIfBroken(err)
+	}
+	if old, is := l.head.Checkpoint, head.Checkpoint; is == old || old != nil && is != nil && is.Size == old.Size && is.Root == old.Root {
+		return nil
+	}
+	recent, err := newRecent(ctx, l.c.Store, l.c.MaxRecent, l.c.Now()) // which ids others have recorded is not known
+	if err != nil {
+		l.c.Store.Unlock()
+		return err
+	}
+	l.head, l.recent = head, recent
+	l.publish(head.Checkpoint)
+	return nil
+}
+
+// stopIfBroken stops the ledger where the store no longer knows what is durable.
+func (l *Ledger) stopIfBroken(err error) error {
+	if errors.Is(err, ErrBroken) {
+		return l.fail(err)
+	}
+	return err
+}
+
+// try is a try of record.
+func (l *Ledger) try(requests []*request) (*trail.Checkpoint, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
 	began := time.Now()
 	ctx := context.Background() // what was begun is finished
-	fresh, err := l.sift(ctx, requests)
-	if err != nil {
+	if err := l.lock(ctx); err != nil {
 		return nil, err
 	}
-	if len(fresh) == 0 {
-		return l.head.Checkpoint, nil
+	fresh, err := l.sift(ctx, requests)
+	if err != nil || len(fresh) == 0 {
+		l.c.Store.Unlock()
+		return l.head.Checkpoint, err
 	}
 	head := l.head // a copy: a pool that fails changes nothing
 	pool := &l.pool
@@ -129,14 +170,12 @@ func (l *Ledger) record(requests []*request) (*trail.Checkpoint, error) {
 	}
 	head.Checkpoint, err = trail.SignCheckpoint(l.c.Signer.Name(), head.Tree.Size(), head.Tree.Root(), l.c.Signer)
 	if err != nil {
+		l.c.Store.Unlock()
 		return nil, err
 	}
 	pool.Head = head
 	if err := l.c.Store.Append(ctx, pool); err != nil {
-		if errors.Is(err, ErrBroken) {
-			return nil, l.fail(err)
-		}
-		return nil, err
+		return nil, l.stopIfBroken(err)
 	}
 	l.head = head
 	for _, it := range fresh {
@@ -172,6 +211,9 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 	fresh := make([]*item, 0, items)
 	defer clear(l.firsts)
 	for _, r := range requests {
+		if r.founding && l.head.Checkpoint != nil {
+			continue
+		}
 		for i := range r.items {
 			it := &r.items[i]
 			id := it.event.ID

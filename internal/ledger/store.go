@@ -29,13 +29,20 @@ type Pool struct {
 	Own bool
 }
 
-// A Store keeps the ledger.
+// A Store keeps the ledger. Several processes may write to one ledger, each
+// through a store of its own, if the store can have that.
 type Store interface {
-	// Head returns the state that the next pool must extend.
-	Head() Head
+	// Lock returns the state that the next pool must extend, and keeps other
+	// writers from appending until Append or Unlock was called. A store may
+	// count on nobody else, and put the locking off: then Append returns
+	// [ErrMoved] where somebody was faster, and the next Lock keeps them out.
+	Lock(ctx context.Context) (Head, error)
+	// Unlock ends what Lock began, where there is nothing to append.
+	Unlock()
 	// Append makes a pool durable, records and checkpoint alike, before it
-	// returns. On an error that is [ErrBroken] it is unknown whether the pool
-	// is durable; on any other, such as [ErrFull], nothing of it was kept.
+	// returns. On an error that is [ErrBroken] or [ErrAway] it is unknown
+	// whether the pool is durable, which in the second case the next Lock
+	// tells; on any other, such as [ErrFull], nothing of it was kept.
 	Append(ctx context.Context, p *Pool) error
 	// Find looks up event ids among all entries and sets indexes[i] to the
 	// index of ids[i], or to -1 where there is none.
@@ -54,6 +61,12 @@ var (
 	// ErrFull means that the store has no room. Nothing was recorded, and the
 	// ledger recovers by itself once there is room.
 	ErrFull = errors.New("the ledger's disk is full")
+	// ErrAway means that the store cannot be reached. What was to be recorded
+	// may have been, which trying again with the same ids tells.
+	ErrAway = errors.New("the ledger's store is away, try again")
+	// ErrMoved is what a store returns when another writer has appended since
+	// the store was locked. Nothing was kept.
+	ErrMoved = errors.New("another writer has appended")
 	// ErrBroken is what a store returns when it no longer knows what is
 	// durable.
 	ErrBroken = errors.New("the store is broken")

@@ -90,6 +90,8 @@ func problemOf(err error, flat bool) *problem {
 		return newProblem(http.StatusConflict, "conflict", "The id was recorded before with other content", err.Error())
 	case errors.Is(err, ledger.ErrBusy):
 		return newProblem(http.StatusServiceUnavailable, "busy", "The ledger is busy", err.Error())
+	case errors.Is(err, ledger.ErrAway):
+		return because(err, newProblem(http.StatusServiceUnavailable, "away", "The ledger's store is away", "whether something was recorded is not known; trying again with the same ids tells"))
 	case errors.Is(err, ledger.ErrFull):
 		return because(err, newProblem(http.StatusServiceUnavailable, "disk-full", "The ledger's disk is full", "nothing was recorded; it goes on once there is room"))
 	case errors.Is(err, ledger.ErrStopped):
