@@ -33,6 +33,9 @@ var (
 	ErrFull = spool.ErrFull
 	// ErrClosed means that the recorder was closed: the event was not recorded.
 	ErrClosed = spool.ErrClosed
+	// ErrTooLarge means that events do not go into the spool together: none of
+	// them was recorded. They may be in parts.
+	ErrTooLarge = spool.ErrTooLarge
 )
 
 // RecorderConfig configures a Recorder.
@@ -176,24 +179,86 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 // disk and will be delivered.
 func (r *Recorder) Record(ctx context.Context, e *event.Event) error {
 	now := r.c.Now()
+	if err := complete(e, now); err != nil {
+		return err
+	}
+	return r.put(ctx, r.c.Durable(e), e.AppendJSON(nil))
+}
+
+// RecordMany records events as [Recorder.Record] does, with one write for all:
+// either all of them are on disk when it returns, in this order, or none is. If
+// one is durable, all are. Of events that no server would take, the error is
+// [EventErrors], which names each of them; the others may be recorded without.
+func (r *Recorder) RecordMany(ctx context.Context, events ...*event.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	now := r.c.Now()
+	var wrong EventErrors
+	items, durable := make([][]byte, len(events)), false
+	for i, e := range events {
+		if err := complete(e, now); err != nil {
+			wrong = append(wrong, EventError{i, err})
+			continue
+		}
+		items[i] = e.AppendJSON(nil)
+		durable = durable || r.c.Durable(e)
+	}
+	if wrong != nil {
+		return wrong
+	}
+	return r.put(ctx, durable, items...)
+}
+
+// complete fills in what e lacks, and says why no server would take it.
+func complete(e *event.Event, now time.Time) error {
 	e.Complete(now)
 	if err := e.CheckReserved(); err != nil {
 		return err
 	}
-	if err := e.Validate(now); err != nil {
-		return err
-	}
-	_, err := r.spool.Put(ctx, r.c.Durable(e), e.AppendJSON(nil))
+	return e.Validate(now)
+}
+
+// put puts events into the spool.
+func (r *Recorder) put(ctx context.Context, durable bool, items ...[]byte) error {
+	_, err := r.spool.Put(ctx, durable, items...)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case err == nil:
-		r.stats.Recorded++
+		r.stats.Recorded += int64(len(items))
 	case errors.Is(err, ErrFull):
-		r.stats.Refused++
+		r.stats.Refused += int64(len(items))
 	}
 	return err
 }
+
+// An EventError says what is wrong with one of several events.
+type EventError struct {
+	// Index is the event's place among them, from 0 on.
+	Index int
+	Err   error
+}
+
+func (e EventError) Error() string { return fmt.Sprintf("event %d: %v", e.Index, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e EventError) Unwrap() error { return e.Err }
+
+// EventErrors are all that is wrong with several events, in their order. None
+// of them was recorded.
+type EventErrors []EventError
+
+func (e EventErrors) Error() string {
+	text := e[0].Error()
+	if len(e) > 1 {
+		text += fmt.Sprintf(", and so are %d more", len(e)-1)
+	}
+	return text
+}
+
+// Unwrap returns the first error.
+func (e EventErrors) Unwrap() error { return e[0] }
 
 // Flush waits until what was recorded before has left the spool. The error says
 // if some of it was quarantined, or how much is left when ctx ends.

@@ -121,7 +121,7 @@ func (l *ledger) names(t *testing.T) string {
 	return strings.Join(names, " ")
 }
 
-func record(t *testing.T, l *ledger, c client.RecorderConfig) *client.Recorder {
+func record(t testing.TB, l *ledger, c client.RecorderConfig) *client.Recorder {
 	t.Helper()
 	cl, err := client.New(client.Config{URL: "http://ledger.example", HTTP: &http.Client{Transport: l}})
 	if err != nil {

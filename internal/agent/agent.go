@@ -35,6 +35,9 @@ const (
 	// maxBody bounds a request's body, in bytes, and maxEvents its events.
 	maxBody   = 16 << 20
 	maxEvents = 10_000
+	// writeEvents and writeBytes bound what is written to the spool at a time.
+	writeEvents = 1000
+	writeBytes  = 1 << 20
 	// maxRequests bounds those that are served at a time.
 	maxRequests = 32
 	// retryAfter is what whoever finds the spool full is asked to wait.
@@ -177,6 +180,8 @@ func problemOf(err error) client.Problem {
 		return p
 	case errors.As(err, &field):
 		return client.Problem{Status: http.StatusBadRequest, Title: "The event is not valid", Detail: err.Error(), Errors: []client.Fault{{Field: field.Field, Reason: field.Reason}}}
+	case errors.Is(err, client.ErrTooLarge):
+		return client.Problem{Status: http.StatusRequestEntityTooLarge, Title: "The event is too large for the spool", Detail: err.Error()}
 	case errors.Is(err, client.ErrFull), errors.Is(err, client.ErrClosed):
 		return client.Problem{Status: http.StatusServiceUnavailable, Title: "The event cannot be kept now", Detail: err.Error()}
 	}
@@ -220,18 +225,76 @@ type receipt struct {
 	Error    *client.Problem `json:"error,omitempty"`
 }
 
-// take records one event in either form.
-func (a *Agent) take(ctx context.Context, position int, raw []byte) receipt {
-	e, _, err := intake.Native(raw)
-	if err == nil {
-		err = a.recorder.Record(ctx, e)
+// refused is the receipt of an event that was not taken.
+func refused(position int, err error) receipt {
+	p := problemOf(err)
+	p.Type = "about:blank"
+	return receipt{Position: position, Error: &p}
+}
+
+// take records events in either form, in as few writes as possible. Each is
+// taken or refused by itself; where there was no room for some, those behind
+// them are not tried.
+func (a *Agent) take(ctx context.Context, events []json.RawMessage) []receipt {
+	receipts := make([]receipt, len(events))
+	for i := 0; i < len(events); {
+		var good []*event.Event
+		var where []int // of each
+		for size := 0; i < len(events) && len(good) < writeEvents && size < writeBytes; i++ {
+			size += len(events[i])
+			e, _, err := intake.Native(events[i])
+			if err != nil {
+				receipts[i] = refused(i, err)
+				continue
+			}
+			good, where = append(good, e), append(where, i)
+		}
+		if err := a.record(ctx, receipts, good, where); err != nil {
+			for ; i < len(events); i++ {
+				receipts[i] = refused(i, err)
+			}
+		}
 	}
-	if err != nil {
-		p := problemOf(err)
-		p.Type = "about:blank"
-		return receipt{Position: position, Error: &p}
+	return receipts
+}
+
+// record records events with one write if they are good and go into the spool
+// together, and says at where what became of each. The error means that the
+// spool takes nothing.
+func (a *Agent) record(ctx context.Context, receipts []receipt, events []*event.Event, where []int) error {
+	err := a.recorder.RecordMany(ctx, events...)
+	var wrong client.EventErrors
+	switch half := len(events) / 2; {
+	case err == nil:
+		for k, e := range events {
+			receipts[where[k]] = receipt{Position: where[k], ID: e.ID.String(), Name: e.Name, Spooled: true}
+		}
+		return nil
+	case errors.As(err, &wrong):
+		var good []*event.Event
+		var there []int
+		for k, e := range events {
+			if len(wrong) > 0 && wrong[0].Index == k {
+				receipts[where[k]] = refused(where[k], wrong[0].Err)
+				wrong = wrong[1:]
+				continue
+			}
+			good, there = append(good, e), append(there, where[k])
+		}
+		return a.record(ctx, receipts, good, there)
+	case errors.Is(err, client.ErrTooLarge) && half > 0:
+		if err = a.record(ctx, receipts, events[:half], where[:half]); err == nil {
+			return a.record(ctx, receipts, events[half:], where[half:])
+		}
+		where = where[half:]
 	}
-	return receipt{Position: position, ID: e.ID.String(), Name: e.Name, Spooled: true}
+	for _, position := range where {
+		receipts[position] = refused(position, err)
+	}
+	if errors.Is(err, client.ErrTooLarge) {
+		return nil // others may not be
+	}
+	return err
 }
 
 func (a *Agent) one(w http.ResponseWriter, r *http.Request) {
@@ -240,7 +303,7 @@ func (a *Agent) one(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	taken := a.take(r.Context(), 0, data)
+	taken := a.take(r.Context(), []json.RawMessage{data})[0]
 	if taken.Error != nil {
 		refuse(w, *taken.Error)
 		return
@@ -248,8 +311,7 @@ func (a *Agent) one(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusAccepted, "application/json", taken)
 }
 
-// batch takes a JSON array or NDJSON. Each event is taken or refused by itself;
-// where there was no room for one, those behind it are not tried.
+// batch takes a JSON array or NDJSON.
 func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
 	data, done, ok := a.body(w, r)
 	if !ok {
@@ -261,20 +323,10 @@ func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
 		refuse(w, client.Problem{Status: http.StatusBadRequest, Title: "The body is not a list of events", Detail: err.Error()})
 		return
 	}
-	items := make([]receipt, 0, len(events))
-	for i, raw := range events {
-		taken := a.take(r.Context(), i, raw)
-		if taken.Error != nil && taken.Error.Status == http.StatusServiceUnavailable && i == 0 {
-			refuse(w, *taken.Error)
-			return
-		}
-		items = append(items, taken)
-		if taken.Error != nil && taken.Error.Status >= http.StatusInternalServerError {
-			for rest := i + 1; rest < len(events); rest++ {
-				items = append(items, receipt{Position: rest, Error: taken.Error})
-			}
-			break
-		}
+	items := a.take(r.Context(), events)
+	if p := items[0].Error; p != nil && p.Status == http.StatusServiceUnavailable {
+		refuse(w, *p) // nothing was taken
+		return
 	}
 	answer(w, http.StatusAccepted, "application/json", map[string]any{"items": items})
 }

@@ -209,6 +209,35 @@ func TestEachEventIsTakenOrRefusedByItself(t *testing.T) {
 	}
 }
 
+func TestABatchOfAnySizeIsTakenInOrder(t *testing.T) {
+	for name, tt := range map[string]struct {
+		maxBytes int64
+		n, size  int
+		taken    int
+	}{
+		"many small ones":               {0, 10_000, 10, 10_000},
+		"more bytes than go together":   {256 << 10, 12, 20_000, 12},
+		"one that does not go in alone": {64 << 10, 1, 40_000, 0},
+	} {
+		h := start(t, "127.0.0.1:0", tt.maxBytes)
+		h.letBack()
+		var lines strings.Builder
+		for i := range tt.n {
+			fmt.Fprintln(&lines, strings.Replace(one, `"name":"i"`, fmt.Sprintf(`"name":"%d"},"details":{"x":"%s"`, i, strings.Repeat("x", tt.size)), 1))
+		}
+		status, text := h.post("/api/v1/audit/events/batch", "application/x-ndjson", lines.String())
+		if n := strings.Count(text, `"spooled":true`); status != http.StatusAccepted || n != tt.taken {
+			t.Errorf("%s: %d, %d taken: %.300s", name, status, n, text)
+			continue
+		}
+		for i, raw := range h.until(tt.taken) {
+			if !strings.Contains(string(raw), fmt.Sprintf(`"name":"%d"`, i)) {
+				t.Fatalf("%s: event %d is %.300s", name, i, raw)
+			}
+		}
+	}
+}
+
 func TestWhatCannotBeTakenIsRefusedClearly(t *testing.T) {
 	h := start(t, "127.0.0.1:0", 0)
 	for name, tt := range map[string]struct {

@@ -19,6 +19,9 @@ var (
 	ErrFull = errors.New("the spool is full")
 	// ErrClosed means that the spool was closed. Nothing was kept.
 	ErrClosed = errors.New("the spool is closed")
+	// ErrTooLarge means that items are too large to be put in together. Nothing
+	// was kept.
+	ErrTooLarge = errors.New("too much for the spool at a time")
 )
 
 // MaxItem is how many bytes an item may have.
@@ -175,8 +178,11 @@ func (s *Spool) Put(ctx context.Context, durable bool, items ...[]byte) (first u
 		}
 		size += int64(len(item))
 	}
-	if len(items) == 0 || size > s.o.MaxBytes/2 || size > maxBatch {
-		return 0, fmt.Errorf("%d items of %d bytes are too few or too much for a spool of %d bytes", len(items), size, s.o.MaxBytes)
+	if limit := min(s.o.MaxBytes/2, maxBatch); size > limit {
+		return 0, fmt.Errorf("%w: %d items of %d bytes, the limit is %d bytes", ErrTooLarge, len(items), size, limit)
+	}
+	if len(items) == 0 {
+		return 0, errors.New("there are no items")
 	}
 	for {
 		p := &put{items: items, durable: durable, ready: make(chan struct{})}
