@@ -418,7 +418,7 @@ func (r *Recorder) sourced(item spool.Item) []byte {
 	if err != nil {
 		return item.Data // which the server refuses with its reason
 	}
-	e.Source = event.Source{Name: r.c.Source, Seq: int64(item.Number)}
+	e.Source = event.Source{Name: r.c.Source, Epoch: r.spool.Epoch(), Seq: int64(item.Number)}
 	return e.AppendJSON(nil)
 }
 

@@ -106,6 +106,7 @@ func reference(t testing.TB, e *event.Event, salt event.Salt) []byte {
 	put(m, "ledger", e.Ledger, len(e.Ledger) > 0)
 	if e.Source != (event.Source{}) {
 		source := map[string]any{}
+		text(source, "epoch", e.Source.Epoch)
 		text(source, "name", e.Source.Name)
 		put(source, "seq", e.Source.Seq, e.Source.Seq != 0)
 		m["source"] = source

@@ -86,7 +86,11 @@ type Failure struct {
 // number proves a lost event.
 type Source struct {
 	Name string
-	Seq  int64
+	// Epoch names the count that Seq belongs to, which goes from 1 on without a
+	// gap: a source that lost its count begins another. Empty where the count is
+	// of no epoch, and may have begun anywhere.
+	Epoch string
+	Seq   int64
 }
 
 // Recorded says how the event came into the ledger. Only the server sets it.

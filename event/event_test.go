@@ -18,7 +18,7 @@ const full = `{"id":"019310a2-7a3c-7000-8000-000000000001","name":"audit-1710858
 	"resource":{"apiVersion":"platform.chatcli.io/v1alpha1","kind":"RemediationPlan","namespace":"production","name":"plan-1","uid":"83f83ee1"},
 	"category":"remediation","action":"executed","outcome":"success","severity":"high","correlationID":"inc-8f2a4b","parentID":"019310a2-7a3c-7000-8000-000000000002",
 	"cluster":"eu-1","fact":"83f83ee1/Executing/1","details":{"target":"deployment/api","action":"Rollback"},"durationMs":12000,"error":{"code":"E1","message":"it broke"},
-	"retentionDays":90,"sensitive":true,"source":{"name":"operator-0","seq":4711},"original":{"severity":"error"}}`
+	"retentionDays":90,"sensitive":true,"source":{"epoch":"8RZ3K5V6","name":"operator-0","seq":4711},"original":{"severity":"error"}}`
 
 // minimal is what a caller must send, and no more.
 const minimal = `{"eventType":"IssueCreated","timestamp":"2026-03-19T14:30:00Z","actor":{"type":"user","name":"alice"},"resource":{"kind":"Issue"}}`

@@ -268,6 +268,8 @@ func (p *parser) source() error {
 		switch name {
 		case "name":
 			return p.str(&p.e.Source.Name)
+		case "epoch":
+			return p.str(&p.e.Source.Epoch)
 		case "seq":
 			return p.number(&p.e.Source.Seq)
 		}

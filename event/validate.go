@@ -54,6 +54,7 @@ func (e *Event) Validate(now time.Time) error {
 	v.text("cluster", e.Cluster, MaxString)
 	v.text("fact", e.Fact, MaxString)
 	v.text("source.name", e.Source.Name, MaxString)
+	v.text("source.epoch", e.Source.Epoch, MaxString)
 	v.text("error.code", e.Error.Code, MaxString)
 	v.text("error.message", e.Error.Message, MaxMessage)
 	v.number("durationMs", e.DurationMs, 0, maxExact)

@@ -307,6 +307,7 @@ func (w *writer) resource(r Resource, full bool) {
 func (w *writer) source(s Source) {
 	if s != (Source{}) {
 		w.open("source")
+		w.text("epoch", s.Epoch)
 		w.text("name", s.Name)
 		w.number("seq", s.Seq)
 		w.close()

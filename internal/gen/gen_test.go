@@ -174,7 +174,7 @@ func TestTheSchemaNamesEveryMember(t *testing.T) {
 		ID: id, Name: "n", EventType: "x", Timestamp: now, Actor: event.Actor{Type: "user", Name: "a", ServiceAccount: "s", Controller: "c"},
 		Resource: event.Resource{APIVersion: "v1", Kind: "K", Namespace: "ns", Name: "n", UID: "u"}, Category: "c", Action: "a", Outcome: "success", Severity: "low",
 		CorrelationID: "i", ParentID: id, Cluster: "c", Fact: "f", DurationMs: 1, Error: event.Failure{Code: "c", Message: "m"}, RetentionDays: 1, Sensitive: true,
-		Source: event.Source{Name: "s", Seq: 1}, Original: map[string]string{"a": "b"},
+		Source: event.Source{Name: "s", Epoch: "e", Seq: 1}, Original: map[string]string{"a": "b"},
 	}
 	var doc map[string]any
 	if err := json.Unmarshal(e.AppendJSON(nil), &doc); err != nil {

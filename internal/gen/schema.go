@@ -173,6 +173,7 @@ func whatBelongsToIt() members {
 			Type:        "object", Additional: false,
 			Properties: members{
 				{"name", text("Which producer it is.", "operator-0")},
+				{"epoch", text("Which of its counts the number belongs to. A count that has a name begins with 1; a source that lost its count begins another.", "8RZ3K5V6PTQ2M7XJ")},
 				{"seq", number("The number of this event.", 0, maxExact, 4711)},
 			},
 		}},

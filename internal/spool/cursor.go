@@ -57,6 +57,12 @@ func (c *cursor) set(n uint64) error {
 	return nil
 }
 
+// reset makes the cursor that of a new spool, durably.
+func (c *cursor) reset() error {
+	c.value, c.slot = 0, 0
+	return errors.Join(c.file.Truncate(0), c.file.Sync())
+}
+
 func (c *cursor) sync() error { return c.file.Sync() }
 
 func (c *cursor) close() error { return errors.Join(c.file.Sync(), c.file.Close()) }

@@ -12,6 +12,7 @@
 //	              a frame's body is the item's number, uint64 little-endian, and
 //	              its bytes
 //	cursor        the number up to which items are done with
+//	epoch         names the count of items: after a loss of all, another begins
 //	lock          held while a process has the spool open
 //
 // Items are numbered from 1, without a gap, and a number that was given out by

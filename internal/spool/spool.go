@@ -71,6 +71,7 @@ type Item struct {
 type Spool struct {
 	dir    string
 	o      Options
+	epoch  string
 	lock   *os.File
 	cursor *cursor
 	log    *seglog.Log // owned by the writer, but for reading
@@ -159,6 +160,9 @@ func (s *Spool) open(dir string) error {
 		}
 	}
 	if s.log, err = seglog.Open(queue, seglog.Options{SegmentSize: s.segmentSize(), FS: s.o.FS}); err != nil {
+		return err
+	}
+	if err := s.beginEpoch(); err != nil {
 		return err
 	}
 	return s.recover()

@@ -2,6 +2,7 @@ package testdisk
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -26,7 +27,8 @@ type Power struct {
 type platter struct {
 	durable []byte
 	pending []pending
-	named   bool // the directory entry is durable
+	named   bool   // the directory entry is durable
+	before  []byte // what bore the name until a file was renamed, as far as it is durable
 }
 
 // A pending is a write that was not synced, or a truncation if data is nil.
@@ -99,6 +101,29 @@ func (f *Power) Remove(name string) error {
 	return f.OS.Remove(name)
 }
 
+// Rename gives a file another name, in the place of what bore it. Before the
+// directory is synced, either may be there after a crash.
+func (f *Power) Rename(from, to string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.spend(); err != nil {
+		return err
+	}
+	before, err := os.ReadFile(to)
+	if old := f.files[to]; old != nil {
+		before = old.durable
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if p := f.files[from]; p != nil {
+		p.named, p.before = false, before
+		f.files[to] = p
+		delete(f.files, from)
+	}
+	return f.OS.Rename(from, to)
+}
+
 func (f *Power) SyncDir(dir string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -130,6 +155,12 @@ func (f *Power) Crash(rng *rand.Rand) error {
 	for _, name := range names {
 		p := f.files[name]
 		if !p.named && rng.IntN(2) == 0 {
+			if p.before != nil {
+				if err := os.WriteFile(name, p.before, 0o600); err != nil {
+					return err
+				}
+				continue
+			}
 			if err := os.Remove(name); err != nil {
 				return err
 			}
