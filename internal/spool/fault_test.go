@@ -204,6 +204,59 @@ func breakNth(t *testing.T, op string, nth int, persisted bool) {
 	}
 }
 
+// TestWhatWasReadBeforeAFailureIsGivenOut breaks the reading in the middle of
+// what is asked for: a segment that cannot be opened at the moment, and damage
+// that cannot be told of.
+func TestWhatWasReadBeforeAFailureIsGivenOut(t *testing.T) {
+	for name, damaged := range map[string]bool{"at the next file": false, "at damage": true} {
+		t.Run(name, func(t *testing.T) {
+			dir, disk := t.TempDir(), &testdisk.Faulty{}
+			files := fill(t, dir, 1)
+			missing, failures := 0, 1
+			if damaged {
+				data, err := os.ReadFile(files[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				data[seglog.FirstOffset+3*1100] ^= 1
+				if err := os.WriteFile(files[0], data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				missing = 1
+			}
+			s := open(t, dir, spool.Options{MaxBytes: 128 << 10, FS: disk, OnDamage: func(spool.Damage) error {
+				if failures--; failures >= 0 {
+					return syscall.ENOSPC
+				}
+				return nil
+			}})
+			opened := 0
+			disk.Set(func(op, name string) (error, bool) {
+				if op == "open" {
+					if opened++; opened == 2 && !damaged {
+						return syscall.EMFILE, false
+					}
+				}
+				return nil, false
+			})
+			given, last := 0, uint64(0)
+			for tries := 0; last < 60; tries++ {
+				items, err := s.Next(t.Context(), 100, 1<<20)
+				if err != nil && tries < 5 {
+					continue // as whoever is told of a failure does
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				given, last = given+len(items), items[len(items)-1].Number
+			}
+			if given != 60-missing {
+				t.Errorf("%d items are given out, of %d", given, 60-missing)
+			}
+		})
+	}
+}
+
 func TestAFullDiskIsAFullSpool(t *testing.T) {
 	disk := &testdisk.Faulty{}
 	s := open(t, t.TempDir(), spool.Options{FS: disk})

@@ -233,8 +233,11 @@ func (s *Spool) Next(ctx context.Context, maxItems, maxBytes int) ([]Item, error
 		s.mu.Unlock()
 		if ready {
 			items, err := s.read(durable, maxItems, maxBytes)
-			if err != nil || len(items) > 0 {
-				return items, err
+			switch {
+			case len(items) > 0:
+				return items, nil // what failed behind them fails again, or has passed
+			case err != nil:
+				return nil, err
 			}
 			continue // all of it was damaged
 		}
