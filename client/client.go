@@ -161,6 +161,9 @@ type Receipt struct {
 	Checkpoint string
 }
 
+// maxAnswer bounds what is read of the answer to recorded events, in bytes.
+const maxAnswer = 64 << 20
+
 // errAnswer means that the server's answer was lost on the way.
 var errAnswer = errors.New("read the answer")
 
@@ -172,7 +175,7 @@ func (c *Client) record(ctx context.Context, path string, query url.Values, key 
 		return err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
 		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
 	return nil

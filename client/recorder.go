@@ -368,20 +368,16 @@ func (r *Recorder) moved(next uint64) {
 
 // send delivers items, or has them quarantined, unless ctx ends.
 func (r *Recorder) send(ctx context.Context, items []spool.Item) error {
-	batch := &Batch{Events: make([][]byte, len(items)), Asserted: r.c.Asserted}
-	for i, item := range items {
-		batch.Events[i] = r.sourced(item)
-	}
 	var p pauser
 	for {
-		results, err := r.client.RecordBatch(ctx, batch)
+		left, err := r.try(ctx, items)
 		if err == nil {
-			return r.settle(ctx, items, results)
+			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if refusal := (*Problem)(nil); errors.As(err, &refusal) && isFinal(refusal.Status) {
+		if refusal := (*Problem)(nil); len(left) == len(items) && errors.As(err, &refusal) && isFinal(refusal.Status) {
 			if len(items) == 1 {
 				return r.keep(ctx, items[0], err)
 			}
@@ -392,6 +388,7 @@ func (r *Recorder) send(ctx context.Context, items []spool.Item) error {
 			}
 			return r.send(ctx, items[half:])
 		}
+		items = left
 		r.mu.Lock()
 		r.stats.Retries++
 		r.mu.Unlock()
@@ -399,6 +396,48 @@ func (r *Recorder) send(ctx context.Context, items []spool.Item) error {
 		if err := p.pause(ctx, err); err != nil {
 			return err
 		}
+	}
+}
+
+// maxAttempt bounds an attempt to deliver: a server that takes a request and
+// never answers is one that is away.
+const maxAttempt = 5 * time.Minute
+
+// try sends items once, and takes the server's word on each. It returns those
+// that are still to be delivered, and why.
+func (r *Recorder) try(ctx context.Context, items []spool.Item) (left []spool.Item, err error) {
+	batch := &Batch{Events: make([][]byte, len(items)), Asserted: r.c.Asserted}
+	for i, item := range items {
+		batch.Events[i] = r.sourced(item)
+	}
+	attempt, cancel := context.WithTimeout(ctx, maxAttempt)
+	defer cancel()
+	results, err := r.client.RecordBatch(attempt, batch)
+	if err != nil {
+		return items, err
+	}
+	for i, result := range results {
+		refusal := (*Problem)(nil)
+		switch {
+		case result.Err == nil:
+			r.delivered(result.Receipt)
+		case errors.As(result.Err, &refusal) && refusal.Status/100 == 4 && refusal.Status != http.StatusTooManyRequests:
+			if err := r.keep(ctx, items[i], result.Err); err != nil {
+				return items[i:], err
+			}
+		default: // the server's fault, not the event's
+			left, err = append(left, items[i]), result.Err
+		}
+	}
+	return left, err
+}
+
+func (r *Recorder) delivered(receipt *Receipt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Delivered++
+	if receipt.Duplicate {
+		r.stats.Duplicates++
 	}
 }
 
@@ -420,25 +459,6 @@ func (r *Recorder) sourced(item spool.Item) []byte {
 	}
 	e.Source = event.Source{Name: r.c.Source, Epoch: r.spool.Epoch(), Seq: int64(item.Number)}
 	return e.AppendJSON(nil)
-}
-
-// settle takes the server's word on each item.
-func (r *Recorder) settle(ctx context.Context, items []spool.Item, results []Result) error {
-	for i, result := range results {
-		if result.Err != nil {
-			if err := r.keep(ctx, items[i], result.Err); err != nil {
-				return err
-			}
-			continue
-		}
-		r.mu.Lock()
-		r.stats.Delivered++
-		if result.Receipt.Duplicate {
-			r.stats.Duplicates++
-		}
-		r.mu.Unlock()
-	}
-	return nil
 }
 
 // keep puts an item into quarantine. It does not give up before ctx ends: without
@@ -471,13 +491,17 @@ func (r *Recorder) keep(ctx context.Context, item spool.Item, why error) error {
 // A pauser waits between attempts, at most about as long as last, or lastPause.
 type pauser struct{ next, last time.Duration }
 
+// maxRetryAfter bounds how long the server is left in peace: what it asks for may
+// be a mistake, its own or that of something in between.
+const maxRetryAfter = time.Hour
+
 // pause waits as long as the server asked for, or twice as long as before, give
 // or take a half. The error is that of ctx.
 func (p *pauser) pause(ctx context.Context, cause error) error {
 	p.next = min(max(2*p.next, firstPause), cmp.Or(p.last, lastPause))
 	wait := p.next/2 + rand.N(p.next)
 	if problem := (*Problem)(nil); errors.As(cause, &problem) && problem.RetryAfter > 0 {
-		wait = max(wait, time.Duration(problem.RetryAfter)*time.Second)
+		wait = max(wait, time.Duration(min(problem.RetryAfter, int(maxRetryAfter/time.Second)))*time.Second)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

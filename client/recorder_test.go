@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -250,6 +251,100 @@ func TestAServerThatAsksToWaitIsLeftInPeace(t *testing.T) {
 			t.Errorf("%d requests, the second after %s", len(at), waited)
 		}
 	})
+}
+
+func TestAServerThatAsksToWaitForYearsIsTriedWithinHours(t *testing.T) {
+	for _, seconds := range []int{1 << 32, math.MaxInt} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &ledger{}
+			asked := false
+			l.set(func([]*event.Event, []byte) *http.Response {
+				if asked {
+					return nil
+				}
+				asked = true
+				return status(http.StatusServiceUnavailable, "gone", seconds)
+			})
+			r := record(t, l, client.RecorderConfig{})
+			put(t, r, "a")
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+			defer cancel()
+			if err := r.Flush(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A frozen server takes the first request and never answers it.
+type frozen struct {
+	*ledger
+	thawed bool
+}
+
+func (f *frozen) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !f.thawed {
+		f.thawed = true
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return f.ledger.RoundTrip(r)
+}
+
+func TestAServerThatNeverAnswersIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{}
+		c, err := client.New(client.Config{URL: "http://ledger.example", HTTP: &http.Client{Transport: &frozen{ledger: l}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var problem error
+		r, err := c.NewRecorder(client.RecorderConfig{Dir: t.TempDir(), Source: "operator-0", OnProblem: func(err error) { problem = err }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		put(t, r, "a")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := r.Flush(ctx); err != nil {
+			t.Error(err)
+		}
+		if !errors.Is(problem, context.DeadlineExceeded) {
+			t.Errorf("told was %v", problem)
+		}
+		if got := l.names(t); got != "a" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestAnEventThatTheServerFailedAtIsSentAgain(t *testing.T) {
+	for _, failure := range []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusTooManyRequests, 0} {
+		synctest.Test(t, func(t *testing.T) {
+			l, others := &ledger{}, 0
+			l.set(func(events []*event.Event, _ []byte) *http.Response {
+				l.answer = nil
+				items := []string{fmt.Sprintf(`{"error":{"title":"Something went wrong here","status":%d}}`, failure)}
+				for _, e := range events[1:] {
+					items = append(items, fmt.Sprintf(`{"id":%q}`, e.ID))
+				}
+				others = len(events) - 1
+				return &http.Response{StatusCode: http.StatusMultiStatus, Body: io.NopCloser(strings.NewReader(`{"items":[` + strings.Join(items, ",") + `]}`))}
+			})
+			r := record(t, l, client.RecorderConfig{})
+			put(t, r, "a", "b", "c")
+			if err := r.Flush(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := len(strings.Fields(l.names(t))); got != 3-others {
+				t.Errorf("status %d: %d events are recorded, and %d were before", failure, got, others)
+			}
+			if s := r.Stats(); s.Delivered != 3 || s.Quarantined != 0 {
+				t.Errorf("status %d: %+v", failure, s)
+			}
+		})
+	}
 }
 
 func TestALostAnswerDeliversNothingTwice(t *testing.T) {
