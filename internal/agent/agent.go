@@ -8,7 +8,6 @@
 package agent
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -29,6 +28,7 @@ import (
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/jcs"
 )
 
 const (
@@ -331,27 +331,27 @@ func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusAccepted, "application/json", map[string]any{"items": items})
 }
 
-// split splits a JSON array or NDJSON into events.
-func split(data []byte) (events []json.RawMessage, err error) {
+// split splits a JSON array or NDJSON into events, which share data.
+func split(data []byte) (events [][]byte, err error) {
 	if data = bytes.TrimSpace(data); len(data) > 0 && data[0] == '[' {
-		err = json.Unmarshal(data, &events)
+		if events, err = jcs.Elements(data, maxEvents); err != nil {
+			return nil, err
+		}
 	} else {
-		lines := bufio.NewScanner(bytes.NewReader(data))
-		lines.Buffer(nil, maxBody+1)
-		for lines.Scan() {
-			if line := bytes.TrimSpace(lines.Bytes()); len(line) > 0 {
-				events = append(events, bytes.Clone(line))
+		for line := range bytes.Lines(data) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				events = append(events, line)
+			}
+			if len(events) > maxEvents {
+				break
 			}
 		}
-		err = lines.Err()
 	}
 	switch {
-	case err != nil:
-		return nil, err
 	case len(events) == 0:
 		return nil, errors.New("there are no events")
 	case len(events) > maxEvents:
-		return nil, fmt.Errorf("%d events, the limit is %d", len(events), maxEvents)
+		return nil, fmt.Errorf("there are more events: the limit is %d", maxEvents)
 	}
 	return events, nil
 }

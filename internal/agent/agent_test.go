@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -258,6 +259,25 @@ func TestWhatCannotBeTakenIsRefusedClearly(t *testing.T) {
 	} {
 		if status, text := h.post("/api/v1/audit/"+tt.path, tt.contentType, tt.body, tt.header...); status != tt.status || !strings.Contains(text, tt.says) {
 			t.Errorf("%s: %d %.300s", name, status, text)
+		}
+	}
+}
+
+func TestWhatIsTooManyTakesNoMemory(t *testing.T) {
+	h := start(t, "127.0.0.1:0", 0)
+	for contentType, body := range map[string]string{
+		"application/json":     "[" + strings.Repeat("1,", 8<<20-2) + "1]",
+		"application/x-ndjson": strings.Repeat("1\n", 8<<20),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		status, text := h.post("/api/v1/audit/events/batch", contentType, body)
+		runtime.ReadMemStats(&after)
+		if status != http.StatusBadRequest || !strings.Contains(text, "the limit is 10000") {
+			t.Errorf("%s: %d %.300s", contentType, status, text)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 192<<20 {
+			t.Errorf("%s: %d bytes of memory were taken", contentType, used)
 		}
 	}
 }
