@@ -9,12 +9,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"go.yaml.in/yaml/v2"
 
@@ -48,14 +48,19 @@ func ParseEvent(raw json.RawMessage) (Event, error) {
 
 // Printable replaces what a terminal would act upon. Text in events comes
 // from anywhere.
-func Printable(s string) string {
-	if strings.IndexFunc(s, hostile) < 0 {
+func Printable(s string) string { return replace(s, hostile) }
+
+// replace replaces runes as JSON does.
+func replace(s string, which func(rune) bool) string {
+	if strings.IndexFunc(s, which) < 0 {
 		return s
 	}
 	var b strings.Builder
 	for _, r := range s {
-		if hostile(r) {
-			fmt.Fprintf(&b, "\\u%04x", r)
+		if which(r) {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				fmt.Fprintf(&b, "\\u%04x", unit)
+			}
 		} else {
 			b.WriteRune(r)
 		}
@@ -236,14 +241,7 @@ type Progress struct {
 
 // NewProgress returns one that writes to w, and says what is counted.
 func NewProgress(w io.Writer, what string) *Progress {
-	f, ok := w.(*os.File)
-	on := false
-	if ok {
-		if info, err := f.Stat(); err == nil {
-			on = info.Mode()&os.ModeCharDevice != 0
-		}
-	}
-	return &Progress{w: w, what: what, on: on, began: time.Now()}
+	return &Progress{w: w, what: what, on: isTerminal(w), began: time.Now()}
 }
 
 // Show tells that done of total are done; a total of 0 is unknown.
