@@ -99,6 +99,67 @@ func TestWhatIsDerivedIsMadeAgainOrRefused(t *testing.T) {
 	t.Logf("of %d harms %d were refused", derivedHarms, refused)
 }
 
+// TestOffsetsThatLeadElsewhereAreMadeAnew: whoever wrote into them stops neither
+// the reading nor the following of the log.
+func TestOffsetsThatLeadElsewhereAreMadeAnew(t *testing.T) {
+	for name, harm := range map[string]func([]byte) []byte{
+		"to other records": func(data []byte) []byte { return slices.Concat(data[4:], data[:4]) },
+		"to one record":    func(data []byte) []byte { return bytes.Repeat(data[:4], len(data)/4) },
+		"nowhere":          func(data []byte) []byte { return bytes.Repeat([]byte{0xfe}, len(data)) },
+	} {
+		for _, indexed := range []bool{true, false} {
+			dir := filepath.Join(testdisk.MemoryDir(t), "data")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			bed := newBed(t, dir, filestore.Options{SegmentSize: 32 << 10})
+			r := bed.Start(t)
+			r.AppendMany(0, 300)
+			r.Stop()
+			files, err := filepath.Glob(filepath.Join(dir, "offsets", "*"))
+			if err != nil || len(files) < 2 {
+				t.Fatal(files, err)
+			}
+			for _, path := range files {
+				data, err := os.ReadFile(path)
+				if err == nil {
+					err = os.WriteFile(path, harm(data), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !indexed {
+				if err := os.Remove(filepath.Join(dir, trail.IndexFile)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r = bed.Start(t)
+			size := r.Ledger.State().Size()
+			if err := r.Store.Wait(t.Context(), size); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			for first := size - 1; first >= 0; first -= 7 {
+				if rec, err := r.Store.Record(t.Context(), first); err != nil || rec.Index != first {
+					t.Fatalf("%s: record %d: %v", name, first, err)
+				}
+				next := first
+				err := r.Store.Records(t.Context(), search.Range{First: first, End: size}, func(rec *trail.Record) error {
+					if rec.Index != next {
+						return fmt.Errorf("record %d comes as %d", rec.Index, next)
+					}
+					next++
+					return nil
+				})
+				if err != nil || next != size {
+					t.Fatalf("%s: records from %d on, up to %d: %v", name, first, next, err)
+				}
+			}
+			r.Stop()
+		}
+	}
+}
+
 // lose returns what is left of a file; nil means that it is gone. One that may
 // rot has a bit flipped at times.
 func lose(rng *mathrand.Rand, data, old []byte, rots bool) ([]byte, string) {

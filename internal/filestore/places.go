@@ -30,7 +30,8 @@ type places struct {
 	base   int64 // of the active segment; -1 for none
 	active []uint32
 
-	making sync.Mutex // held while a file is made
+	making  sync.Mutex // held while a file is made
+	renewed map[uint64]bool
 
 	files *openfile.Cache[*os.File]
 }
@@ -39,7 +40,7 @@ type places struct {
 const maxFiles = 64
 
 func newPlaces(log *seglog.Log, dir string) *places {
-	p := &places{log: log, dir: dir, base: -1}
+	p := &places{log: log, dir: dir, base: -1, renewed: map[uint64]bool{}}
 	p.files = openfile.New(maxFiles, func(base uint64) (*os.File, error) { return os.Open(p.path(base)) })
 	return p
 }
@@ -129,6 +130,24 @@ func (p *places) read(base uint64, i int64) (int64, error) {
 		return 0, err
 	}
 	return p.peek(base, i)
+}
+
+// renew makes the offsets of a segment anew, once, and reports whether they may
+// be others now. Those of a segment that is damaged stay as they are.
+func (p *places) renew(base uint64) bool {
+	p.mu.RLock()
+	active := p.base >= 0 && base == uint64(p.base)
+	p.mu.RUnlock()
+	if active {
+		return false
+	}
+	p.making.Lock()
+	defer p.making.Unlock()
+	if p.renewed[base] {
+		return true // for somebody else, perhaps meanwhile
+	}
+	p.renewed[base] = true
+	return p.make(base) == nil
 }
 
 func (p *places) peek(base uint64, i int64) (int64, error) {

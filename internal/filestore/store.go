@@ -14,6 +14,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/openfile"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
@@ -437,10 +438,25 @@ func (d stored) Records(ctx context.Context, r search.Range, fn func(*trail.Reco
 }
 
 func (s *Store) record(index int64) (trail.Record, error) {
-	base, offset, err := s.places.find(index)
-	if err != nil {
-		return trail.Record{}, fmt.Errorf("record %d: %w", index, err)
+	r, _, _, err := s.locate(index)
+	return r, err
+}
+
+// locate returns a record, and where it stands. Offsets that do not lead there
+// are made anew.
+func (s *Store) locate(index int64) (r trail.Record, base uint64, offset int64, err error) {
+	for renewed := false; ; renewed = true {
+		if base, offset, err = s.places.find(index); err != nil {
+			return r, base, offset, fmt.Errorf("record %d: %w", index, err)
+		}
+		r, err = s.recordAt(index, base, offset)
+		if err == nil || renewed || openfile.TooMany(err) || !s.places.renew(base) {
+			return r, base, offset, err
+		}
 	}
+}
+
+func (s *Store) recordAt(index int64, base uint64, offset int64) (trail.Record, error) {
 	body, err := s.log.ReadFrame(base, offset)
 	if err != nil {
 		return trail.Record{}, fmt.Errorf("record %d: %w", index, err)
@@ -479,9 +495,9 @@ func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Reco
 	if r.First >= r.End {
 		return nil
 	}
-	base, offset, err := s.places.find(r.First)
+	_, base, offset, err := s.locate(r.First)
 	if err != nil {
-		return fmt.Errorf("read from record %d: %w", r.First, err)
+		return err
 	}
 	next := r.First
 	buf := make([]byte, 1<<20)

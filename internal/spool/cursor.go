@@ -21,6 +21,7 @@ type cursor struct {
 }
 
 const (
+	slots    = 2
 	slotSize = 512 // a sector, which a torn write cannot tear the other of
 	slotData = 8 + 4
 )
@@ -32,8 +33,17 @@ func openCursor(fs seglog.FS, path string) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
+	// It has its room from the beginning: a full disk must not keep a spool from
+	// getting empty.
+	size, err := f.Size()
+	if err == nil && size < slots*slotSize {
+		_, err = f.WriteAt(make([]byte, slots*slotSize-size), size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	c := &cursor{file: f}
-	for slot := range int64(2) {
+	for slot := range int64(slots) {
 		var data [slotData]byte
 		if _, err := f.ReadAt(data[:], slot*slotSize); err != nil && !errors.Is(err, io.EOF) {
 			return nil, errors.Join(err, f.Close())

@@ -278,6 +278,34 @@ func TestAFullDiskIsAFullSpool(t *testing.T) {
 	}
 }
 
+func TestAFullDiskKeepsNoSpoolFromGettingEmpty(t *testing.T) {
+	disk := &testdisk.Faulty{}
+	s := open(t, t.TempDir(), spool.Options{MaxBytes: 64 << 10, FS: disk})
+	for range 20 {
+		put(t, s, true, strings.Repeat("x", 1000))
+	}
+	before := s.Stats().Bytes
+	disk.Set(func(op, _ string) (error, bool) {
+		if op == "grow" {
+			return syscall.ENOSPC, false
+		}
+		return nil, false
+	})
+	for n := range 20 {
+		take(t, s, 1)
+		if err := s.Done(uint64(n) + 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(time.Minute); s.Stats().Bytes >= before; {
+		if time.Now().After(end) {
+			t.Fatal("no room was made")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	disk.Set(nil)
+}
+
 func TestWhatIsNotRemovedIsTriedAgain(t *testing.T) {
 	told := make(chan error, 100)
 	disk := &stubborn{}
