@@ -170,9 +170,12 @@ func (h *hashes) serve() {
 func (h *hashes) mistaken(index int64, leaf trail.Hash) bool {
 	const width = 1 << tree.RowHeight
 	of, first := h.published.Load(), index-index%width
+	if index >= of.N { // it was published just now
+		return false
+	}
 	count := min(of.N-first, width)
 	data, err := h.Run(0, first, count)
-	if err != nil || index >= of.N {
+	if err != nil {
 		return false
 	}
 	copy(data[index%width*int64(hashSize):], leaf[:])
