@@ -51,15 +51,31 @@ func (c *Check) unproven(format string, args ...any) { c.Unproven(fmt.Sprintf(fo
 // unreadable takes an error of SQLite's: it could not get at the index, or
 // the index is damaged.
 func (c *Check) unreadable(err error) {
-	var own *driver.Error
-	if errors.As(err, &own) {
-		switch own.Code() & 0xff {
-		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY:
-			c.unproven("the index could not be opened and was not checked: %v", err)
-			return
-		}
+	if surroundings(err) {
+		c.unproven("the index could not be opened and was not checked: %v", err)
+		return
 	}
 	c.found(-1, "the index cannot be read: %v; graven reindex makes it anew", err)
+}
+
+// surroundings reports whether an error of SQLite's is about what is around a
+// database, and not in it: who else uses it, permissions, or a disk without the
+// room that SQLite needs even to read beside others.
+func surroundings(err error) bool {
+	var own *driver.Error
+	if !errors.As(err, &own) {
+		return false
+	}
+	switch own.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY:
+		return true
+	}
+	switch own.Code() {
+	case sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_IN_PAGE, sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_WRITE,
+		sqlite3.SQLITE_IOERR_SHMLOCK, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE:
+		return true
+	}
+	return false
 }
 
 // Run checks the index as of one moment.

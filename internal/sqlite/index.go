@@ -165,7 +165,11 @@ func Open(path string) (*Index, error) {
 	write.SetMaxOpenConns(1)
 	x := &Index{write: write}
 	if err := x.load(); err != nil {
-		return nil, fmt.Errorf("open index (graven reindex makes it anew): %w", errors.Join(err, write.Close()))
+		hint := "graven reindex makes it anew"
+		if surroundings(err) {
+			hint = "the disk may be full, or others use it"
+		}
+		return nil, fmt.Errorf("open index (%s): %w", hint, errors.Join(err, write.Close()))
 	}
 	for _, r := range []struct {
 		db    **sql.DB
