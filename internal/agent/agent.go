@@ -235,7 +235,7 @@ func refused(position int, err error) receipt {
 // take records events in either form, in as few writes as possible. Each is
 // taken or refused by itself; where there was no room for some, those behind
 // them are not tried.
-func (a *Agent) take(ctx context.Context, events []json.RawMessage) []receipt {
+func (a *Agent) take(ctx context.Context, events [][]byte) []receipt {
 	receipts := make([]receipt, len(events))
 	for i := 0; i < len(events); {
 		var good []*event.Event
@@ -303,7 +303,7 @@ func (a *Agent) one(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	taken := a.take(r.Context(), []json.RawMessage{data})[0]
+	taken := a.take(r.Context(), [][]byte{data})[0]
 	if taken.Error != nil {
 		refuse(w, *taken.Error)
 		return

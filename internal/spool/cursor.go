@@ -70,7 +70,8 @@ func (c *cursor) set(n uint64) error {
 // reset makes the cursor that of a new spool, durably.
 func (c *cursor) reset() error {
 	c.value, c.slot = 0, 0
-	return errors.Join(c.file.Truncate(0), c.file.Sync())
+	_, err := c.file.WriteAt(make([]byte, slots*slotSize), 0) // whose room stays
+	return errors.Join(err, c.file.Sync())
 }
 
 func (c *cursor) sync() error { return c.file.Sync() }
