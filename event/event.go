@@ -112,6 +112,14 @@ const (
 	SeverityInfo     = "info"
 )
 
+// Types of the catalogue that recorders tell of themselves with.
+const (
+	TypeHeartbeat = "RecorderHeartbeat"
+	TypeStopped   = "RecorderStopped"
+	TypeRetried   = "QuarantineRetried"
+	TypeDropped   = "QuarantineDropped"
+)
+
 // Types of actors.
 const (
 	ActorSystem     = "system"

@@ -18,6 +18,7 @@ const (
 	format
 	tools
 	features
+	verdicts // what is made of several features: still without HTTP and SQL
 	types
 	recorders
 	engines
@@ -28,7 +29,7 @@ const (
 )
 
 func (f floor) String() string {
-	return [...]string{"cellar", "ground", "format", "tools", "features", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
+	return [...]string{"cellar", "ground", "format", "tools", "features", "verdicts", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
 }
 
 // rooms puts packages on floors; the first match counts. A pattern is a path
@@ -41,7 +42,8 @@ var rooms = []struct {
 	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail internal/spool"},
 	{tools, "verify verify/remote client internal/succession"},
-	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/finding internal/export internal/demo report"},
+	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
+	{verdicts, "internal/finding"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer internal/upload internal/document"},
@@ -70,6 +72,7 @@ var outside = map[floor]struct{ modules, inTests, never []string }{
 	format:   {modules: []string{"golang.org/x"}, inTests: []string{"github.com/gowebpki/jcs", "pgregory.net/rapid"}},
 	tools:    {modules: []string{"golang.org/x"}, inTests: []string{"github.com/gowebpki/jcs", "pgregory.net/rapid"}},
 	features: {modules: []string{"golang.org/x", "github.com/google/cel-go"}, never: []string{"net/http", "database/sql", "k8s.io"}},
+	verdicts: {modules: []string{"golang.org/x"}, never: []string{"net/http", "database/sql", "k8s.io"}},
 	types:    {modules: []string{"k8s.io/apimachinery", "sigs.k8s.io/controller-runtime/pkg/scheme"}},
 	apart:    {modules: []string{"golang.org/x"}},
 }

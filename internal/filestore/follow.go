@@ -281,6 +281,32 @@ func (s *Store) Wait(ctx context.Context, size int64) error {
 	}
 }
 
+// Derived implements [finding.Sources]: unlike with Wait, what is in memory does
+// not count.
+func (s *Store) Derived(ctx context.Context, size int64) error {
+	for tries := 0; ; tries++ {
+		w := waiter{size: size, ready: make(chan struct{})}
+		s.mu.Lock()
+		followed, failed := s.followed, s.failed
+		if followed < size && (failed == nil || tries < 2) { // one that was under way may have failed
+			s.waiters = append(s.waiters, w)
+		}
+		s.mu.Unlock()
+		if followed >= size {
+			return nil
+		}
+		if failed != nil && tries >= 2 {
+			return failed
+		}
+		s.hurry()
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // hurry ends the follower's pause.
 func (s *Store) hurry() {
 	select {

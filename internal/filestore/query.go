@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/sqlite"
 )
@@ -79,4 +80,19 @@ func (s *Store) Count(ctx context.Context, f *search.Filter, r search.Range) (in
 	indexed, recent := s.split(f, r)
 	n, err := s.index.Count(ctx, f, indexed)
 	return n + int64(len(recent)), err
+}
+
+// Holes implements [finding.Sources].
+func (s *Store) Holes(ctx context.Context, source string, fn func(finding.Hole) error) error {
+	return s.index.Holes(ctx, source, fn)
+}
+
+// Signed implements [finding.Sources].
+func (s *Store) Signed(ctx context.Context, source string, fn func(finding.Count) error) error {
+	return s.index.Signed(ctx, source, fn)
+}
+
+// Odd implements [finding.Sources].
+func (s *Store) Odd(ctx context.Context, source string, fn func(finding.Count) error) error {
+	return s.index.Odd(ctx, source, fn)
 }

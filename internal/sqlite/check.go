@@ -36,6 +36,10 @@ type Check struct {
 	// Resting is set if nobody writes to the index meanwhile: otherwise SQLite
 	// needs to write beside a database that it reads.
 	Resting bool
+	// PartRows is how many rows that tell of sources are checked in one go;
+	// 0 means 250,000. Where each event has a source of its own, the log is
+	// read several times rather than all of it held in memory.
+	PartRows uint64
 	// Found is told of what is wrong, with the index of the entry or -1, and
 	// Unproven of what could not be checked.
 	Found    func(index int64, message string)
@@ -115,7 +119,14 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 	if err != nil {
 		return err
 	}
-	want, err := c.derive(ctx, size, have)
+	var rows uint64
+	if err := tx.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM source) + (SELECT count(*) FROM run)").Scan(&rows); err != nil {
+		return err
+	}
+	if c.PartRows == 0 {
+		c.PartRows = 250_000
+	}
+	want, err := c.derive(ctx, size, have, newTallies(0, rows/c.PartRows+1, 8*int(c.PartRows)))
 	damaged := errors.Is(err, ErrLog)
 	if err != nil && !damaged {
 		return err
@@ -139,9 +150,11 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 		c.found(-1, "the index was derived from another history: its chain value at %d entries is %s", size, trail.Hex(chain))
 	}
 	if have.ids != want.ids {
-		return c.ids(ctx, tx, size)
+		if err := c.ids(ctx, tx, size); err != nil {
+			return err
+		}
 	}
-	return nil
+	return c.sources(ctx, tx, size, want.tallies)
 }
 
 // A sum is a hash of rows in any order.
@@ -242,16 +255,17 @@ func (b *openBlock) sum() sum {
 
 // A derived is what the index should be, as far as the check needs it.
 type derived struct {
-	ids   sum
-	chain trail.Hash
-	bad   []*openBlock // those that the index has otherwise
-	last  *openBlock   // as far as the log can be read
+	ids     sum
+	tallies *tallies
+	chain   trail.Hash
+	bad     []*openBlock // those that the index has otherwise
+	last    *openBlock   // as far as the log can be read
 }
 
 // derive derives the index of size entries from the log, and holds it against
 // the one that there is.
-func (c *Check) derive(ctx context.Context, size int64, have *sums) (*derived, error) {
-	d := &derived{}
+func (c *Check) derive(ctx context.Context, size int64, have *sums, by *tallies) (*derived, error) {
+	d := &derived{tallies: by}
 	var deriver Deriver
 	b, legible := newOpenBlock(0), true
 	compare := func() {
@@ -269,9 +283,11 @@ func (c *Check) derive(ctx context.Context, size int64, have *sums) (*derived, e
 		e, _, err := event.ParseEntry(r.Entry)
 		if err != nil {
 			legible = false // verify.Dir has named it
+			by.illegible = true
 			return nil
 		}
 		row := deriver.Row(r.Index, e)
+		by.add(&row)
 		b.add(&row)
 		buf = appendRow(buf[:0], []int64{r.Index}, row.ID[:])
 		d.ids.add(buf)

@@ -18,6 +18,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/posting"
 	"github.com/graven-audit/graven/trail"
 )
@@ -51,7 +52,7 @@ type Index struct {
 const blocksPerEpoch = 64
 
 // indexFormat is that of the tables, and of what stands in them.
-const indexFormat = 3
+const indexFormat = 4
 
 // ErrFormat means that an index was made by another version. It can be made
 // anew.
@@ -59,7 +60,7 @@ var ErrFormat = errors.New("an index of another format")
 
 const schema = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('format', 3), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
+INSERT INTO meta VALUES ('format', 4), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
 CREATE TABLE ids (id BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE posting (
 	epoch INTEGER NOT NULL, field INTEGER NOT NULL, word INTEGER NOT NULL, block INTEGER NOT NULL,
@@ -67,6 +68,18 @@ CREATE TABLE posting (
 	PRIMARY KEY (epoch, field, word, block)
 ) WITHOUT ROWID;
 CREATE TABLE block (n INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, times BLOB NOT NULL);
+CREATE TABLE source (
+	id BLOB PRIMARY KEY, name BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, entries INTEGER NOT NULL,
+	numbers INTEGER NOT NULL, runs INTEGER NOT NULL, sign INTEGER NOT NULL, earlier INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX source_name ON source (name, earlier);
+CREATE INDEX source_gapped ON source (id) WHERE runs > 1;
+CREATE INDEX source_signed ON source (id) WHERE sign >= 0;
+CREATE INDEX source_odd ON source (id) WHERE earlier > 0 OR entries > numbers;
+CREATE TABLE run (
+	source BLOB NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, low_idx INTEGER NOT NULL, high_idx INTEGER NOT NULL,
+	PRIMARY KEY (source, low)
+) WITHOUT ROWID;
 `
 
 // A field is a part of events that the index knows.
@@ -97,12 +110,16 @@ type Row struct {
 	Index int64
 	ts    int64 // nanoseconds since 1970
 	words [fields]int64
+	by    *producer // nil for an event without a number
+	seq   int64
+	sign  bool // a heartbeat or a farewell
 }
 
 // A Deriver derives rows. It remembers the words of strings that came of late.
 type Deriver struct {
 	known  map[string]int64
-	access map[string]int64 // by type of event: the word of fieldAccess
+	access map[string]int64           // by type of event: the word of fieldAccess
+	by     map[event.Source]*producer // with the number 0
 }
 
 // maxWords bounds how many strings are remembered.
@@ -112,6 +129,9 @@ const maxWords = 4096
 func (w *Deriver) Row(index int64, e *event.Event) Row {
 	if w.known == nil || len(w.known) > maxWords {
 		w.known, w.access = map[string]int64{}, map[string]int64{}
+	}
+	if w.by == nil || len(w.by) > maxWords {
+		w.by = map[event.Source]*producer{}
 	}
 	r := Row{ID: e.ID, Index: index, ts: e.Timestamp.UnixNano()}
 	for i, s := range [...]string{e.EventType, e.Category, e.Severity, e.Outcome, e.Actor.Name, e.CorrelationID,
@@ -134,6 +154,9 @@ func (w *Deriver) Row(index int64, e *event.Event) Row {
 		w.access[strings.Clone(e.EventType)] = access
 	}
 	r.words[fieldAccess] = access
+	if finding.IsNumbered(e.Source) {
+		r.by, r.seq, r.sign = w.producer(e.Source), e.Source.Seq, finding.IsSign(e.EventType)
+	}
 	return r
 }
 
@@ -291,6 +314,9 @@ func (x *Index) Commit(ctx context.Context, rows []Row, size int64, chain trail.
 		}
 	}
 	if err := insertIDs(ctx, tx, rows); err != nil {
+		return err
+	}
+	if err := insertSources(ctx, tx, rows); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value = CASE name WHEN 'size' THEN ? ELSE ? END WHERE name IN ('size', 'chain')",

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
@@ -22,6 +23,7 @@ type Store interface {
 	ledger.Store
 	search.Index
 	search.Reader
+	finding.Sources
 	// Wait returns when everything is derived from the entries below size.
 	Wait(ctx context.Context, size int64) error
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)

@@ -36,6 +36,7 @@ func Run(t *testing.T, newBed func(t *testing.T) *Bed) {
 		{"filters find what matches and nothing else", filters},
 		{"pages follow each other without a gap", pages},
 		{"a question sees what was recorded before it", readYourWrites},
+		{"what is missing of a source is known", sources},
 		{"every entry has a proof under the checkpoint", proofs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
