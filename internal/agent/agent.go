@@ -8,7 +8,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +27,6 @@ import (
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
-	"github.com/graven-audit/graven/internal/jcs"
 )
 
 const (
@@ -318,7 +316,10 @@ func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	events, err := split(data)
+	events, err := intake.Batch(r.Header.Get("Content-Type"), data, maxEvents)
+	if errors.Is(err, intake.ErrTooMany) {
+		err = fmt.Errorf("%w, the limit is %d", err, maxEvents)
+	}
 	if err != nil {
 		refuse(w, client.Problem{Status: http.StatusBadRequest, Title: "The body is not a list of events", Detail: err.Error()})
 		return
@@ -329,31 +330,6 @@ func (a *Agent) batch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusAccepted, "application/json", map[string]any{"items": items})
-}
-
-// split splits a JSON array or NDJSON into events, which share data.
-func split(data []byte) (events [][]byte, err error) {
-	if data = bytes.TrimSpace(data); len(data) > 0 && data[0] == '[' {
-		if events, err = jcs.Elements(data, maxEvents); err != nil {
-			return nil, err
-		}
-	} else {
-		for line := range bytes.Lines(data) {
-			if line = bytes.TrimSpace(line); len(line) > 0 {
-				events = append(events, line)
-			}
-			if len(events) > maxEvents {
-				break
-			}
-		}
-	}
-	switch {
-	case len(events) == 0:
-		return nil, errors.New("there are no events")
-	case len(events) > maxEvents:
-		return nil, fmt.Errorf("there are more events: the limit is %d", maxEvents)
-	}
-	return events, nil
 }
 
 func (a *Agent) health(w http.ResponseWriter, _ *http.Request) {

@@ -122,6 +122,16 @@ var rules = []rule{
 		reason: "a remediation request was completed whose cause was not recorded"},
 }
 
+// Expecting returns the types of events that make one expect others: an incident
+// without any of them lacks nothing.
+func Expecting() (types []string) {
+	for _, r := range rules {
+		types = append(types, r.given...)
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
 // A mark is a type of steps on a resource or, without one, on any.
 type mark struct{ eventType, kind, namespace, name string }
 

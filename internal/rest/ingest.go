@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/graven-audit/graven/event"
@@ -23,9 +22,6 @@ func (s *Server) ingestKubeAudit(c *call) error {
 		items = append(items, item{event: e, err: err})
 		return nil
 	})
-	if errors.Is(err, intake.ErrTooMany) {
-		return tooMany()
-	}
 	if err != nil {
 		return err
 	}

@@ -188,7 +188,7 @@ func probes(d *door) map[string]probe {
 			"/api/v1/audit": {"/api/v1/audit"}, "/api/v1/audit/export": {"/api/v1/audit/export"}, "/api/v1/audit/events": {"/api/v1/audit/events"},
 			"/api/v1/audit/events/{id}": {"/api/v1/audit/events/" + id}, "/api/v1/audit/events/{id}/proof": {"/api/v1/audit/events/" + id + "/proof"},
 			"/api/v1/audit/verify": {"/api/v1/audit/verify"}, "/api/v1/audit/incidents/{correlation_id}": {"/api/v1/audit/incidents/inc-0"},
-			"/api/v1/tokens": {"/api/v1/tokens"}, "/log/checkpoint": {"/log/checkpoint"}, "/log/tile/{path}": {"/log/tile/0/000.p/1"},
+			"/api/v1/audit/gaps": {"/api/v1/audit/gaps"}, "/api/v1/tokens": {"/api/v1/tokens"}, "/log/checkpoint": {"/log/checkpoint"}, "/log/tile/{path}": {"/log/tile/0/000.p/1"},
 			"/log/tile/entries/{path}": {"/log/tile/entries/000.p/1"}, "/openapi.json": {"/openapi.json"},
 		},
 		http.MethodHead: {"/api/v1/audit/stream": {"/api/v1/audit/stream"}}, // a GET has no end
@@ -271,6 +271,8 @@ func valueOf(name string, p map[string]any) string {
 	switch name {
 	case "from", "to", "since", "until":
 		return "2026-03-19"
+	case "settled":
+		return "1h"
 	case "severity":
 		return "high"
 	case "outcome", "event_outcome":

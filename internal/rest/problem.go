@@ -77,6 +77,10 @@ func problemOf(err error, flat bool) *problem {
 			p.Errors = faults(event.Invalid{field}, flat)
 		}
 		return p
+	case errors.Is(err, intake.ErrTooMany):
+		return tooMany()
+	case errors.Is(err, intake.ErrMedia):
+		return badParam("Content-Type", err.Error())
 	case errors.As(err, &param):
 		return badParam(param.Param, param.Reason)
 	case errors.As(err, &invalid):

@@ -1,18 +1,15 @@
 package rest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"os"
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
-	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/trail"
@@ -194,69 +191,24 @@ func (s *Server) recordBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	var items []item
-	each := func(raw []byte) error {
-		if len(items) == maxItems {
-			return tooMany()
-		}
-		var it item
-		it.event, it.flat, it.err = s.decode(raw)
-		if it.err == nil {
-			identify(c, it.event, len(items))
-		}
-		items = append(items, it)
-		return nil
-	}
-	if err := eachItem(c.r.Header.Get("Content-Type"), data, each); err != nil {
+	raws, err := intake.Batch(c.r.Header.Get("Content-Type"), data, maxItems)
+	if err != nil {
 		return err
 	}
-	if len(items) == 0 {
-		return problemOf(&event.FieldError{Field: "body", Reason: "no events"}, false)
+	items := make([]item, len(raws))
+	for i, raw := range raws {
+		it := &items[i]
+		if it.event, it.flat, it.err = s.decode(raw); it.err == nil {
+			identify(c, it.event, i)
+		}
 	}
 	return s.answerBatch(c, by, items, http.StatusCreated, http.StatusMultiStatus)
 }
 
-func tooMany() error {
+func tooMany() *problem {
 	p := newProblem(http.StatusRequestEntityTooLarge, "too-many", "The batch has too many events", fmt.Sprintf("body: the limit is %d", maxItems))
 	p.Errors = []fault{{"body", fmt.Sprintf("more than %d events", maxItems)}}
 	return p
-}
-
-// eachItem calls fn for each event of an array or of NDJSON.
-func eachItem(contentType string, data []byte, fn func(raw []byte) error) error {
-	media, _, err := mime.ParseMediaType(contentType)
-	if err != nil && contentType != "" {
-		return badParam("Content-Type", err.Error())
-	}
-	sc := jcs.NewScanner(data)
-	switch {
-	case media == "application/x-ndjson" || media == "application/jsonl" || sc.Kind() == '{':
-		for line := range bytes.Lines(data) {
-			if line = bytes.Trim(line, " \t\r\n"); len(line) == 0 {
-				continue
-			}
-			if err := fn(line); err != nil {
-				return err
-			}
-		}
-		return nil
-	case sc.Kind() == '[':
-		// The whole array is split first: where it is cut off, nothing counts.
-		raws, err := jcs.Elements(data, maxItems)
-		if err != nil {
-			return err
-		}
-		if len(raws) > maxItems {
-			return tooMany()
-		}
-		for _, raw := range raws {
-			if err := fn(raw); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return &event.FieldError{Field: "body", Reason: "neither a JSON array of events nor NDJSON"}
 }
 
 // answerBatch records the good items and tells of each what became of it.

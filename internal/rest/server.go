@@ -22,6 +22,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/answer"
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/upload"
@@ -33,6 +34,7 @@ import (
 type Store interface {
 	search.Index
 	search.Reader
+	finding.Sources
 	tlog.HashReader // over all entries below the size that was waited for
 	// Wait returns when hashes and index were derived from every entry below
 	// size, or when ctx ends.
@@ -215,6 +217,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/audit/verify-chain", access.Verify, false, s.verifyChain},
 		{"GET /api/v1/audit/verify", access.Verify, false, s.verifyLedger},
 		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
+		{"GET /api/v1/audit/gaps", access.Read, true, s.gaps},
 		{"GET /api/v1/audit/stream", access.Read, true, s.stream},
 		{"POST /api/v1/ingest/kube-audit", access.Record, false, s.ingestKubeAudit},
 		{"GET /api/v1/tokens", access.ManageToken, true, s.listTokens},
