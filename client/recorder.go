@@ -57,6 +57,11 @@ type RecorderConfig struct {
 	// all others outlive a crash of the process, and are as safe a second later.
 	// Nil means [Durable].
 	Durable func(*event.Event) bool
+	// Heartbeat, if not 0, promises the ledger an event of this source at least
+	// so often, a second or more: a recorder that is gone, and says nothing, shows
+	// ([Recorder.Close] says farewell). While the server is away, or the spool is
+	// full, the promise is broken. 0 promises nothing.
+	Heartbeat time.Duration
 	// OnProblem, if not nil, is told of what the sender meets: a server that is
 	// away, an event that it refuses for good. It must not block.
 	OnProblem func(error)
@@ -66,7 +71,7 @@ type RecorderConfig struct {
 
 // telemetry are the categories of events that come in great numbers and decide
 // nothing.
-var telemetry = []string{"agentsession", "aiagent", "analysis", "apifrontend", "effectiveness", "signalprocessing"}
+var telemetry = []string{"agentsession", "aiagent", "analysis", "apifrontend", "effectiveness", "recorder", "signalprocessing"}
 
 // Durable tells the events that a Recorder makes durable before Record returns,
 // unless it is told otherwise: all but those of severity info that report on the
@@ -100,12 +105,18 @@ type Recorder struct {
 
 	stop  context.CancelFunc
 	ended chan struct{}
+	// hush ends the heartbeats, and quiet is closed when they have; nil where
+	// there are none.
+	hush  context.CancelFunc
+	quiet chan struct{}
+	bye   sync.Once
 
 	mu       sync.Mutex // guards what follows
 	stats    Stats
 	done     uint64        // events below it have left the spool
 	progress chan struct{} // closed when done moves
 	refused  int64         // quarantined since the last Flush
+	failing  bool          // the last attempt to deliver failed
 }
 
 // Stats counts what became of events since the recorder was opened.
@@ -144,6 +155,9 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 	if len(rc.Source) > event.MaxString {
 		return nil, fmt.Errorf("source: %d bytes, the limit is %d", len(rc.Source), event.MaxString)
 	}
+	if rc.Heartbeat != 0 && rc.Heartbeat < minHeartbeat {
+		return nil, fmt.Errorf("heartbeat: %s, and a promise is of %s at least, or 0 for none", rc.Heartbeat, minHeartbeat)
+	}
 	switch rc.OnFull {
 	case "":
 		rc.OnFull = Block
@@ -170,6 +184,11 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	go r.deliver(ctx)
+	if rc.Heartbeat > 0 {
+		ctx, cancel := context.WithCancel(context.Background())
+		r.hush, r.quiet = cancel, make(chan struct{})
+		go r.beat(ctx)
+	}
 	return r, nil
 }
 
@@ -297,10 +316,14 @@ func (r *Recorder) Stats() Stats {
 	return s
 }
 
-// Close stops delivering and closes the spool. What is in it is delivered by the
+// Close stops delivering and closes the spool. With heartbeats, it says farewell
+// before, and waits a few seconds at most until the server has it. What is in it is delivered by the
 // next recorder on the directory. It may be called more than once, and while
 // others record.
 func (r *Recorder) Close() error {
+	if r.quiet != nil {
+		r.bye.Do(r.leave)
+	}
 	r.stop()
 	<-r.ended
 	err := r.spool.Close()
@@ -361,7 +384,7 @@ func (r *Recorder) deliver(ctx context.Context) {
 func (r *Recorder) moved(next uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done = next
+	r.done, r.failing = next, false
 	close(r.progress)
 	r.progress = make(chan struct{})
 }
@@ -391,6 +414,11 @@ func (r *Recorder) send(ctx context.Context, items []spool.Item) error {
 		items = left
 		r.mu.Lock()
 		r.stats.Retries++
+		if !r.failing {
+			r.failing = true
+			close(r.progress)
+			r.progress = make(chan struct{})
+		}
 		r.mu.Unlock()
 		r.problem(fmt.Errorf("deliver %d events: %w", len(items), err))
 		if err := p.pause(ctx, err); err != nil {

@@ -18,7 +18,7 @@ func newAgent() *cobra.Command {
 	var conn connection
 	var listen, spool, source string
 	var maxBytes int64
-	var flush time.Duration
+	var flush, heartbeat time.Duration
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Take events on this machine, keep them on its disk, and deliver them",
@@ -32,7 +32,8 @@ Whoever reaches the agent records in its name, as things that others did. It
 listens on loopback or on a Unix socket (unix:PATH) only.
 
 What the server refuses for good is kept in the spool's quarantine.ndjson, with
-the reason. /metrics counts all of it.`,
+the reason. /metrics counts all of it. 'graven gaps' tells if this agent falls
+silent: it promises the ledger a sign of life every --heartbeat.`,
 		Example: `  graven agent --spool /var/lib/graven-agent --source operator-0
   graven agent --listen unix:/run/graven/agent.sock --url https://graven.example:8090 --token-file token`,
 		Args: cobra.NoArgs,
@@ -43,7 +44,7 @@ the reason. /metrics counts all of it.`,
 				return usage("%w", err)
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			r, err := c.NewRecorder(client.RecorderConfig{Dir: spool, Source: source, MaxBytes: maxBytes, OnFull: client.Refuse, Asserted: true,
+			r, err := c.NewRecorder(client.RecorderConfig{Dir: spool, Source: source, MaxBytes: maxBytes, OnFull: client.Refuse, Asserted: true, Heartbeat: heartbeat,
 				OnProblem: func(err error) { log.Warn("delivery", "problem", terminal.Printable(err.Error())) }})
 			if err != nil {
 				return err
@@ -67,6 +68,7 @@ the reason. /metrics counts all of it.`,
 	cmd.Flags().StringVar(&spool, "spool", "graven-spool", "directory of the spool, on a disk that outlives the process")
 	cmd.Flags().StringVar(&source, "source", "", "name of this source, which no other may have (default the host's name)")
 	cmd.Flags().Int64Var(&maxBytes, "max-bytes", 1<<30, "bound of the spool, in bytes")
+	cmd.Flags().DurationVar(&heartbeat, "heartbeat", 5*time.Minute, "promise the ledger a sign of life so often, which 'graven gaps' holds it to; 0 for none")
 	cmd.Flags().DurationVar(&flush, "flush", 5*time.Second, "how long to deliver yet when interrupted; what is left is delivered by the next start")
 	cobra.CheckErr(cmd.MarkFlagDirname("spool"))
 	return cmd

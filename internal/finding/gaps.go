@@ -175,6 +175,29 @@ type Gaps struct {
 	Next *int64 `json:"next,omitempty"`
 }
 
+// Join adds the next part to those before it; nil is none.
+func (g *Gaps) Join(part *Gaps) *Gaps {
+	if g == nil {
+		return part
+	}
+	g.Incidents = append(g.Incidents, part.Incidents...)
+	g.LedgerSize, g.Next = part.LedgerSize, part.Next
+	g.Complete = g.complete()
+	return g
+}
+
+func (g *Gaps) complete() bool {
+	return len(g.Missing)+len(g.Silent)+len(g.Incidents) == 0 && !g.More && g.Next == nil
+}
+
+// Events returns how many events are missing.
+func (g *Gaps) Events() (n int64) {
+	for _, m := range g.Missing {
+		n += m.To - m.From + 1
+	}
+	return n
+}
+
 // A Finder finds what is missing.
 type Finder struct {
 	Sources Sources
@@ -209,7 +232,7 @@ func (x *Finder) Gaps(ctx context.Context, q Question, size int64) (*Gaps, error
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		return nil, search.ErrTooBroad
 	}
-	g.Complete = len(g.Missing)+len(g.Silent)+len(g.Incidents) == 0 && !g.More && g.Next == nil
+	g.Complete = g.complete()
 	return g, err
 }
 
