@@ -28,6 +28,10 @@ type lineBlock struct {
 	number  int64 // of the first line
 	done    int64 // bytes read so far
 	checked []checkedLine
+
+	// Of a table there are rows instead of text.
+	records  []trail.Record
+	previous []trail.Hash
 }
 
 // A checkedLine is what a worker found out about a line.

@@ -117,15 +117,15 @@ type Ledger struct {
 
 // A request is one call's events, encoded.
 type request struct {
-	items  []item
-	own    bool
+	items []item
+	own   bool
 	// founding is set for the first entry, which there cannot be twice: where
 	// another writer has made it, nothing is recorded.
 	founding bool
 	size     int64
-	memory *[]byte // of the records; the sequencer gives it back
-	done   chan struct{}
-	cover  *trail.Checkpoint // set before done is closed
+	memory   *[]byte // of the records; the sequencer gives it back
+	done     chan struct{}
+	cover    *trail.Checkpoint // set before done is closed
 }
 
 // An item is an event on its way into the ledger.

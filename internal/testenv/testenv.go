@@ -16,30 +16,46 @@ var installing sync.Mutex
 // Need returns the path of a program, which is installed if the machine lacks
 // it and lets us. Where that cannot be, the test is skipped, except in CI,
 // where it fails.
-func Need(t *testing.T, program string) string {
+func Need(t testing.TB, program string) string {
 	t.Helper()
-	if path, err := exec.LookPath(program); err == nil {
+	find := func() string {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			return ""
+		}
 		return path
 	}
-	installing.Lock()
-	defer installing.Unlock()
+	if path := find(); path != "" {
+		return path
+	}
 	name := program
 	if p, ok := packages[program]; ok {
 		name = p
 	}
+	return install(t, name, find)
+}
+
+// install installs a Debian package, after which find finds what is needed.
+func install(t testing.TB, name string, find func() string) string {
+	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
+	if path := find(); path != "" {
+		return path // another test was faster
+	}
 	why := "there is no apt-get, or we are not root"
 	if apt, err := exec.LookPath("apt-get"); err == nil && os.Geteuid() == 0 {
-		cmd := exec.Command("sh", "-c", apt+" update -qq && "+apt+" install -y -qq "+name)
+		cmd := exec.Command("sh", "-c", apt+" update -qq && "+apt+" install -y -qq --no-install-recommends "+name)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		out, err := cmd.CombinedOutput()
-		if path, lookErr := exec.LookPath(program); err == nil && lookErr == nil {
+		if path := find(); err == nil && path != "" {
 			return path
 		}
 		why = string(out)
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not here and cannot be installed: %s", program, why)
+		t.Fatalf("%s is not here and cannot be installed: %s", name, why)
 	}
-	t.Skipf("%s is not here and cannot be installed: %s", program, why)
+	t.Skipf("%s is not here and cannot be installed: %s", name, why)
 	return ""
 }

@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+)
+
+const selectRecords = `SELECT e.ledger_index, e.event_hash, e.leaf_hash, e.entry, d.salt, d.erasable
+	FROM audit_events e LEFT JOIN audit_event_details d ON d.ledger_index = e.ledger_index AND d.recorded_month = e.recorded_month
+	WHERE e.recorded_month = $1 AND e.ledger_index >= $2 AND e.ledger_index < $3 ORDER BY e.ledger_index LIMIT $4`
+
+// readBatch is how many records are read at a time.
+const readBatch = 500
+
+// A stored is a record with the hash of its leaf, as they stand in the database.
+type stored struct {
+	trail.Record
+	leaf []byte
+}
+
+func (r *stored) scan(row pgx.CollectableRow) error {
+	var chain string
+	var salt []byte
+	if err := row.Scan(&r.Index, &chain, &r.leaf, &r.Entry, &salt, &r.Erasable); err != nil {
+		return err
+	}
+	copy(r.Salt[:], salt)
+	var err error
+	if r.Chain, err = trail.ParseHex(chain); err != nil {
+		return fmt.Errorf("%w: entry %d: event_hash: %w", search.ErrChanged, r.Index, err)
+	}
+	return nil
+}
+
+// batch reads the next records of a month.
+func (s *Store) batch(ctx context.Context, m month, first, end int64, limit int) ([]stored, error) {
+	rows, err := s.readers.Query(ctx, selectRecords, m.month, first, end, limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r stored, err error) { return r, r.scan(row) })
+}
+
+// Record implements [ledger.Store]. A record that is not the one that was
+// sealed, as far as the hash beside it tells, is [search.ErrChanged].
+func (s *Store) Record(ctx context.Context, index int64) (trail.Record, error) {
+	r, err := s.record(ctx, index)
+	if err != nil {
+		return r.Record, err
+	}
+	if leaf := trail.LeafHash(r.Entry); string(leaf[:]) != string(r.leaf) {
+		return r.Record, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
+	}
+	if err := verify.CheckPresent(&r.Record); err != nil {
+		return r.Record, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
+	}
+	return r.Record, nil
+}
+
+func (s *Store) record(ctx context.Context, index int64) (stored, error) {
+	months, err := s.monthsOf(ctx, index, index+1)
+	if err != nil {
+		return stored{}, err
+	}
+	for _, m := range months {
+		list, err := s.batch(ctx, m, index, index+1, 1)
+		if err != nil || len(list) > 0 {
+			return append(list, stored{})[0], err
+		}
+	}
+	return stored{}, fmt.Errorf("record %d is not there", index)
+}
+
+// Records implements [search.Reader]. A record that does not follow from the
+// one before it is [search.ErrChanged].
+func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	var chain trail.Hash
+	if r.First > 0 && r.First < r.End {
+		before, err := s.record(ctx, r.First-1)
+		if err != nil {
+			return err
+		}
+		chain = before.Chain
+	}
+	return s.records(ctx, r, func(rec *trail.Record) error {
+		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
+			return fmt.Errorf("%w: entry %d", search.ErrChanged, rec.Index)
+		}
+		if err := verify.CheckPresent(rec); err != nil {
+			return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, rec.Index, err)
+		}
+		return fn(rec)
+	})
+}
+
+func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	months, err := s.monthsOf(ctx, r.First, r.End)
+	if err != nil {
+		return err
+	}
+	next := r.First
+	for _, m := range months {
+		for next < r.End {
+			list, err := s.batch(ctx, m, next, r.End, readBatch)
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 {
+				break
+			}
+			for i := range list {
+				if list[i].Index != next {
+					return fmt.Errorf("%w: entry %d is missing", search.ErrChanged, next)
+				}
+				if err := fn(&list[i].Record); err != nil {
+					return err
+				}
+				next++
+			}
+		}
+	}
+	if next < r.End {
+		return fmt.Errorf("%w: entry %d is missing", search.ErrChanged, next)
+	}
+	return nil
+}
+
+// Stored returns a reader of the records as they stand in the database, changed
+// or not, for those who judge them.
+func (s *Store) Stored() search.Reader { return raw{s} }
+
+type raw struct{ s *Store }
+
+func (d raw) Record(ctx context.Context, index int64) (trail.Record, error) {
+	r, err := d.s.record(ctx, index)
+	return r.Record, err
+}
+
+func (d raw) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	return d.s.records(ctx, r, fn)
+}

@@ -1,0 +1,36 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/graven-audit/graven/internal/postgres"
+	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/testenv"
+)
+
+// newBed returns a bed for a new ledger in a database of its own.
+func newBed(t *testing.T, server *testenv.Postgres) *storetest.Bed {
+	t.Helper()
+	dsn := server.DSN(ledgerIn(t, server), "app")
+	return storetest.NewBed(t, func(b *storetest.Bed) (storetest.Store, error) {
+		return postgres.Open(t.Context(), dsn, postgres.Options{Verifier: b.Verifier, OnError: func(err error) { t.Error(err) }})
+	})
+}
+
+// ledgerIn makes a database with the schema in it, to which the role app may
+// write, and returns its name.
+func ledgerIn(t *testing.T, server *testenv.Postgres) string {
+	t.Helper()
+	name := server.Database()
+	if _, _, err := postgres.Migrate(t.Context(), server.DSN(name, "postgres")); err != nil {
+		t.Fatal(err)
+	}
+	server.SQL(name, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app') THEN CREATE ROLE app LOGIN; END IF; END $$;
+		GRANT graven_writer TO app`)
+	return name
+}
+
+func TestStore(t *testing.T) {
+	server := testenv.StartPostgres(t)
+	storetest.Run(t, func(t *testing.T) *storetest.Bed { return newBed(t, server) })
+}

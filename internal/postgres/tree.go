@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
+)
+
+// errMissing means that a hash is not in the database.
+var errMissing = errors.New("hashes are missing")
+
+// A reader reads hashes of the tree from the database.
+type reader struct {
+	ctx context.Context
+	q   querier
+}
+
+// ReadHashes implements [tlog.HashReader].
+func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+	defer cancel()
+	return reader{ctx, s.readers}.ReadHashes(indexes)
+}
+
+// ReadHashes implements [tlog.HashReader]. The hashes of levels that are not
+// kept are computed from up to 128 of the level below.
+func (r reader) ReadHashes(indexes []int64) ([]trail.Hash, error) {
+	out := make([]trail.Hash, len(indexes))
+	for i, x := range indexes {
+		level, n := tlog.SplitStoredHashIndex(x)
+		kept := level / trail.TileHeight * trail.TileHeight
+		width := int64(1) << (level - kept)
+		below, err := r.run(kept, n*width, width)
+		if err != nil {
+			return nil, err
+		}
+		var t trail.Tree
+		for _, h := range below {
+			t.Append(h, nil)
+		}
+		out[i] = t.Root()
+	}
+	return out, nil
+}
+
+// run returns hashes of a level that is kept.
+func (r reader) run(level int, first, count int64) ([]trail.Hash, error) {
+	sql, args := "SELECT hash FROM ledger_hashes WHERE level = $1 AND n >= $2 AND n < $3 ORDER BY n", []any{level, first, first + count}
+	if level == 0 {
+		sql, args = "SELECT leaf_hash FROM audit_events WHERE ledger_index >= $1 AND ledger_index < $2 ORDER BY ledger_index", args[1:]
+	}
+	rows, err := r.q.Query(r.ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]trail.Hash, 0, count)
+	var hash []byte
+	_, err = pgx.ForEachRow(rows, []any{&hash}, func() error {
+		if len(hash) != len(trail.Hash{}) {
+			return fmt.Errorf("%w: one of level %d is %d bytes long", errMissing, level, len(hash))
+		}
+		list = append(list, trail.Hash(hash))
+		return nil
+	})
+	if err == nil && int64(len(list)) != count {
+		err = fmt.Errorf("%w: %d from %d on of level %d, of which %d are there", errMissing, count, first, level, len(list))
+	}
+	return list, err
+}
+
+// Tile returns the hashes of a tile, full or partial, of a tree.
+func (s *Store) Tile(t tlog.Tile, of tlog.Tree) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+	defer cancel()
+	r := reader{ctx, s.readers}
+	list, err := r.run(t.L*trail.TileHeight, t.N*trail.TileWidth, int64(t.W))
+	if err != nil {
+		return nil, err
+	}
+	var data []byte
+	for _, h := range list {
+		data = append(data, h[:]...)
+	}
+	// Whoever has got a tile keeps it for ever.
+	if err := checkTile(t, list, of, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", trail.TilePath(t), err)
+	}
+	return data, nil
+}
+
+// checkTile holds a tile against the root of the tree: the tree that ends with
+// it must be the beginning of that one.
+func checkTile(t tlog.Tile, list []trail.Hash, of tlog.Tree, r tlog.HashReader) error {
+	level := t.L * trail.TileHeight
+	size := (t.N*trail.TileWidth + int64(t.W)) << level
+	with := tlog.HashReaderFunc(func(indexes []int64) ([]trail.Hash, error) {
+		out, err := r.ReadHashes(indexes)
+		for i := range out {
+			l, n := tlog.SplitStoredHashIndex(indexes[i])
+			if first := n<<(max(l-level, 0)) - t.N*trail.TileWidth; l >= level && first >= 0 {
+				var sub trail.Tree
+				for _, h := range list[first:][:1<<(l-level)] {
+					sub.Append(h, nil)
+				}
+				out[i] = sub.Root()
+			}
+		}
+		return out, err
+	})
+	ends, err := tlog.TreeHash(size, with)
+	if err != nil {
+		return err
+	}
+	proof, err := tlog.ProveTree(of.N, size, r)
+	if err == nil && tlog.CheckTree(proof, of.N, of.Hash, size, ends) != nil {
+		err = search.ErrHashes
+	}
+	return err
+}

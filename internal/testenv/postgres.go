@@ -1,0 +1,202 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A Postgres is a PostgreSQL server of a test's own, on a Unix socket.
+type Postgres struct {
+	t      testing.TB
+	bin    string // directory of its programs
+	dir    string // its own, with the data in data
+	as     *syscall.Credential
+	args   []string
+	server *exec.Cmd
+	output bytes.Buffer
+	count  atomic.Int64
+}
+
+// StartPostgres starts a PostgreSQL server, which ends with the test. Settings
+// are of the form NAME=VALUE. Databases and all else belong to the role
+// "postgres".
+func StartPostgres(t testing.TB, settings ...string) *Postgres {
+	t.Helper()
+	p := &Postgres{t: t, bin: filepath.Dir(needPostgres(t))}
+	var err error
+	// The test's own directory is not for others, and its name may be too long
+	// for a socket.
+	if p.dir, err = os.MkdirTemp("", "pg"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(p.dir) })
+	if p.as, err = unprivileged(p.dir); err != nil {
+		t.Fatal(err)
+	}
+	p.run("initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	p.args = []string{"-D", p.data(), "-k", p.dir, "-c", "listen_addresses=", "-c", "logging_collector=off"}
+	for _, s := range settings {
+		p.args = append(p.args, "-c", s)
+	}
+	t.Cleanup(p.Stop)
+	p.Start()
+	return p
+}
+
+// needPostgres returns the path of the server's program.
+func needPostgres(t testing.TB) string {
+	t.Helper()
+	find := func() string {
+		// The other programs stand beside it.
+		if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) > 0 {
+			return slices.Max(found)
+		}
+		path, _ := exec.LookPath("postgres")
+		return path
+	}
+	if path := find(); path != "" {
+		return path
+	}
+	// Debian's package would start a server of its own.
+	const dir = "/etc/postgresql-common"
+	if os.Geteuid() == 0 && os.MkdirAll(dir, 0o755) == nil {
+		conf, err := os.OpenFile(dir+"/createcluster.conf", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err == nil {
+			fmt.Fprintln(conf, "create_main_cluster = false")
+			conf.Close()
+		}
+	}
+	return install(t, "postgresql", find)
+}
+
+// unprivileged returns whom PostgreSQL runs as, for it refuses to be root, and
+// gives dir to them. It is nil where we are not root.
+func unprivileged(dir string) (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		if u, err = user.Lookup("nobody"); err != nil {
+			return nil, err
+		}
+	}
+	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
+	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, int(uid), int(gid))
+}
+
+func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
+
+// run runs one of PostgreSQL's programs to its end.
+func (p *Postgres) run(program string, args ...string) {
+	p.t.Helper()
+	cmd := exec.Command(filepath.Join(p.bin, program), args...)
+	cmd.Dir, cmd.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+}
+
+// Start starts the server again after [Postgres.Stop] or [Postgres.Kill].
+func (p *Postgres) Start() {
+	p.t.Helper()
+	p.server = exec.Command(filepath.Join(p.bin, "postgres"), p.args...)
+	p.server.Dir = p.dir
+	p.server.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Setpgid: true, Pdeathsig: syscall.SIGINT}
+	p.server.Stdout, p.server.Stderr = &p.output, &p.output
+	if err := p.server.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	ready := func() bool {
+		cmd := exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", p.dir)
+		return cmd.Run() == nil
+	}
+	for deadline := time.Now().Add(time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.Kill()
+			p.t.Fatalf("PostgreSQL does not start:\n%s", p.output.Bytes())
+		}
+	}
+}
+
+// Stop stops the server as its operator would who is in a hurry.
+func (p *Postgres) Stop() { p.end(syscall.SIGINT) }
+
+// Kill kills the server and all that it has started, at once.
+func (p *Postgres) Kill() { p.end(syscall.SIGKILL) }
+
+func (p *Postgres) end(signal syscall.Signal) {
+	if p.server == nil {
+		return
+	}
+	to := p.server.Process.Pid
+	if signal == syscall.SIGKILL {
+		to = -to
+	}
+	_ = syscall.Kill(to, signal) // it may have ended by itself
+	done := make(chan struct{})
+	go func() {
+		_ = p.server.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		_ = syscall.Kill(-p.server.Process.Pid, syscall.SIGKILL)
+		<-done
+	}
+	p.server = nil
+}
+
+// Freeze has the server, and all that it has started, stand still until Thaw.
+func (p *Postgres) Freeze() { _ = syscall.Kill(-p.server.Process.Pid, syscall.SIGSTOP) }
+
+// Thaw ends what Freeze began.
+func (p *Postgres) Thaw() { _ = syscall.Kill(-p.server.Process.Pid, syscall.SIGCONT) }
+
+// DSN returns the address of a database, for a role.
+func (p *Postgres) DSN(database, role string) string {
+	return fmt.Sprintf("postgres://%s@/%s?%s", role, database, url.Values{"host": {p.dir}}.Encode())
+}
+
+// Database makes a new, empty database and returns its name.
+func (p *Postgres) Database() string {
+	p.t.Helper()
+	name := fmt.Sprintf("test%d", p.count.Add(1))
+	p.SQL("postgres", "CREATE DATABASE "+name)
+	return name
+}
+
+// SQL runs statements in a database as the superuser and returns what they
+// print, unaligned and without heads.
+func (p *Postgres) SQL(database, statements string) string {
+	p.t.Helper()
+	out, err := p.TrySQL("postgres", database, statements)
+	if err != nil {
+		p.t.Fatalf("%s: %v\n%s", statements, err, out)
+	}
+	return out
+}
+
+// TrySQL is SQL for a role, and may fail; then it returns what psql says.
+func (p *Postgres) TrySQL(role, database, statements string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", p.DSN(database, role))
+	cmd.Stdin = bytes.NewBufferString(statements)
+	out, err := cmd.CombinedOutput()
+	return string(bytes.TrimSpace(out)), err
+}
