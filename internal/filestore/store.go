@@ -258,7 +258,7 @@ func (s *Store) Head() ledger.Head { return s.head }
 
 // Lock implements [ledger.Store]. There is one writer: the directory is locked
 // as long as the store is open.
-func (s *Store) Lock(context.Context) (ledger.Head, error) { return s.head, nil }
+func (s *Store) Lock(context.Context, int64) (ledger.Head, error) { return s.head, nil }
 
 // Unlock implements [ledger.Store].
 func (s *Store) Unlock() {}

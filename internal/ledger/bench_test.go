@@ -13,8 +13,8 @@ import (
 // A void is a store that keeps nothing.
 type void struct{ head ledger.Head }
 
-func (v *void) Lock(context.Context) (ledger.Head, error) { return v.head, nil }
-func (*void) Unlock()                                     {}
+func (v *void) Lock(context.Context, int64) (ledger.Head, error) { return v.head, nil }
+func (*void) Unlock()                                            {}
 
 func (v *void) Append(_ context.Context, p *ledger.Pool) error {
 	v.head = p.Head

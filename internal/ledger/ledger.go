@@ -95,6 +95,8 @@ func (s *State) Changed() <-chan struct{} { return s.changed }
 type Ledger struct {
 	c     Config
 	state atomic.Pointer[State]
+	// publishing is held while the state is replaced.
+	publishing sync.Mutex
 
 	pending atomic.Int64 // bytes that await their turn
 	queue   chan *request
@@ -110,7 +112,8 @@ type Ledger struct {
 	recent *recent
 	firsts map[event.ID]*item
 	head   Head
-	pool   Pool // of which records and events are used again
+	least  int64 // entries that there are
+	pool   Pool  // of which records and events are used again
 
 	memory sync.Pool // of requests' records: *[]byte
 }
@@ -160,7 +163,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		done: make(chan struct{}), stopped: make(chan struct{}), firsts: map[event.ID]*item{}}
 	l.memory.New = func() any { return new([]byte) }
 	var err error
-	if l.head, err = c.Store.Lock(ctx); err != nil {
+	if l.head, err = c.Store.Lock(ctx, 0); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	c.Store.Unlock()
@@ -188,6 +191,21 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 // State returns the published state: a checkpoint that is durable. It is nil
 // only until an empty ledger has its first entry.
 func (l *Ledger) State() *State { return l.state.Load() }
+
+// Refresh publishes what other writers have appended until now, if there are
+// others.
+func (l *Ledger) Refresh(ctx context.Context) error {
+	shared, ok := l.c.Store.(Shared)
+	if !ok {
+		return nil
+	}
+	c, err := shared.Newest(ctx)
+	if err != nil {
+		return l.stopIfBroken(err)
+	}
+	l.publish(c)
+	return nil
+}
 
 // Append records events by a caller and returns what became of each, in
 // order, with a checkpoint that covers all that were recorded. An error means

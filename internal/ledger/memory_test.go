@@ -50,7 +50,7 @@ func (m *memory) check(op string, p *ledger.Pool) error {
 	return fault(op, p)
 }
 
-func (m *memory) Lock(context.Context) (ledger.Head, error) {
+func (m *memory) Lock(context.Context, int64) (ledger.Head, error) {
 	if err := m.check("lock", nil); err != nil {
 		return ledger.Head{}, err
 	}

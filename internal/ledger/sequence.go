@@ -107,7 +107,7 @@ func (l *Ledger) record(requests []*request) (cover *trail.Checkpoint, err error
 
 // lock locks the store, and takes note of what other writers have appended.
 func (l *Ledger) lock(ctx context.Context) error {
-	head, err := l.c.Store.Lock(ctx)
+	head, err := l.c.Store.Lock(ctx, l.least)
 	if err != nil {
 		return l.stopIfBroken(err)
 	}
@@ -219,6 +219,10 @@ func (l *Ledger) sift(ctx context.Context, requests []*request) ([]*item, error)
 			id := it.event.ID
 			it.first, it.result.Err = nil, nil
 			if index, ok := before[id]; ok {
+				if index >= l.head.Tree.Size() { // by another writer, just now
+					l.least = index + 1
+					return nil, ErrMoved
+				}
 				// An entry that cannot be read concerns only who sent its id.
 				it.result.Err = l.recorded(ctx, it, index)
 			} else if first, ok := l.firsts[id]; ok {
@@ -306,7 +310,13 @@ func (l *Ledger) publish(c *trail.Checkpoint) {
 	if c == nil {
 		return
 	}
-	old := l.state.Swap(&State{Checkpoint: c, changed: make(chan struct{})})
+	l.publishing.Lock()
+	defer l.publishing.Unlock()
+	old := l.state.Load()
+	if old != nil && old.Checkpoint.Size >= c.Size {
+		return
+	}
+	l.state.Store(&State{Checkpoint: c, changed: make(chan struct{})})
 	if old != nil {
 		close(old.changed)
 	}

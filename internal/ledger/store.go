@@ -32,11 +32,12 @@ type Pool struct {
 // A Store keeps the ledger. Several processes may write to one ledger, each
 // through a store of its own, if the store can have that.
 type Store interface {
-	// Lock returns the state that the next pool must extend, and keeps other
-	// writers from appending until Append or Unlock was called. A store may
-	// count on nobody else, and put the locking off: then Append returns
-	// [ErrMoved] where somebody was faster, and the next Lock keeps them out.
-	Lock(ctx context.Context) (Head, error)
+	// Lock returns the state that the next pool must extend, which is of least
+	// entries or more, and keeps other writers from appending until Append or
+	// Unlock was called. A store may count on nobody else, and put the locking
+	// off: then Append returns [ErrMoved] where somebody was faster, and the
+	// next Lock keeps them out.
+	Lock(ctx context.Context, least int64) (Head, error)
 	// Unlock ends what Lock began, where there is nothing to append.
 	Unlock()
 	// Append makes a pool durable, records and checkpoint alike, before it
@@ -52,6 +53,14 @@ type Store interface {
 	Recent(ctx context.Context, from, to time.Time) (map[event.ID]int64, error)
 	// Record returns the record at an index below the size of the head.
 	Record(ctx context.Context, index int64) (trail.Record, error)
+}
+
+// A Shared is a store of a ledger to which others append, too.
+type Shared interface {
+	// Newest returns the newest checkpoint in the store, which extends those
+	// that it returned before; nil for an empty ledger. It may be called
+	// concurrently.
+	Newest(ctx context.Context) (*trail.Checkpoint, error)
 }
 
 var (

@@ -22,15 +22,15 @@ type writer struct {
 	locked bool
 }
 
-func (w *writer) Lock(ctx context.Context) (ledger.Head, error) {
-	if w.known != nil && !w.moved {
+func (w *writer) Lock(ctx context.Context, least int64) (ledger.Head, error) {
+	if w.known != nil && !w.moved && w.known.Tree.Size() >= least {
 		return *w.known, nil
 	}
 	if w.moved {
 		w.turn.Lock()
 		w.locked = true
 	}
-	head, err := w.memory.Lock(ctx)
+	head, err := w.memory.Lock(ctx, least)
 	w.known = &head
 	return head, err
 }

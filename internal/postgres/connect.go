@@ -94,23 +94,28 @@ func admit(ctx context.Context, conn *pgx.Conn) error {
 // away says of an error whether the database could not be reached or went away,
 // so that it is not known whether the statement was carried out.
 func away(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		// 57P01 to 57P05: it shuts down, has crashed, starts, was dropped, or
-		// the session was idle for too long. 08: the connection. 25P03: idle
-		// within a transaction.
-		return pg.Severity == "FATAL" || pg.Severity == "PANIC" || pg.Code[:2] == "08" || pg.Code[:3] == "57P"
-	}
 	var refusal *Refusal
-	return !errors.As(err, &refusal)
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &refusal):
+		return false
+	case errors.As(err, &pg):
+		// 08: the connection; 57P: it shuts down, has crashed, starts, or the
+		// session was idle for too long; 25006: it has become a standby.
+		return pg.Severity == "FATAL" || pg.Severity == "PANIC" || pg.Code[:2] == "08" || pg.Code[:3] == "57P" || pg.Code == "25006"
+	}
+	return !errors.Is(err, errMissing)
 }
 
-// storeError is err as the ledger knows it, of a statement that was to write.
+// storeError is err as the ledger knows it.
 func storeError(err error) error {
 	var pg *pgconn.PgError
+	var refusal *Refusal
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &refusal):
+		return fmt.Errorf("%w: %w", ledger.ErrBroken, err)
 	case away(err):
 		return fmt.Errorf("%w: %w", ledger.ErrAway, err)
 	case !errors.As(err, &pg):
@@ -123,8 +128,17 @@ func storeError(err error) error {
 		return fmt.Errorf("%w: %w", ledger.ErrFull, err)
 	case pg.Code == "57014", pg.Code == "55P03", pg.Code == "40P01": // took too long, a lock did, or two waited for each other
 		return fmt.Errorf("%w: %w", ledger.ErrBusy, err)
-	case pg.Code == "25006": // it has become a standby
-		return fmt.Errorf("%w: %w", ledger.ErrAway, err)
+	}
+	return err
+}
+
+// again does what only reads, and once more where the connection was lost, for
+// those that are kept may be of a server that was restarted.
+func (s *Store) again(ctx context.Context, read func() error) error {
+	err := read()
+	if err != nil && away(err) && ctx.Err() == nil {
+		s.readers.Reset()
+		err = read()
 	}
 	return err
 }

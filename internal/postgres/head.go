@@ -67,7 +67,7 @@ func refuseHead(format string, args ...any) error {
 }
 
 // extends reports whether the ledger that ends with newer extends older.
-func (s *Store) extends(ctx context.Context, newer, older *trail.Checkpoint) error {
+func (s *Store) extends(ctx context.Context, q querier, newer, older *trail.Checkpoint) error {
 	switch {
 	case older == nil || older.Size == 0:
 		return nil
@@ -78,7 +78,7 @@ func (s *Store) extends(ctx context.Context, newer, older *trail.Checkpoint) err
 		}
 		return refuse("the database holds %d entries, but there was a checkpoint of %d: it is an older copy", size, older.Size)
 	}
-	tree, err := trail.ResumeTree(older.Size, reader{ctx, s.readers})
+	tree, err := trail.ResumeTree(older.Size, reader{ctx, q})
 	if err != nil {
 		return err
 	}

@@ -120,3 +120,25 @@ func schemaVersion() (int64, error) {
 	}
 	return goose.NumericComponent(files[len(files)-1].Name())
 }
+
+// Accept has the ledger in the database at dsn go on though the database was
+// promoted from a standby or restored. Whoever asks for it, as the owner, says
+// that nothing is missing that was acknowledged.
+func Accept(ctx context.Context, dsn string) (err error) {
+	config, err := configure(dsn)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return fmt.Errorf("accept: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	if err = checkSchema(ctx, conn); err == nil {
+		_, err = conn.Exec(ctx, "SELECT graven.accept()")
+	}
+	if err != nil {
+		return fmt.Errorf("accept: %w", err)
+	}
+	return nil
+}

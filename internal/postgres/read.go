@@ -40,11 +40,16 @@ func (r *stored) scan(row pgx.CollectableRow) error {
 
 // batch reads the next records of a month.
 func (s *Store) batch(ctx context.Context, m month, first, end int64, limit int) ([]stored, error) {
-	rows, err := s.readers.Query(ctx, selectRecords, m.month, first, end, limit)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r stored, err error) { return r, r.scan(row) })
+	var list []stored
+	err := s.again(ctx, func() error {
+		rows, err := s.readers.Query(ctx, selectRecords, m.month, first, end, limit)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r stored, err error) { return r, r.scan(row) })
+		return err
+	})
+	return list, err
 }
 
 // Record implements [ledger.Store]. A record that is not the one that was

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ type Store struct {
 
 var (
 	_ ledger.Store  = (*Store)(nil)
+	_ ledger.Shared = (*Store)(nil)
 	_ search.Index  = (*Store)(nil)
 	_ search.Reader = (*Store)(nil)
 )
@@ -100,11 +102,11 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	for _, c := range s.o.Known {
-		if err := s.extends(ctx, head.Checkpoint, c); err != nil {
+		if err := s.extends(ctx, s.readers, head.Checkpoint, c); err != nil {
 			return err
 		}
 	}
-	s.newest.Store(head.Checkpoint)
+	s.saw(head.Checkpoint)
 	if s.o.ReadOnly {
 		s.head, s.known = head, true
 		return nil
@@ -144,29 +146,60 @@ func (s *Store) disconnect() {
 }
 
 // Lock implements [ledger.Store]. As long as nobody else appends, it asks nobody.
-func (s *Store) Lock(ctx context.Context) (ledger.Head, error) {
-	if s.known && (s.o.ReadOnly || !s.writer.IsClosed()) {
+func (s *Store) Lock(ctx context.Context, least int64) (ledger.Head, error) {
+	if s.known && s.head.Tree.Size() >= least && (s.o.ReadOnly || !s.writer.IsClosed()) {
 		return s.head, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
+	if err := s.connect(ctx); err != nil {
+		return ledger.Head{}, fmt.Errorf("%w: %w", ledger.ErrAway, err)
+	}
 	head, err := s.lock(ctx)
 	if err != nil {
 		s.disconnect()
-		if errors.Is(err, ledger.ErrBroken) {
-			return ledger.Head{}, err
-		}
 		return ledger.Head{}, storeError(err)
 	}
 	s.head, s.known = head, true
-	s.newest.Store(head.Checkpoint)
+	s.saw(head.Checkpoint)
 	return head, nil
 }
 
-func (s *Store) lock(ctx context.Context) (ledger.Head, error) {
-	if err := s.connect(ctx); err != nil {
-		return ledger.Head{}, err
+// saw takes note of a checkpoint that extends what was seen before.
+func (s *Store) saw(c *trail.Checkpoint) {
+	for {
+		old := s.newest.Load()
+		if c == nil || old != nil && old.Size >= c.Size || s.newest.CompareAndSwap(old, c) {
+			return
+		}
 	}
+}
+
+// Newest implements [ledger.Shared].
+func (s *Store) Newest(ctx context.Context) (*trail.Checkpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	old := s.newest.Load()
+	var text []byte
+	err := s.again(ctx, func() error { return s.readers.QueryRow(ctx, "SELECT checkpoint FROM ledger_head").Scan(&text) })
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if old != nil && bytes.Equal(text, old.Note) {
+		return old, nil
+	}
+	head, err := s.readHead(ctx, s.readers)
+	if err == nil {
+		err = s.extends(ctx, s.readers, head.Checkpoint, old)
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	s.saw(head.Checkpoint)
+	return head.Checkpoint, nil
+}
+
+func (s *Store) lock(ctx context.Context) (ledger.Head, error) {
 	if s.moved {
 		if _, err := s.writer.Exec(ctx, "BEGIN"); err != nil {
 			return ledger.Head{}, err
@@ -181,8 +214,8 @@ func (s *Store) lock(ctx context.Context) (ledger.Head, error) {
 		return head, err
 	}
 	if old := s.newest.Load(); old != nil {
-		if err := s.extends(ctx, head.Checkpoint, old); err != nil {
-			return head, fmt.Errorf("%w: %w", ledger.ErrBroken, err)
+		if err := s.extends(ctx, s.writer, head.Checkpoint, old); err != nil {
+			return head, err
 		}
 	}
 	return head, s.readMonths(ctx)
@@ -221,7 +254,7 @@ func (s *Store) Append(ctx context.Context, p *ledger.Pool) error {
 	}
 	if err == nil {
 		s.head = p.Head
-		s.newest.Store(p.Head.Checkpoint)
+		s.saw(p.Head.Checkpoint)
 		return nil
 	}
 	err = storeError(err)
@@ -258,43 +291,44 @@ func (s *Store) Wait(ctx context.Context, size int64) error { return ctx.Err() }
 
 // Find implements [ledger.Store].
 func (s *Store) Find(ctx context.Context, ids []event.ID, indexes []int64) error {
-	texts, places := make([][16]byte, len(ids)), make(map[event.ID][]int, len(ids))
+	list, places := make([][16]byte, len(ids)), make(map[event.ID][]int, len(ids))
 	for i, id := range ids {
-		texts[i] = id
+		list[i] = id
 		indexes[i] = -1
 		places[id] = append(places[id], i)
 	}
-	found, err := s.readers.Query(ctx, "SELECT event_id, ledger_index FROM event_ids WHERE event_id = ANY($1)", texts)
-	if err != nil {
-		return err
-	}
-	var id [16]byte
-	var index int64
-	_, err = pgx.ForEachRow(found, []any{&id, &index}, func() error {
+	return storeError(s.eachID(ctx, func(id event.ID, index int64) {
 		for _, i := range places[id] {
 			indexes[i] = index
 		}
-		return nil
-	})
-	return err
+	}, "event_id = ANY($1)", list))
 }
 
 // Recent implements [ledger.Store].
 func (s *Store) Recent(ctx context.Context, from, to time.Time) (map[event.ID]int64, error) {
 	ids := map[event.ID]int64{}
-	rows, err := s.readers.Query(ctx, "SELECT event_id, ledger_index FROM event_ids WHERE event_id >= $1 AND event_id < $2", bound(from), bound(to))
-	if err != nil {
-		return nil, err
-	}
-	var id [16]byte
-	var index int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &index}, func() error {
-		if _, ok := event.ID(id).Time(); ok {
+	return ids, storeError(s.eachID(ctx, func(id event.ID, index int64) {
+		if _, ok := id.Time(); ok {
 			ids[id] = index
 		}
-		return nil
+	}, "event_id >= $1 AND event_id < $2", bound(from), bound(to)))
+}
+
+// eachID calls fn for the ids that a condition is true of.
+func (s *Store) eachID(ctx context.Context, fn func(id event.ID, index int64), where string, args ...any) error {
+	return s.again(ctx, func() error {
+		rows, err := s.readers.Query(ctx, "SELECT event_id, ledger_index FROM event_ids WHERE "+where, args...)
+		if err != nil {
+			return err
+		}
+		var id [16]byte
+		var index int64
+		_, err = pgx.ForEachRow(rows, []any{&id, &index}, func() error {
+			fn(id, index)
+			return nil
+		})
+		return err
 	})
-	return ids, err
 }
 
 // bound returns the least id that carries a time.

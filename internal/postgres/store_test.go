@@ -9,7 +9,7 @@ import (
 )
 
 // newBed returns a bed for a new ledger in a database of its own.
-func newBed(t *testing.T, server *testenv.Postgres) *storetest.Bed {
+func newBed(t testing.TB, server *testenv.Postgres) *storetest.Bed {
 	t.Helper()
 	dsn := server.DSN(ledgerIn(t, server), "app")
 	return storetest.NewBed(t, func(b *storetest.Bed) (storetest.Store, error) {
@@ -19,7 +19,7 @@ func newBed(t *testing.T, server *testenv.Postgres) *storetest.Bed {
 
 // ledgerIn makes a database with the schema in it, to which the role app may
 // write, and returns its name.
-func ledgerIn(t *testing.T, server *testenv.Postgres) string {
+func ledgerIn(t testing.TB, server *testenv.Postgres) string {
 	t.Helper()
 	name := server.Database()
 	if _, _, err := postgres.Migrate(t.Context(), server.DSN(name, "postgres")); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/trail"
@@ -87,6 +88,8 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 	if r.OK() {
 		// Where entries are not those that were sealed, what is beside them
 		// tells nothing more.
+		t.keys = o.Keys
+		t.every = o.EverySignature
 		if err := t.checkBeside(ctx, size, chain); err != nil {
 			return nil, err
 		}
@@ -99,11 +102,15 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 
 // A table is the ledger's tables as they are verified.
 type table struct {
-	tx       pgx.Tx
-	cursors  int
-	limit    int
-	findings []verify.Finding
-	omitted  int64
+	tx      pgx.Tx
+	cursors int
+
+	checkpoints int64
+	limit       int
+	keys        []note.Verifier
+	every       bool // check each signature
+	findings    []verify.Finding
+	omitted     int64
 }
 
 func (t *table) found(kind verify.Kind, index int64, where, format string, args ...any) {
@@ -181,15 +188,16 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain string) error
 	var subtrees []subtree
 	err := t.each(ctx, `SELECT e.ledger_index, e.recorded_month, e.recorded_at, e.event_id, e.event_type, e.event_timestamp, e.event_nanos,
 		e.event_category, e.event_action, e.event_outcome, e.actor_type, e.actor_id, e.resource_type, e.resource_id, e.namespace,
-		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1)
-		FROM audit_events e LEFT JOIN event_ids i ON i.event_id = e.event_id ORDER BY e.ledger_index`, func(rows pgx.Rows) error {
+		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
+		FROM audit_events e LEFT JOIN event_ids i ON i.event_id = e.event_id LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
+		ORDER BY e.ledger_index`, func(rows pgx.Rows) error {
 		var index, idIndex int64
 		var m time.Time
 		var is row
-		var leaf, entry []byte
+		var leaf, entry, checkpoint []byte
 		err := rows.Scan(&index, &m, &is.recordedAt, &is.id, &is.eventType, &is.timestamp, &is.nanos, &is.category, &is.action, &is.outcome,
 			&is.actorType, &is.actor, &is.kind, &is.resource, &is.namespace, &is.cluster, &is.correlation, &is.severity, &is.retentionDays,
-			&last, &leaf, &entry, &idIndex)
+			&last, &leaf, &entry, &idIndex, &checkpoint)
 		if err != nil {
 			return err
 		}
@@ -213,6 +221,12 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain string) error
 				subtrees = append(subtrees, subtree{level, n, h})
 			}
 		})
+		if index == 0 {
+			t.addCreated(entry)
+		}
+		if checkpoint != nil {
+			t.checkCheckpoint(checkpoint, &tree)
+		}
 		return nil
 	})
 	if err != nil {
@@ -225,6 +239,38 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain string) error
 		return err
 	}
 	return t.checkCounts(ctx, size)
+}
+
+// addCreated takes the key that the first entry names, where none was given.
+func (t *table) addCreated(entry []byte) {
+	if len(t.keys) > 0 {
+		return
+	}
+	if _, text, err := trail.Created(entry); err == nil {
+		if v, err := trail.ParseKey(text); err == nil {
+			t.keys = append(t.keys, v)
+		}
+	}
+}
+
+// sampled is how many signatures are checked, unless all are asked for: checking
+// one takes as long as hashing 30 entries, and vouches for nothing that the
+// newest does not.
+const sampled = 20_000
+
+// checkCheckpoint checks the checkpoint of a tree.
+func (t *table) checkCheckpoint(text []byte, tree *trail.Tree) {
+	where := fmt.Sprintf("ledger_checkpoints: size %d", tree.Size())
+	c, err := trail.ReadCheckpoint(text)
+	if t.checkpoints++; err == nil && (t.every || t.checkpoints <= sampled) {
+		_, err = trail.OpenCheckpoint(text, t.keys...)
+	}
+	switch {
+	case err != nil:
+		t.found(verify.BadSignature, tree.Size()-1, where, "%v", err)
+	case c.Size != tree.Size() || c.Root != tree.Root():
+		t.found(verify.Changed, tree.Size()-1, where, "it is not the checkpoint of these entries")
+	}
 }
 
 // A subtree is a complete one of the tree, with its hash.
@@ -275,6 +321,7 @@ func (t *table) checkCounts(ctx context.Context, size int64) error {
 	for _, c := range []struct{ table, column, what string }{
 		{"event_ids", "ledger_index", "an id"},
 		{"audit_event_details", "ledger_index", "the details"},
+		{"ledger_checkpoints", "size - 1", "the checkpoint"},
 	} {
 		err := t.each(ctx, fmt.Sprintf(`SELECT x.%[2]s FROM %[1]s x LEFT JOIN audit_events e ON e.ledger_index = x.%[2]s
 			WHERE e.ledger_index IS NULL ORDER BY 1`, c.table, c.column), func(rows pgx.Rows) error {

@@ -167,6 +167,41 @@ func (p *Postgres) Freeze() { _ = syscall.Kill(-p.server.Process.Pid, syscall.SI
 // Thaw ends what Freeze began.
 func (p *Postgres) Thaw() { _ = syscall.Kill(-p.server.Process.Pid, syscall.SIGCONT) }
 
+// Copy copies the server's data, which must not run, and returns what puts the
+// copy in the place of what is there then.
+func (p *Postgres) Copy() (restore func()) {
+	p.t.Helper()
+	from := filepath.Join(p.dir, "copy")
+	p.copy(p.data(), from)
+	return func() {
+		p.t.Helper()
+		if err := os.RemoveAll(p.data()); err != nil {
+			p.t.Fatal(err)
+		}
+		p.copy(from, p.data())
+	}
+}
+
+func (p *Postgres) copy(from, to string) {
+	p.t.Helper()
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		p.t.Fatalf("cp: %v\n%s", err, out)
+	}
+}
+
+// Promote makes the server one that was promoted from a standby: it starts as
+// that and goes on with a history of its own.
+func (p *Postgres) Promote() {
+	p.t.Helper()
+	p.Stop()
+	signal := filepath.Join(p.data(), "standby.signal")
+	if err := os.WriteFile(signal, nil, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+	p.Start()
+	p.SQL("postgres", "SELECT pg_promote()")
+}
+
 // DSN returns the address of a database, for a role.
 func (p *Postgres) DSN(database, role string) string {
 	return fmt.Sprintf("postgres://%s@/%s?%s", role, database, url.Values{"host": {p.dir}}.Encode())

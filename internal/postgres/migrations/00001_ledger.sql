@@ -201,6 +201,12 @@ CREATE FUNCTION graven.lock() RETURNS void LANGUAGE sql SECURITY DEFINER SET sea
     SELECT FROM ledger_head FOR UPDATE
 $$;
 
+-- accept has pools appended to a database that was promoted or restored. It is
+-- for the owner, who knows that nothing is missing.
+CREATE FUNCTION graven.accept() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = graven, pg_temp AS $$
+    UPDATE ledger_head SET timeline = timeline()
+$$;
+
 -- +goose StatementBegin
 DO $$
 DECLARE
