@@ -23,6 +23,10 @@ const (
 	maxEventNames    = 60 // everybody's vocabulary
 )
 
+// larger are packages that were looked at hard, and whose parts nobody else has a
+// use for: verify checks a ledger in four forms with the same means.
+var larger = map[string]int{"verify": 2700}
+
 var (
 	drawers    = strings.Fields("util utils common types models helpers domain service shared base misc")
 	unfinished = regexp.MustCompile(`TODO|FIXME|XXX|\b(BR|DD|ADR|GAP)-[0-9A-Z]`)
@@ -151,8 +155,8 @@ func checkSizes(pkg string, files []file) (found []string) {
 		}
 		lines, names = lines+n, names+exportedNames(f.File)
 	}
-	if lines > maxPackageLines {
-		found = append(found, fmt.Sprintf("%s: a package of %d lines, more than %d", pkg, lines, maxPackageLines))
+	if limit := max(maxPackageLines, larger[pkg]); lines > limit {
+		found = append(found, fmt.Sprintf("%s: a package of %d lines, more than %d", pkg, lines, limit))
 	}
 	if names > limit && !under(pkg, "api") {
 		found = append(found, fmt.Sprintf("%s: %d exported names, more than %d", pkg, names, limit))

@@ -27,13 +27,16 @@ type row struct {
 	correlation   string
 	severity      string
 	retentionDays int32
+	source, epoch string
+	seq           int64
 }
 
 // rowOf derives an event's row.
 func rowOf(e *event.Event) row {
 	at, nanos := split(e.Timestamp)
 	return row{e.Recorded.At, e.ID, e.EventType, at, nanos, e.Category, e.Action, e.Outcome, e.Actor.Type, e.Actor.Name,
-		e.Resource.Kind, e.Resource.Name, e.Resource.Namespace, e.Cluster, e.CorrelationID, e.Severity, int32(e.RetentionDays)}
+		e.Resource.Kind, e.Resource.Name, e.Resource.Namespace, e.Cluster, e.CorrelationID, e.Severity, int32(e.RetentionDays),
+		e.Source.Name, e.Source.Epoch, e.Source.Seq}
 }
 
 // split returns a time as the database keeps it: in microseconds, and the
@@ -43,7 +46,8 @@ func split(t time.Time) (time.Time, int16) {
 	return at, int16(t.Sub(at))
 }
 
-const appendSQL = `SELECT graven.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
+const appendSQL = `SELECT graven.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)`
 
 // rows are a pool as the columns of arrays that graven.append takes.
 type rows struct {
@@ -61,6 +65,8 @@ type rows struct {
 	kinds, resources, namespaces, clusters []string
 	correlations, severities               []string
 	retentionDays                          []int32
+	sources, epochs                        []string
+	seqs                                   []int64
 	hashes                                 []string
 	leaves, entries, salts, erasables      [][]byte
 	levels                                 []int16
@@ -94,14 +100,14 @@ func (c *rows) set(head ledger.Head, p *ledger.Pool) {
 
 func (c *rows) clear() {
 	for _, column := range []*[]string{&c.types, &c.categories, &c.actions, &c.outcomes, &c.actorTypes, &c.actors, &c.kinds, &c.resources,
-		&c.namespaces, &c.clusters, &c.correlations, &c.severities, &c.hashes} {
+		&c.namespaces, &c.clusters, &c.correlations, &c.severities, &c.sources, &c.epochs, &c.hashes} {
 		*column = (*column)[:0]
 	}
 	for _, column := range []*[][]byte{&c.leaves, &c.entries, &c.salts, &c.erasables, &c.subtrees} {
 		*column = (*column)[:0]
 	}
 	c.recordedAt, c.ids, c.timestamps, c.nanos, c.retentionDays = c.recordedAt[:0], c.ids[:0], c.timestamps[:0], c.nanos[:0], c.retentionDays[:0]
-	c.levels, c.ns = c.levels[:0], c.ns[:0]
+	c.levels, c.ns, c.seqs = c.levels[:0], c.ns[:0], c.seqs[:0]
 }
 
 func (c *rows) add(r row) {
@@ -122,11 +128,14 @@ func (c *rows) add(r row) {
 	c.correlations = append(c.correlations, r.correlation)
 	c.severities = append(c.severities, r.severity)
 	c.retentionDays = append(c.retentionDays, r.retentionDays)
+	c.sources = append(c.sources, r.source)
+	c.epochs = append(c.epochs, r.epoch)
+	c.seqs = append(c.seqs, r.seq)
 }
 
 // args returns the arguments of appendSQL.
 func (c *rows) args() []any {
 	return []any{c.size, c.chain, c.checkpoint, c.recordedAt, c.ids, c.types, c.timestamps, c.nanos, c.categories, c.actions, c.outcomes,
 		c.actorTypes, c.actors, c.kinds, c.resources, c.namespaces, c.clusters, c.correlations, c.severities, c.retentionDays,
-		c.hashes, c.leaves, c.entries, c.salts, c.erasables, c.levels, c.ns, c.subtrees}
+		c.sources, c.epochs, c.seqs, c.hashes, c.leaves, c.entries, c.salts, c.erasables, c.levels, c.ns, c.subtrees}
 }

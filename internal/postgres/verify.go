@@ -188,7 +188,7 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain string) error
 	var subtrees []subtree
 	err := t.each(ctx, `SELECT e.ledger_index, e.recorded_month, e.recorded_at, e.event_id, e.event_type, e.event_timestamp, e.event_nanos,
 		e.event_category, e.event_action, e.event_outcome, e.actor_type, e.actor_id, e.resource_type, e.resource_id, e.namespace,
-		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
+		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.source_name, e.source_epoch, e.source_seq, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
 		FROM audit_events e LEFT JOIN event_ids i ON i.event_id = e.event_id LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
 		ORDER BY e.ledger_index`, func(rows pgx.Rows) error {
 		var index, idIndex int64
@@ -196,7 +196,7 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain string) error
 		var is row
 		var leaf, entry, checkpoint []byte
 		err := rows.Scan(&index, &m, &is.recordedAt, &is.id, &is.eventType, &is.timestamp, &is.nanos, &is.category, &is.action, &is.outcome,
-			&is.actorType, &is.actor, &is.kind, &is.resource, &is.namespace, &is.cluster, &is.correlation, &is.severity, &is.retentionDays,
+			&is.actorType, &is.actor, &is.kind, &is.resource, &is.namespace, &is.cluster, &is.correlation, &is.severity, &is.retentionDays, &is.source, &is.epoch, &is.seq,
 			&last, &leaf, &entry, &idIndex, &checkpoint)
 		if err != nil {
 			return err
@@ -348,7 +348,7 @@ func (t *table) checkCounts(ctx context.Context, size int64) error {
 
 // columns are the names of a row's fields in the database.
 var columns = strings.Fields(`recorded_at event_id event_type event_timestamp event_nanos event_category event_action event_outcome
-	actor_type actor_id resource_type resource_id namespace cluster_id correlation_id severity retention_days`)
+	actor_type actor_id resource_type resource_id namespace cluster_id correlation_id severity retention_days source_name source_epoch source_seq`)
 
 // differing names the first column in which two rows differ.
 func differing(a, b row) string {

@@ -64,6 +64,9 @@ CREATE TABLE graven.audit_events (
     correlation_id      text NOT NULL,
     severity            text NOT NULL,
     retention_days      integer NOT NULL,
+    source_name         text NOT NULL,
+    source_epoch        text NOT NULL,
+    source_seq          bigint NOT NULL,
     event_hash          text NOT NULL,
     previous_event_hash text NOT NULL,
     leaf_hash           bytea NOT NULL,
@@ -148,7 +151,7 @@ CREATE FUNCTION graven.append(
     recorded_ats timestamptz[], ids uuid[], types text[], times timestamptz[], nanos smallint[],
     categories text[], actions text[], outcomes text[], actor_types text[], actors text[],
     kinds text[], resources text[], namespaces text[], clusters text[], correlations text[],
-    severities text[], retentions integer[], hashes text[], leaves bytea[], entries bytea[],
+    severities text[], retentions integer[], sources text[], epochs text[], seqs bigint[], hashes text[], leaves bytea[], entries bytea[],
     salts bytea[], erasables bytea[],
     levels smallint[], ns bigint[], subtrees bytea[]
 ) RETURNS void
@@ -177,11 +180,11 @@ BEGIN
     INSERT INTO audit_events
         SELECT expected_size + t.n - 1, m, t.recorded_at, t.id, t.type, t.time, t.nano, t.category, t.action, t.outcome,
             t.actor_type, t.actor, t.kind, t.resource, t.namespace, t.cluster, t.correlation, t.severity, t.retention,
-            t.hash, t.previous, t.leaf, t.entry
+            t.source, t.epoch, t.seq, t.hash, t.previous, t.leaf, t.entry
         FROM unnest(recorded_ats, ids, types, times, nanos, categories, actions, outcomes, actor_types, actors, kinds, resources,
-            namespaces, clusters, correlations, severities, retentions, hashes[2:], hashes[:added], leaves, entries)
+            namespaces, clusters, correlations, severities, retentions, sources, epochs, seqs, hashes[2:], hashes[:added], leaves, entries)
             WITH ORDINALITY AS t(recorded_at, id, type, time, nano, category, action, outcome, actor_type, actor, kind, resource,
-            namespace, cluster, correlation, severity, retention, hash, previous, leaf, entry, n);
+            namespace, cluster, correlation, severity, retention, source, epoch, seq, hash, previous, leaf, entry, n);
     INSERT INTO audit_event_details
         SELECT expected_size + t.n - 1, m, t.salt, t.erasable
         FROM unnest(salts, erasables) WITH ORDINALITY AS t(salt, erasable, n)
