@@ -79,3 +79,29 @@ func BenchmarkRecordMany(b *testing.B) {
 func away([]*event.Event, []byte) *http.Response {
 	return status(http.StatusServiceUnavailable, "away", 0)
 }
+
+func TestNumbersOfEventsThatTheLedgerHadBeforeAreAccountedFor(t *testing.T) {
+	var l ledger
+	r := record(t, &l, client.RecorderConfig{})
+	own := named("own id")
+	own.ID = event.NewID(time.Now())
+	put(t, r, "a")
+	if err := r.RecordMany(t.Context(), own, own.Clone(), own.Clone(), named("b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Flush(t.Context()); err != nil { // what the first has told
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := l.events[len(l.events)-1]
+	if len(l.events) != 4 || last.EventType != event.TypeRepeated || last.Resource.Name != "operator-0" || last.Source.Seq != 6 {
+		t.Fatalf("%d events, the last is %s", len(l.events), last.AppendJSON(nil))
+	}
+	if s, err := event.ParseSpan(last.Resource.UID); err != nil || s != (event.Span{Epoch: last.Source.Epoch, From: 3, To: 4}) {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

@@ -103,6 +103,8 @@ type Recorder struct {
 	spool      *spool.Spool
 	quarantine *quarantine
 
+	untold []event.Span // numbers of events that the ledger had before; the sender's
+
 	stop  context.CancelFunc
 	ended chan struct{}
 	// hush ends the heartbeats, and quiet is closed when they have; nil where
@@ -198,10 +200,11 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 // disk and will be delivered.
 func (r *Recorder) Record(ctx context.Context, e *event.Event) error {
 	now := r.c.Now()
+	given := !e.ID.IsZero()
 	if err := complete(e, now); err != nil {
 		return err
 	}
-	return r.put(ctx, r.c.Durable(e), e.AppendJSON(nil))
+	return r.put(ctx, r.c.Durable(e), encode(e, given))
 }
 
 // RecordMany records events as [Recorder.Record] does, with one write for all:
@@ -216,11 +219,12 @@ func (r *Recorder) RecordMany(ctx context.Context, events ...*event.Event) error
 	var wrong EventErrors
 	items, durable := make([][]byte, len(events)), false
 	for i, e := range events {
+		given := !e.ID.IsZero()
 		if err := complete(e, now); err != nil {
 			wrong = append(wrong, EventError{i, err})
 			continue
 		}
-		items[i] = e.AppendJSON(nil)
+		items[i] = encode(e, given)
 		durable = durable || r.c.Durable(e)
 	}
 	if wrong != nil {
@@ -236,6 +240,18 @@ func complete(e *event.Event, now time.Time) error {
 		return err
 	}
 	return e.Validate(now)
+}
+
+// givenID stands before an event in the spool whose id a program gave: the
+// ledger may have it before, from another number.
+const givenID = ' '
+
+// encode returns an event as it stands in the spool.
+func encode(e *event.Event, given bool) []byte {
+	if given {
+		return e.AppendJSON([]byte{givenID})
+	}
+	return e.AppendJSON(nil)
 }
 
 // put puts events into the spool.
@@ -367,6 +383,7 @@ func (r *Recorder) deliver(ctx context.Context) {
 		if len(items) == 0 || r.send(ctx, items) != nil {
 			continue
 		}
+		r.tellRepeated()
 		for ctx.Err() == nil {
 			next := items[len(items)-1].Number + 1
 			if err := r.spool.Done(next); err == nil {
@@ -449,6 +466,9 @@ func (r *Recorder) try(ctx context.Context, items []spool.Item) (left []spool.It
 		switch {
 		case result.Err == nil:
 			r.delivered(result.Receipt)
+			if result.Receipt.Duplicate && items[i].Data[0] == givenID {
+				r.repeated(int64(items[i].Number))
+			}
 		case errors.As(result.Err, &refusal) && refusal.Status/100 == 4 && refusal.Status != http.StatusTooManyRequests:
 			if err := r.keep(ctx, items[i], result.Err); err != nil {
 				return items[i:], err

@@ -118,6 +118,7 @@ const (
 	TypeStopped   = "RecorderStopped"
 	TypeRetried   = "QuarantineRetried"
 	TypeDropped   = "QuarantineDropped"
+	TypeRepeated  = "RecorderRepeated"
 )
 
 // Types of actors.

@@ -7,7 +7,7 @@ import (
 )
 
 // A Span is consecutive numbers of one count of a source. In the resource's uid
-// of [TypeRetried] and [TypeDropped] it says of which events they tell.
+// of [TypeRetried], [TypeDropped] and [TypeRepeated] it says of which events they tell.
 type Span struct {
 	Epoch    string
 	From, To int64

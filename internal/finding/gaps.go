@@ -320,7 +320,7 @@ func (a *accounts) of(ctx context.Context, name string) ([]account, error) {
 		return list, nil
 	}
 	list := []account{}
-	f := search.Filter{Types: []string{event.TypeRetried, event.TypeDropped}, Resource: name}
+	f := search.Filter{Types: []string{event.TypeRetried, event.TypeDropped, event.TypeRepeated}, Resource: name}
 	err := a.finder.Search.Each(ctx, &f, search.Range{End: a.size}, func(h search.Hit) error {
 		s, err := event.ParseSpan(h.Event.Resource.UID)
 		if err != nil || h.Event.Source.Name != name {

@@ -32,10 +32,7 @@ func PrintGaps(out io.Writer, g *finding.Gaps) error {
 		}
 	}
 	for _, m := range g.Accounted {
-		verb := "sent again"
-		if m.Account.Type == event.TypeDropped {
-			verb = "dropped"
-		}
+		verb := map[string]string{event.TypeRetried: "sent again", event.TypeDropped: "dropped", event.TypeRepeated: "the ledger had them before, told"}[m.Account.Type]
 		line("told", m.Source, "%s: %s by %s (entry %d)", missingNumbers(m), verb, m.Account.Actor, m.Account.Index)
 	}
 	for _, r := range g.Renewed {
