@@ -22,7 +22,7 @@ type manifest struct {
 
 // readManifest reads a backup's manifest, nil where there is none.
 func (v *verifier) readManifest(dir string) (*manifest, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "backup.json"))
+	text, err := readSmall(filepath.Join(dir, "backup.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -19,19 +19,47 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
+// readSmall reads a file that is small by nature, and no more of it than that.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	return data, errors.Join(err, f.Close())
+}
+
+// checkFiles refuses a directory with something else in the place of a file, such
+// as a pipe, for which we would wait. What cannot be looked at tells so later.
+func checkFiles(dir string) error {
+	for _, sub := range []string{".", "keys", trail.LogDir, treeDir} {
+		found, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil {
+			continue
+		}
+		for _, f := range found {
+			path := filepath.Join(dir, sub, f.Name())
+			if info, err := os.Stat(path); err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+				return fmt.Errorf("%s is no file (%s)", path, info.Mode())
+			}
+		}
+	}
+	return nil
+}
+
 // directory checks a data directory. The tip is read before the log, which
 // then has all that it tells of, though a server may be writing.
 func (v *verifier) directory(dir string) error {
 	v.whole = true
-	if text, err := os.ReadFile(filepath.Join(dir, "format")); err == nil && strings.TrimSpace(string(text)) != "1" {
+	if text, err := readSmall(filepath.Join(dir, "format")); err == nil && strings.TrimSpace(string(text)) != "1" {
 		return fmt.Errorf("the directory is of format %.20q, and this version knows format 1: it was written by a newer Graven; use the graven-verify of that version", strings.TrimSpace(string(text)))
 	}
-	if tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile)); err != nil {
+	if tip, err := readSmall(filepath.Join(dir, trail.TipFile)); err != nil {
 		v.found("the tip record cannot be read: %v", err)
 	} else if c, err := v.open(bytes.TrimRight(tip, "\x00")); err != nil || v.manifest == nil || c.Size <= v.manifest.Size { // or a run that was interrupted has written it
 		v.expect(bytes.TrimRight(tip, "\x00"), "the tip record")
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, cosign.File)); err == nil {
+	if text, err := readSmall(filepath.Join(dir, cosign.File)); err == nil {
 		v.cosigned = v.expect(text, "the cosigned checkpoint")
 	} else if !errors.Is(err, os.ErrNotExist) {
 		v.found("the cosigned checkpoint cannot be read: %v", err)

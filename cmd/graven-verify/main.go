@@ -180,12 +180,15 @@ func (v *verifier) run(target string, since []byte) error {
 		return err
 	}
 	if info.IsDir() {
+		if err := checkFiles(target); err != nil {
+			return err
+		}
 		if v.manifest, err = v.readManifest(target); err != nil {
 			return err
 		}
 	}
 	if info.IsDir() && v.key == nil {
-		text, err := os.ReadFile(filepath.Join(target, trail.VKeyFile))
+		text, err := readSmall(filepath.Join(target, trail.VKeyFile))
 		if err == nil {
 			err = v.setKey(text)
 		}

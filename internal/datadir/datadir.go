@@ -43,8 +43,11 @@ func Newer(what string, is, known any) error {
 // CheckFormat refuses a directory of a later format, before anything else in it
 // is looked at.
 func CheckFormat(dir string) error {
+	if err := checkFiles(dir); err != nil {
+		return err
+	}
 	path := filepath.Join(dir, FormatFile)
-	text, err := os.ReadFile(path)
+	text, err := readUpTo(path, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
@@ -57,6 +60,28 @@ func CheckFormat(dir string) error {
 		return fmt.Errorf("%s does not hold the number of a format", path)
 	case n > format:
 		return fmt.Errorf("%s: %w", dir, Newer("the directory is", n, format))
+	}
+	return nil
+}
+
+// checkFiles refuses a directory in which something else stands in the place of a
+// file, such as a pipe, for which whoever reads it would wait. Directories come
+// from anywhere. What cannot be looked at here is for those to tell who need it.
+func checkFiles(dir string) error {
+	for _, sub := range []string{".", "keys", "log", "tree", "offsets"} {
+		found, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil {
+			continue
+		}
+		for _, f := range found {
+			if f.IsDir() || f.Type().IsRegular() {
+				continue
+			}
+			path := filepath.Join(dir, sub, f.Name())
+			if info, err := os.Stat(path); err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+				return fmt.Errorf("%s is no file (%s)", path, info.Mode())
+			}
+		}
 	}
 	return nil
 }

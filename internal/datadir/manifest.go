@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -42,7 +41,7 @@ var ErrManifest = errors.New("not the manifest of a backup")
 // ReadManifest reads the manifest in dir. It returns nil where there is none.
 func ReadManifest(dir string) (*Manifest, error) {
 	path := filepath.Join(dir, BackupFile)
-	data, err := os.ReadFile(path)
+	data, err := readUpTo(path, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

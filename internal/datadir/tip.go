@@ -3,13 +3,18 @@ package datadir
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 )
 
-// maxTip bounds what is read of a tip record: one is 1 KiB long.
-const maxTip = 64 << 10
+const (
+	// maxTip bounds what is read of a tip record: one is 1 KiB long.
+	maxTip = 64 << 10
+	// maxSmall bounds what is read of other files that are small by nature.
+	maxSmall = 1 << 20
+)
 
 // ReadTip reads a tip record as it stands in its file, to which a server may be
 // writing: only what is read twice alike counts. It returns nil where there is
@@ -28,7 +33,11 @@ func ReadTip(path string) (tip []byte, err error) {
 	return tip, nil
 }
 
+// readUpTo reads the beginning of a file, and waits for no pipe.
 func readUpTo(path string, limit int64) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file (%s)", path, info.Mode())
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -2,14 +2,10 @@ package filestore_test
 
 import (
 	"database/sql"
-	"errors"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/internal/filestore"
@@ -17,7 +13,6 @@ import (
 	"github.com/graven-audit/graven/internal/storetest"
 	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
-	"github.com/graven-audit/graven/verify"
 )
 
 // TestWhatIsThereIsAnsweredWhileTheIndexCannotBeWritten: a disk that takes
@@ -106,29 +101,5 @@ func answers(t *testing.T, r *storetest.Running) {
 		if _, err := store.Tile(tile, tlog.Tree{N: head.Size, Hash: head.Root}); err != nil {
 			t.Errorf("%s: %v", trail.TilePath(tile), err)
 		}
-	}
-}
-
-// TestADiskWithoutRoomForReadingAccusesNoIndex: beside a server that was killed,
-// SQLite takes some room even to read. A pipe has none.
-func TestADiskWithoutRoomForReadingAccusesNoIndex(t *testing.T) {
-	whole, dir := t.TempDir(), filepath.Join(t.TempDir(), "killed")
-	b := newBed(t, whole, filestore.Options{})
-	r := b.Start(t)
-	r.AppendMany(0, 10)
-	if err := r.Store.Wait(t.Context(), r.Ledger.State().Size()); err != nil {
-		t.Fatal(err)
-	}
-	shared := filepath.Join(dir, trail.IndexFile+"-shm")
-	if err := errors.Join(os.CopyFS(dir, os.DirFS(whole)), os.Remove(shared), syscall.Mkfifo(shared, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	r.Stop()
-	report, err := filestore.Verify(t.Context(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}})
-	if err != nil || len(report.Findings) > 0 || !strings.Contains(strings.Join(report.Unproven, "\n"), "the index could not be opened") {
-		t.Errorf("%+v, %v", report, err)
-	}
-	if _, err := filestore.Open(dir, filestore.Options{Verifier: b.Verifier}); err == nil || strings.Contains(err.Error(), "reindex") || !strings.Contains(err.Error(), "may be full") {
-		t.Error(err)
 	}
 }
