@@ -58,9 +58,13 @@ func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, 
 		r.Notes = append(r.Notes, "there is no index; a server that opens the directory derives it")
 		return r, nil
 	}
+	// A server that was killed leaves an index that is not at rest. One whose lock
+	// cannot be looked at counts as one at work.
+	free, err := seglog.Unlocked(filepath.Join(dir, trail.LockFile), func() error { return nil })
+	unused := err == nil && free
 	for resting := !exists(path + "-wal"); ; resting = false {
 		whole := *r
-		check := sqlite.Check{Path: path, Log: rawLog(dir), Resting: resting,
+		check := sqlite.Check{Path: path, Log: rawLog(dir), Resting: resting, Unused: unused,
 			Found: func(index int64, message string) {
 				if len(whole.Findings) >= limit {
 					whole.Omitted++

@@ -211,6 +211,13 @@ func TestAnIndexIsJudgedByWhatIsReadOfIt(t *testing.T) {
 	r.Check(b)
 	tamper(t, dir, "UPDATE meta SET value = 99 WHERE name = 'format'")
 	check("another version, while a server has it open", false, "an index of another format: 99")
+	served := dir
+	dir = filepath.Join(t.TempDir(), "killed") // which leaves the same files, and no lock
+	if err := os.CopyFS(dir, os.DirFS(served)); err != nil {
+		t.Fatal(err)
+	}
+	check("another version, whose server was killed", true, "the index is of another version and was not checked")
+	dir = served
 	r.Stop()
 	check("another version", true, "the index is of another version and was not checked")
 	tamper(t, dir, "DROP TABLE block")

@@ -36,6 +36,9 @@ type Check struct {
 	// Resting is set if nobody writes to the index meanwhile: otherwise SQLite
 	// needs to write beside a database that it reads.
 	Resting bool
+	// Unused is set if no server has the index open, which may be of another
+	// version then.
+	Unused bool
 	// PartRows is how many rows that tell of sources are checked in one go;
 	// 0 means 250,000. Where each event has a source of its own, the log is
 	// read several times rather than all of it held in memory.
@@ -96,7 +99,7 @@ func (c *Check) Run(ctx context.Context) error {
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err == nil {
 		defer tx.Rollback()
-		if _, _, err := readMeta(ctx, tx); c.Resting && errors.Is(err, ErrFormat) {
+		if _, _, err := readMeta(ctx, tx); (c.Resting || c.Unused) && errors.Is(err, ErrFormat) {
 			c.unproven("the index is of another version and was not checked; a server makes it anew: %v", err)
 			return ctx.Err()
 		}
