@@ -10,19 +10,23 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/seglog"
 )
 
 // quarantineFile holds what will never be delivered, a JSON object a line.
 const quarantineFile = "quarantine.ndjson"
 
-// A quarantined is what stands in a line of the quarantine file.
-type quarantined struct {
+// A Quarantined is an event that the server refused for good, or items of the
+// spool that were damaged: what will not be delivered unless somebody sees to it.
+type Quarantined struct {
 	At time.Time `json:"at"`
-	// Number is the event's number in the spool, or of the first of Count.
+	// Epoch and Number say which it is by its source's count, or which the first
+	// is of Count. Count is 0 for bytes that are of no event.
+	Epoch  string `json:"epoch,omitempty"`
 	Number uint64 `json:"number"`
 	Count  uint64 `json:"count"`
-	Reason string `json:"reason"`
+	Reason string `json:"reason,omitempty"`
 	// Status and Errors are the server's answer.
 	Status int     `json:"status,omitempty"`
 	Errors []Fault `json:"errors,omitempty"`
@@ -31,8 +35,20 @@ type quarantined struct {
 	Bytes []byte          `json:"bytes,omitempty"`
 }
 
+// Key names it, as in "epoch:number".
+func (q *Quarantined) Key() string {
+	if q.Count == 0 {
+		return fmt.Sprintf("%s:%d+", q.Epoch, q.Number) // what stood before a number
+	}
+	return q.span().String()
+}
+
+func (q *Quarantined) span() event.Span {
+	return event.Span{Epoch: q.Epoch, From: int64(q.Number), To: int64(q.Number + q.Count - 1)}
+}
+
 // hold keeps an event that was refused.
-func (q *quarantined) hold(data []byte) {
+func (q *Quarantined) hold(data []byte) {
 	if json.Valid(data) {
 		q.Event = data
 	} else {
@@ -40,9 +56,22 @@ func (q *quarantined) hold(data []byte) {
 	}
 }
 
+// A quarantined is what stands in a line of the quarantine file: what came into
+// quarantine or, of what is in it, that somebody decided to have it out, and that
+// it is.
+type quarantined struct {
+	Quarantined
+	Decision string `json:"decision,omitempty"` // a type of event: retried or dropped
+	By       string `json:"by,omitempty"`
+	Because  string `json:"because,omitempty"`
+	Done     string `json:"done,omitempty"` // the decision that was carried out
+}
+
 // A quarantine is the file.
 type quarantine struct {
 	path string
+
+	deciding sync.Mutex // one decision at a time
 
 	mu     sync.Mutex
 	file   *os.File // nil until there is something in it

@@ -181,6 +181,9 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 	if r.spool, err = spool.Open(rc.Dir, spool.Options{MaxBytes: rc.MaxBytes, Wait: rc.OnFull == Block, OnDamage: r.damaged, OnError: r.problem}); err != nil {
 		return nil, errors.Join(err, r.quarantine.close())
 	}
+	if err := r.Quarantine().finish(); err != nil {
+		r.problem(fmt.Errorf("what was decided of the quarantine cannot be carried out: %w", err)) // and is still in it
+	}
 	st := r.spool.Stats()
 	r.done = st.Next - uint64(st.Items)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -354,7 +357,7 @@ func (r *Recorder) problem(err error) {
 
 // damaged keeps what the spool cannot read.
 func (r *Recorder) damaged(d spool.Damage) error {
-	err := r.quarantine.add(quarantined{At: r.c.Now(), Number: d.First, Count: d.End - d.First, Reason: "damaged: " + d.String(), Bytes: d.Data})
+	err := r.quarantine.damaged(r.c.Now(), d)
 	if err != nil {
 		return err
 	}
@@ -505,6 +508,9 @@ func (r *Recorder) sourced(item spool.Item) []byte {
 	if err != nil {
 		return item.Data // which the server refuses with its reason
 	}
+	if e.Resource.Kind == quarantinedKind && e.Resource.Name == "" {
+		e.Resource.Name = r.c.Source
+	}
 	e.Source = event.Source{Name: r.c.Source, Epoch: r.spool.Epoch(), Seq: int64(item.Number)}
 	return e.AppendJSON(nil)
 }
@@ -512,14 +518,14 @@ func (r *Recorder) sourced(item spool.Item) []byte {
 // keep puts an item into quarantine. It does not give up before ctx ends: without
 // it, the event would be lost.
 func (r *Recorder) keep(ctx context.Context, item spool.Item, why error) error {
-	q := quarantined{At: r.c.Now(), Number: item.Number, Count: 1, Reason: why.Error()}
+	q := Quarantined{At: r.c.Now(), Epoch: r.spool.Epoch(), Number: item.Number, Count: 1, Reason: why.Error()}
 	if problem := (*Problem)(nil); errors.As(why, &problem) {
 		q.Status, q.Errors = problem.Status, problem.Errors
 	}
 	q.hold(r.sourced(item))
 	var p pauser
 	for {
-		err := r.quarantine.add(q)
+		err := r.quarantine.add(quarantined{Quarantined: q})
 		if err == nil {
 			break
 		}

@@ -31,8 +31,8 @@ as it takes. When the spool is full, the answer is 503. Nothing is dropped.
 Whoever reaches the agent records in its name, as things that others did. It
 listens on loopback or on a Unix socket (unix:PATH) only.
 
-What the server refuses for good is kept in the spool's quarantine.ndjson, with
-the reason. /metrics counts all of it. 'graven gaps' tells if this agent falls
+What the server refuses for good is kept in the spool, with the reason:
+'graven quarantine' shows it, sends it again or drops it. /metrics counts all of it. 'graven gaps' tells if this agent falls
 silent: it promises the ledger a sign of life every --heartbeat.`,
 		Example: `  graven agent --spool /var/lib/graven-agent --source operator-0
   graven agent --listen unix:/run/graven/agent.sock --url https://graven.example:8090 --token-file token`,
@@ -53,8 +53,12 @@ silent: it promises the ledger a sign of life every --heartbeat.`,
 			if err != nil {
 				return errors.Join(usage("--listen: %w", err), r.Close())
 			}
+			withdraw, err := agent.Announce(spool, l)
+			if err != nil {
+				return errors.Join(err, l.Close(), r.Close())
+			}
 			log.Info("taking events", "address", l.Addr().String(), "spool", spool, "pending", r.Stats().Pending, "server", conn.address())
-			err = agent.New(r, log).Serve(cmd.Context(), l)
+			err = errors.Join(agent.New(r, log).Serve(cmd.Context(), l), withdraw())
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), flush)
 			defer cancel()
 			if left := r.Flush(ctx); left != nil {

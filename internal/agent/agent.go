@@ -58,6 +58,8 @@ func New(r *client.Recorder, log *slog.Logger) *Agent {
 	registry.MustRegister(&collector{r})
 	a.mux.HandleFunc("POST /api/v1/audit/events", a.one)
 	a.mux.HandleFunc("POST /api/v1/audit/events/batch", a.batch)
+	a.mux.HandleFunc("POST /api/v1/quarantine/retry", a.decide)
+	a.mux.HandleFunc("POST /api/v1/quarantine/drop", a.decide)
 	a.mux.HandleFunc("GET /healthz", a.health)
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return a

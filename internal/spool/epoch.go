@@ -44,7 +44,7 @@ func (s *Spool) beginEpoch() error {
 		s.epoch = name
 		return nil
 	case lost && s.o.OnDamage != nil:
-		if err := s.o.OnDamage(Damage{File: queueDir, Reason: "all segment files are gone, and with them what was in them",
+		if err := s.o.OnDamage(Damage{Epoch: name, File: queueDir, Reason: "all segment files are gone, and with them what was in them",
 			First: s.cursor.value, End: s.cursor.value}); err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@ type Damage struct {
 	File     string
 	From, To int64
 	Reason   string
+	// Epoch names the count of the numbers that follow ([Spool.Epoch]).
+	Epoch string
 	// First and End are the numbers of the items that stood there. They are
 	// equal where there was none that anybody was told is durable, and at the
 	// end of the last file, where nobody can tell.
@@ -168,6 +170,7 @@ func (s *Spool) recoverLast(base uint64) error {
 		return err
 	}
 	if tail != nil && s.o.OnDamage != nil {
+		tail.Epoch = s.epoch
 		if err := s.o.OnDamage(*tail); err != nil {
 			return err
 		}
@@ -360,7 +363,7 @@ func (s *Spool) leaveOut(n uint64) error {
 	case d == nil:
 		return nil
 	}
-	d.First, d.End = r.next, max(n, r.next)
+	d.First, d.End, d.Epoch = r.next, max(n, r.next), s.epoch
 	again := d.First == d.End && d.File == r.told.File && d.From == r.told.From
 	if s.o.OnDamage != nil && !again {
 		if err := s.o.OnDamage(*d); err != nil {
