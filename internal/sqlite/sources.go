@@ -203,11 +203,14 @@ func bySource(source string) (condition string, args []any) {
 	return " AND s.name = ?", []any{name[:]}
 }
 
+// holes selects the runs of counts that have more than one. It is told how to
+// begin with those counts: SQLite would look through all.
+const holes = "SELECT s.id, r.low, r.high, r.low_idx, r.high_idx FROM source s INDEXED BY source_gapped CROSS JOIN run r ON r.source = s.id WHERE s.runs > 1"
+
 // Holes implements [finding.Sources].
 func (x *Index) Holes(ctx context.Context, source string, fn func(finding.Hole) error) error {
 	condition, args := bySource(source)
-	rows, err := x.read.QueryContext(ctx, "SELECT s.id, r.low, r.high, r.low_idx, r.high_idx FROM source s JOIN run r ON r.source = s.id WHERE s.runs > 1"+
-		condition+" ORDER BY s.id, r.low", args...)
+	rows, err := x.read.QueryContext(ctx, holes+condition+" ORDER BY s.id, r.low", args...)
 	if err != nil {
 		return err
 	}
