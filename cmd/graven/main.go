@@ -130,7 +130,7 @@ Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 	root.SetVersionTemplate("graven {{.Version}}\n")
 	root.AddCommand(
 		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newGaps(), newExport(),
-		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newBackup(), newRestore(), newToken(), newReindex(), newVersion(),
+		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newBackup(), newRestore(), newToken(), newReindex(), newPostgres(), newVersion(),
 	)
 	addCompletion(root)
 	return root

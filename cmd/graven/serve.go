@@ -20,20 +20,25 @@ import (
 
 func newServe() *cobra.Command {
 	var c app.Config
-	var file, data, listen string
+	var file, data, store, listen string
 	var readOnly bool
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Keep a ledger in a directory and serve it",
+		Short: "Keep a ledger in a directory or a database and serve it",
 		Long: `Keep a ledger in a directory and serve it over HTTP, until interrupted.
 
 The first start makes the directory, the ledger's keys in DIR/keys and a token
 for its administrator in DIR/admin.token. Hand DIR/keys/ledger.vkey to those who
 are to verify the ledger.
 
+With --store the ledger is kept in a PostgreSQL database, which 'graven postgres
+migrate' has prepared, and several servers may serve it; each needs a copy of
+DIR/keys. Passwords belong into ~/.pgpass or PGPASSWORD.
+
 With --read-only it shows a backup, or the predecessor of a ledger. Nothing is
 recorded then, and no key needed; who reads stands on stderr.`,
 		Example: `  graven serve --data ./graven-data --listen 127.0.0.1:8090
+  graven serve --store postgres://graven@db.example/graven --data ./graven-data
   graven serve --config graven.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,6 +54,9 @@ recorded then, and no key needed; who reads stands on stderr.`,
 			if c.Data == "" {
 				c.Data = "graven-data"
 			}
+			if store != "" {
+				c.Store = store
+			}
 			if listen != "" {
 				c.Listen = listen
 			}
@@ -57,6 +65,7 @@ recorded then, and no key needed; who reads stands on stderr.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "data directory (default ./graven-data)")
+	cmd.Flags().StringVar(&store, "store", "", "keep the ledger in a PostgreSQL database: postgres://USER@HOST/DATABASE")
 	listenFlag(cmd, &listen, "", "address to listen on (default 127.0.0.1:8090)")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "record nothing: serve a backup or a predecessor")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file in YAML; flags override it")

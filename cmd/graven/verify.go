@@ -135,6 +135,9 @@ func openTarget(conn *connection, name string) (*target, error) {
 		t.log, err = remoteLog(conn, name)
 		return t, err
 	}
+	if app.IsDatabase(name) {
+		return t, nil
+	}
 	in := os.Stdin
 	if name != "-" {
 		var err error
@@ -175,7 +178,7 @@ func (t *target) verify(ctx context.Context, o verify.Options) (*verify.Report, 
 	case t.log != nil:
 		return verify.Log(ctx, t.name, t.log.Fetch, o)
 	case t.export == nil:
-		return app.VerifyDir(ctx, t.name, o)
+		return app.VerifyStore(ctx, t.name, o)
 	}
 	r, err := verify.Export(ctx, t.export, o)
 	if r != nil {
@@ -193,7 +196,7 @@ func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
 	case t.log != nil:
 		text, _ = t.log.Fetch(ctx, verify.NewestPath)
 	case t.export == nil:
-		text = app.Claim(t.name)
+		text = app.Claim(ctx, t.name)
 	default:
 		if last, _ := trail.LastLine(t.export); last != nil {
 			text, whole = []byte(last.Checkpoint), last.Whole()

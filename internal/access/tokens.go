@@ -48,8 +48,9 @@ var (
 	ErrExists = errors.New("there is a token of that name already")
 )
 
-// Tokens are the tokens that are valid, kept in a file.
+// Tokens are the tokens that are valid, kept in a document: a file, or a row.
 type Tokens struct {
+	from string
 	save func([]byte) error
 
 	mu     sync.RWMutex
@@ -59,32 +60,56 @@ type Tokens struct {
 // OpenTokens reads the tokens kept in the file at path, which need not exist;
 // save replaces the file's content, atomically and durably.
 func OpenTokens(path string, save func(data []byte) error) (*Tokens, error) {
-	t := &Tokens{save: save, byHash: map[string]*Token{}}
 	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return t, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
+	}
+	return NewTokens(path, data, save)
+}
+
+// NewTokens reads the tokens in a document, which is nil where there is none;
+// from says where it is kept, and save replaces its content.
+func NewTokens(from string, data []byte, save func(data []byte) error) (*Tokens, error) {
+	t := &Tokens{from: from, save: save, byHash: map[string]*Token{}}
+	return t, t.Replace(data)
+}
+
+// Replace makes the tokens in a document the valid ones.
+func (t *Tokens) Replace(data []byte) error {
+	byHash, err := readTokens(data)
+	if err != nil {
+		return fmt.Errorf("read tokens from %s: %w", t.from, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byHash = byHash
+	return nil
+}
+
+// readTokens reads a document, by the tokens' hashes.
+func readTokens(data []byte) (map[string]*Token, error) {
+	byHash, names := map[string]*Token{}, map[string]bool{}
+	if data == nil {
+		return byHash, nil
 	}
 	list, err := parseTokens(data)
 	if err != nil {
-		return nil, fmt.Errorf("read tokens from %s: %w", path, err)
+		return nil, err
 	}
 	for i, tok := range list {
 		if tok == nil {
-			return nil, fmt.Errorf("read tokens from %s: number %d is null", path, i)
+			return nil, fmt.Errorf("number %d is null", i)
 		}
 		_, err := ParseRole(string(tok.Role))
 		if sum, hexErr := hex.DecodeString(tok.Hash); err != nil || hexErr != nil || len(sum) != sha256.Size || tok.Name == "" {
-			return nil, fmt.Errorf("read tokens from %s: the token %.40q is malformed", path, tok.Name)
+			return nil, fmt.Errorf("the token %.40q is malformed", tok.Name)
 		}
-		if t.named(tok.Name) != nil || t.byHash[tok.Hash] != nil {
-			return nil, fmt.Errorf("read tokens from %s: the token %.40q stands twice", path, tok.Name)
+		if names[tok.Name] || byHash[tok.Hash] != nil {
+			return nil, fmt.Errorf("the token %.40q stands twice", tok.Name)
 		}
-		t.byHash[tok.Hash] = tok
+		byHash[tok.Hash], names[tok.Name] = tok, true
 	}
-	return t, nil
+	return byHash, nil
 }
 
 // parseTokens reads a list of tokens. A member that is not known may take

@@ -19,13 +19,10 @@ import (
 
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/datadir"
-	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
-	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/witness"
 	"github.com/graven-audit/graven/trail"
 )
@@ -74,24 +71,25 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if err := a.admit(); err != nil {
 		return err
 	}
-	tokens, fresh, err := openTokens(c.Data, c.ReadOnly)
+	var err error
+	if a.keys, err = a.openKeys(ctx); err != nil {
+		return err
+	}
+	store, newest, err := a.openStore(ctx, progress)
 	if err != nil {
 		return err
 	}
-	if a.keys, err = openKeys(c); err != nil {
-		return err
+	if newest == nil && !a.keys.Unused {
+		where := filepath.Join(c.Data, trail.LogDir)
+		if c.Store != "" {
+			where = "the database"
+		}
+		return fmt.Errorf("%s holds the key of the ledger %s but there is no entry: bring back %s; to begin another ledger, take another directory",
+			c.Data, a.keys.Signer.Name(), where)
 	}
-	store, err := filestore.Open(c.Data, filestore.Options{Verifier: a.keys.Verifier, TipFile: c.TipFile, Used: !a.keys.Unused,
-		SegmentSize: c.SegmentSize, Progress: progress, ReadOnly: c.ReadOnly,
-		OnError: func(err error) { a.log.Warn("the store", "error", err) }})
+	tokens, fresh, err := a.openTokens(ctx, store)
 	if err != nil {
 		return err
-	}
-	a.onStop("store", func(context.Context) error { return store.Close() })
-
-	if store.Head().Checkpoint == nil && !a.keys.Unused {
-		return fmt.Errorf("%s holds the key of the ledger %s but no entry: bring back %s/log; to begin another ledger, take another directory",
-			c.Data, a.keys.Signer.Name(), c.Data)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -100,7 +98,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if err != nil {
 		return err
 	}
-	if err := quorum.Check(ctx, store.Head().Checkpoint); err != nil {
+	if err := quorum.Check(ctx, newest); err != nil {
 		return err
 	}
 	config := ledger.Config{Store: store, Signer: a.keys.Signer, VerifierKey: a.keys.VerifierKey, Version: version, Observe: metrics.pool}
@@ -113,6 +111,9 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		return err
 	}
 	a.onStop("ledger", func(context.Context) error { a.ledger.Close(); return nil })
+	if c.Store != "" {
+		a.background("refresh", a.refresh)
+	}
 	if err := a.markUsed(); err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	journal := ledger.NewJournal(a.ledger)
 	a.onStop("journal", func(context.Context) error { return journal.Close() })
 
-	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: served{store, c.Data}, Tokens: tokens,
+	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
 	if len(c.Witnesses) > 0 {
@@ -141,9 +142,26 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	return a.listen()
 }
 
+// refreshEvery is how often what other servers append is looked for, so that
+// streams tell of it. Questions look for themselves.
+const refreshEvery = 250 * time.Millisecond
+
+func (a *App) refresh(ctx context.Context) {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = a.ledger.Refresh(ctx) // who records or asks is told
+		}
+	}
+}
+
 // quorum returns the witnesses of the configuration. Where there are none, it
 // still knows what witnesses cosigned before.
-func (a *App) quorum(store *filestore.Store, reg prometheus.Registerer) (*witness.Quorum, error) {
+func (a *App) quorum(store store, reg prometheus.Registerer) (*witness.Quorum, error) {
 	var peers []witness.Peer
 	for _, w := range a.config.Witnesses {
 		peers = append(peers, witness.Peer{URL: w.URL, Key: w.key})
@@ -159,19 +177,11 @@ func (a *App) quorum(store *filestore.Store, reg prometheus.Registerer) (*witnes
 // askWitnesses has witnesses cosign what the ledger publishes, until the ledger
 // is closed.
 func (a *App) askWitnesses(q *witness.Quorum) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	a.background("witnesses", func(ctx context.Context) {
 		q.Run(ctx, func() (*trail.Checkpoint, <-chan struct{}) {
 			s := a.ledger.State()
 			return s.Checkpoint, s.Changed()
 		})
-	}()
-	a.onStop("witnesses", func(context.Context) error {
-		cancel()
-		<-done
-		return nil
 	})
 }
 
@@ -220,7 +230,7 @@ func (a *App) admit() error {
 	if err := datadir.CheckFormat(c.Data); err != nil {
 		return err
 	}
-	if c.ReadOnly {
+	if c.ReadOnly && c.Store == "" {
 		_, err := os.Stat(filepath.Join(c.Data, trail.TipFile))
 		if err != nil {
 			return fmt.Errorf("there is no ledger to be read: %w", err)
@@ -242,54 +252,6 @@ func (a *App) markUsed() error {
 		return nil
 	}
 	return keyring.MarkUsed(a.config.Data)
-}
-
-// openKeys loads the ledger's keys, or makes them for a new one. To read takes
-// the public key only.
-func openKeys(c Config) (*keyring.Keys, error) {
-	dir, origin := c.Data, c.Origin
-	if c.ReadOnly {
-		return keyring.Public(dir)
-	}
-	keys, err := keyring.Load(dir)
-	if !errors.Is(err, keyring.ErrNone) {
-		if err == nil && origin != "" && origin != keys.Signer.Name() {
-			return nil, fmt.Errorf("configuration: origin: this ledger is called %s, and a ledger keeps its name", keys.Signer.Name())
-		}
-		return keys, err
-	}
-	if _, err := os.Stat(filepath.Join(dir, trail.LogDir)); err == nil {
-		return nil, fmt.Errorf("%s holds a ledger but not its key: bring back %s/keys", dir, dir)
-	}
-	return keyring.Create(dir, origin)
-}
-
-// openTokens reads the tokens, and reports whether there are none yet.
-func openTokens(dir string, readOnly bool) (tokens *access.Tokens, fresh bool, err error) {
-	path := filepath.Join(dir, datadir.TokensFile)
-	_, err = os.Stat(path)
-	fresh = errors.Is(err, os.ErrNotExist) && !readOnly
-	tokens, err = access.OpenTokens(path, func(data []byte) error {
-		if readOnly {
-			return ledger.ErrReadOnly
-		}
-		return seglog.WriteFile(seglog.OS{}, path, data)
-	})
-	return tokens, fresh, err
-}
-
-// makeFirstToken makes a token for the administrator, who makes all others.
-func (a *App) makeFirstToken(ctx context.Context, tokens *access.Tokens) error {
-	first := access.Token{Name: "admin", Role: access.Superadmin, CreatedBy: "graven"}
-	if err := a.record(ctx, "TokenCreated", event.Resource{Kind: "Token", Name: first.Name},
-		map[string]any{"name": first.Name, "role": string(first.Role), "reason": "there were no tokens"}); err != nil {
-		return err
-	}
-	secret := access.NewSecret()
-	if err := seglog.WriteFile(seglog.OS{}, filepath.Join(a.config.Data, datadir.AdminTokenFile), []byte(secret+"\n")); err != nil {
-		return fmt.Errorf("write the first token: %w", err)
-	}
-	return tokens.Add(first, secret, time.Now())
 }
 
 // record records an event of the server's own life, about itself or a resource,

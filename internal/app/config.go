@@ -18,6 +18,10 @@ import (
 type Config struct {
 	// Data is the directory of the embedded store. It is made if need be.
 	Data string `yaml:"data"`
+	// Store is the PostgreSQL database that the ledger is kept in instead,
+	// postgres://USER@HOST/DATABASE. Several servers may have one ledger there.
+	// The directory then holds this server's copy of the keys.
+	Store string `yaml:"store"`
 	// Listen is the address to serve on, HOST:PORT. Default 127.0.0.1:8090.
 	Listen string `yaml:"listen"`
 	// Origin names a new ledger, for ever; a URL without scheme that is yours

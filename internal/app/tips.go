@@ -15,6 +15,7 @@ import (
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/postgres"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 	"github.com/graven-audit/graven/verify/remote"
@@ -158,9 +159,13 @@ func Dated(dir string) string {
 	return "backup"
 }
 
-// Claim returns the newest checkpoint of a directory by its own word, which of a
+// Claim returns the newest checkpoint of a directory or a database by its own word, which of a
 // backup is its manifest's.
-func Claim(dir string) []byte {
+func Claim(ctx context.Context, dir string) []byte {
+	if IsDatabase(dir) {
+		text, _ := postgres.Claim(ctx, dir) // verifying says what is wrong with it
+		return text
+	}
 	if m, err := datadir.ReadManifest(dir); err == nil && m != nil {
 		return []byte(m.Checkpoint)
 	}

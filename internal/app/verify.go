@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"strings"
 
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/postgres"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -16,6 +18,19 @@ func VerifyDir(ctx context.Context, dir string, o verify.Options) (*verify.Repor
 		err = backup.VerifyPredecessor(ctx, dir, o, r)
 	}
 	return r, err
+}
+
+// IsDatabase reports whether a target is the address of a database.
+func IsDatabase(target string) bool {
+	return strings.HasPrefix(target, "postgres://") || strings.HasPrefix(target, "postgresql://")
+}
+
+// VerifyStore checks a ledger in a directory or a database.
+func VerifyStore(ctx context.Context, target string, o verify.Options) (*verify.Report, error) {
+	if IsDatabase(target) {
+		return postgres.Verify(ctx, target, o)
+	}
+	return VerifyDir(ctx, target, o)
 }
 
 // A served store is one of which the server's clients have the whole directory

@@ -91,18 +91,24 @@ func (l *Ledger) settle(requests []*request) {
 	}
 }
 
-// maxMoved is how often in a row another writer may be faster.
-const maxMoved = 4
+// maxTries is how often a pool is made again: another writer may be faster
+// several times in a row, and a store may find out only then that the connection
+// it had is gone.
+const maxTries = 4
 
 // record appends the new events of requests and sets the results of all. On
 // an error nothing was recorded, unless it is [ErrStopped] or [ErrAway].
 func (l *Ledger) record(requests []*request) (cover *trail.Checkpoint, err error) {
-	for range maxMoved {
-		if cover, err = l.try(requests); !errors.Is(err, ErrMoved) {
+	for range maxTries {
+		var again bool
+		if cover, again, err = l.try(requests); !again {
 			return cover, err
 		}
 	}
-	return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+	if errors.Is(err, ErrMoved) {
+		err = fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return nil, err
 }
 
 // lock locks the store, and takes note of what other writers have appended.
@@ -132,20 +138,20 @@ func (l *Ledger) stopIfBroken(err error) error {
 	return err
 }
 
-// try is a try of record.
-func (l *Ledger) try(requests []*request) (*trail.Checkpoint, error) {
+// try is a try of record, after which there may be another.
+func (l *Ledger) try(requests []*request) (cover *trail.Checkpoint, again bool, err error) {
 	if err := l.Err(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	began := time.Now()
 	ctx := context.Background() // what was begun is finished
 	if err := l.lock(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	fresh, err := l.sift(ctx, requests)
 	if err != nil || len(fresh) == 0 {
 		l.c.Store.Unlock()
-		return l.head.Checkpoint, err
+		return l.head.Checkpoint, errors.Is(err, ErrMoved), err
 	}
 	head := l.head // a copy: a pool that fails changes nothing
 	pool := &l.pool
@@ -171,11 +177,12 @@ func (l *Ledger) try(requests []*request) (*trail.Checkpoint, error) {
 	head.Checkpoint, err = trail.SignCheckpoint(l.c.Signer.Name(), head.Tree.Size(), head.Tree.Root(), l.c.Signer)
 	if err != nil {
 		l.c.Store.Unlock()
-		return nil, err
+		return nil, false, err
 	}
 	pool.Head = head
 	if err := l.c.Store.Append(ctx, pool); err != nil {
-		return nil, l.stopIfBroken(err)
+		// Where it was kept all the same, the next try finds the ids.
+		return nil, errors.Is(err, ErrMoved) || errors.Is(err, ErrAway), l.stopIfBroken(err)
 	}
 	l.head = head
 	for _, it := range fresh {
@@ -194,7 +201,7 @@ func (l *Ledger) try(requests []*request) (*trail.Checkpoint, error) {
 	if l.c.Observe != nil {
 		l.c.Observe(PoolStats{Events: len(fresh), Bytes: size, Duration: time.Since(began)})
 	}
-	return head.Checkpoint, nil
+	return head.Checkpoint, false, nil
 }
 
 // sift returns the items whose ids are new, and answers those that were

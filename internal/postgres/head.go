@@ -61,6 +61,30 @@ func (s *Store) readHead(ctx context.Context, q querier) (ledger.Head, error) {
 	return head, nil
 }
 
+// Claim returns the newest checkpoint in the database at dsn by its own word, or
+// nil where there is none yet.
+func Claim(ctx context.Context, dsn string) (text []byte, err error) {
+	config, err := configure(dsn)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	if err = checkSchema(ctx, conn); err == nil {
+		err = conn.QueryRow(ctx, "SELECT checkpoint FROM ledger_head").Scan(&text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return text, nil
+}
+
+// Seen returns the newest checkpoint that this store has seen, or nil.
+func (s *Store) Seen() *trail.Checkpoint { return s.newest.Load() }
+
 // refuseHead is for a head that is not what was written.
 func refuseHead(format string, args ...any) error {
 	return refuse("the ledger was changed: "+format+"; 'graven verify' says more", args...)

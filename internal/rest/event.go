@@ -14,7 +14,7 @@ func (s *Server) hit(c *call) (search.Hit, *trail.Checkpoint, error) {
 	none := func() (search.Hit, *trail.Checkpoint, error) {
 		return search.Hit{}, nil, notFound("no event has this id, or you may not see it")
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return search.Hit{}, nil, err
 	}

@@ -105,7 +105,7 @@ func (s *Server) export(c *call) error {
 	}
 	defer held.Release()
 	cosigned := s.cosigned() // before the newest, which then extends it
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return err
 	}

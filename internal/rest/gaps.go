@@ -18,7 +18,7 @@ func (s *Server) gaps(c *call) error {
 	if err := s.unscoped(c); err != nil {
 		return err
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return err
 	}

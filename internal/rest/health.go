@@ -23,7 +23,7 @@ func (s *Server) readyz(c *call) error {
 	if err := s.c.Ledger.Err(); err != nil {
 		return err
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return err
 	}

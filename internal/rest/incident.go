@@ -26,7 +26,7 @@ func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, err
 	if correlationID == "" || len(correlationID) > event.MaxString {
 		return nil, 0, badParam("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return nil, 0, err
 	}

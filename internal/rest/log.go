@@ -21,7 +21,7 @@ func (s *Server) checkpoint(c *call) error {
 	if err != nil {
 		return err
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *Server) tile(c *call) (tlog.Tile, *trail.Checkpoint, error) {
 	if err != nil {
 		return t, nil, notFound(err.Error())
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return t, nil, err
 	}

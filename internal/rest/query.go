@@ -125,7 +125,7 @@ func (s *Server) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (s *Server) listFlat(c *call) error {
 	if err != nil {
 		return err
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return err
 	}

@@ -371,7 +371,10 @@ func source(r *http.Request) string {
 }
 
 // state returns the ledger's state as of now.
-func (s *Server) state() (*trail.Checkpoint, error) {
+func (s *Server) state(ctx context.Context) (*trail.Checkpoint, error) {
+	if err := s.c.Ledger.Refresh(ctx); err != nil {
+		return nil, err
+	}
 	if st := s.c.Ledger.State(); st != nil {
 		return st.Checkpoint, nil
 	}

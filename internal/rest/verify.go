@@ -84,7 +84,7 @@ func (s *Server) judge(c *call, id string) (*chainVerdict, error) {
 	if len(id) > event.MaxString {
 		return nil, badParam("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
 	}
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (s *Server) verifyLedger(c *call) error {
 const maxVerifyRange = 100_000
 
 func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error) {
-	cp, err := s.state()
+	cp, err := s.state(c.ctx())
 	if err != nil {
 		return nil, err
 	}
