@@ -12,7 +12,9 @@ func newPostgres() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "postgres",
 		Short: "Prepare a PostgreSQL database for a ledger",
-		Args:  cobra.NoArgs,
+		Example: `  graven postgres migrate postgres://owner@db.example/graven
+  graven postgres accept postgres://owner@db.example/graven`,
+		Args: cobra.NoArgs,
 	}
 	migrate := &cobra.Command{
 		Use:   "migrate ADDRESS",

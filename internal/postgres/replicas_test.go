@@ -107,7 +107,9 @@ func TestAServerThatIsKilledAndComesBackLosesNothing(t *testing.T) {
 	}
 	wg.Wait()
 	second.Stop()
-	first.Append(storetest.Event(0))
+	if err := first.Ledger.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if got := first.Ledger.State().Size(); got != 16*60+1 {
 		t.Errorf("%d entries, want %d", got, 16*60+1)
 	}
