@@ -35,6 +35,7 @@ type Bed struct {
 	Signer      note.Signer
 	Verifier    note.Verifier
 	VerifierKey string
+	SignerKey   string // the secret half, for another process
 	// Open opens the ledger's store.
 	Open func() (Store, error)
 }
@@ -46,7 +47,7 @@ func NewBed(t testing.TB, open func(b *Bed) (Store, error)) *Bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Bed{VerifierKey: vkey}
+	b := &Bed{VerifierKey: vkey, SignerKey: skey}
 	if b.Signer, err = note.NewSigner(skey); err != nil {
 		t.Fatal(err)
 	}
