@@ -33,6 +33,24 @@ func TestMain(m *testing.M) {
 //	taken ADDRESS   see to it that something listens on ADDRESS
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "curl")
+	var server *testenv.Postgres
+	once := sync.OnceFunc(func() { server = testenv.StartPostgres(t) })
+	// database makes a database, of which OWNER is the address for its owner and
+	// STORE for a server; sql runs a statement in it as the superuser.
+	database := func(ts *testscript.TestScript, neg bool, args []string) {
+		once()
+		name := server.Database()
+		server.SQL(name, "DROP ROLE IF EXISTS app; CREATE ROLE app LOGIN")
+		ts.Setenv("DATABASE", name)
+		ts.Setenv("OWNER", server.DSN(name, "postgres"))
+		ts.Setenv("STORE", server.DSN(name, "app"))
+	}
+	sql := func(ts *testscript.TestScript, neg bool, args []string) {
+		out, err := server.TrySQL("postgres", ts.Getenv("DATABASE"), args[0])
+		if err != nil {
+			ts.Fatalf("%s", out)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
@@ -43,7 +61,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "halt": cmdHalt, "flip": cmdFlip, "lines": cmdLines, "taken": cmdTaken,
+			"serve": cmdServe, "halt": cmdHalt, "flip": cmdFlip, "lines": cmdLines, "taken": cmdTaken, "database": database, "sql": sql,
 		},
 	})
 }

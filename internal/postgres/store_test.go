@@ -11,7 +11,13 @@ import (
 // newBed returns a bed for a new ledger in a database of its own.
 func newBed(t testing.TB, server *testenv.Postgres) *storetest.Bed {
 	t.Helper()
-	dsn := server.DSN(ledgerIn(t, server), "app")
+	return bedIn(t, server, ledgerIn(t, server))
+}
+
+// bedIn returns a bed for the ledger in a database.
+func bedIn(t testing.TB, server *testenv.Postgres, name string) *storetest.Bed {
+	t.Helper()
+	dsn := server.DSN(name, "app")
 	return storetest.NewBed(t, func(b *storetest.Bed) (storetest.Store, error) {
 		return postgres.Open(t.Context(), dsn, postgres.Options{Verifier: b.Verifier, OnError: func(err error) { t.Error(err) }})
 	})
