@@ -23,14 +23,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("GRAVEN_TEST_DSN") != "" {
-		if err := write(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+	if os.Getenv("GRAVEN_TEST_DSN") == "" {
+		m.Run()
+	} else if err := write(); err != nil {
+		fmt.Fprintln(os.Stderr, err) // the test misses what was not recorded
 	}
-	os.Exit(m.Run())
 }
 
 // write is another process that writes to a ledger, until it is killed. It
