@@ -71,6 +71,9 @@ type Receipt struct {
 	Leaf  trail.Hash
 	// Duplicate is set if the event had been recorded before.
 	Duplicate bool
+	// Spooled is set if the event is kept until the store is back. It has no
+	// index yet.
+	Spooled bool
 }
 
 // A Result is what became of one event: a receipt, or an error.
