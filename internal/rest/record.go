@@ -152,8 +152,8 @@ func (s *Server) conflict(c *call, r ledger.Result) error {
 		Details: map[string]any{"id": r.ID.String(), "index": r.Index, "principal": c.by.Name}})
 }
 
-// verdict is what became of one event of a batch.
-type verdict struct {
+// outcome is what became of one event of a batch.
+type outcome struct {
 	*receipt
 	// Position counts the batch's events from 0; blank lines do not count.
 	Position int      `json:"position"`
@@ -168,7 +168,7 @@ type batchAnswer struct {
 	Accepted   int       `json:"accepted"`
 	Duplicates int       `json:"duplicates"`
 	Rejected   int       `json:"rejected"`
-	Items      []verdict `json:"items"`
+	Items      []outcome `json:"items"`
 	Checkpoint string    `json:"checkpoint,omitempty"`
 }
 
@@ -223,9 +223,9 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 	if err != nil {
 		return err
 	}
-	a := batchAnswer{EventIDs: []string{}, Items: make([]verdict, len(items))}
+	a := batchAnswer{EventIDs: []string{}, Items: make([]outcome, len(items))}
 	for i, it := range items {
-		v := verdict{Position: i, Status: http.StatusCreated}
+		v := outcome{Position: i, Status: http.StatusCreated}
 		var p *problem
 		if it.err != nil {
 			p = problemOf(it.err, false)

@@ -26,6 +26,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/upload"
+	"github.com/graven-audit/graven/internal/verdict"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -102,6 +103,7 @@ type Config struct {
 type Server struct {
 	c       Config
 	find    search.Finder
+	judge   verdict.Judge
 	mux     *http.ServeMux
 	bodies  upload.Limits
 	work    *access.Quota // bytes that calls work with
@@ -148,6 +150,7 @@ func New(c Config) *Server {
 		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},
 		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
 		stopping: make(chan struct{})}
+	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))
 	}
