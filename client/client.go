@@ -157,6 +157,9 @@ type Receipt struct {
 	Index     int64
 	LeafHash  string
 	Duplicate bool
+	// Spooled means that the server keeps the event until its store is back.
+	// There is no index, leaf hash or checkpoint yet.
+	Spooled bool
 	// Checkpoint is the signed note that covers the event.
 	Checkpoint string
 }
@@ -200,6 +203,7 @@ type answer struct {
 	ID         string   `json:"id"`
 	Name       string   `json:"name"`
 	Index      int64    `json:"index"`
+	Spooled    bool     `json:"spooled"`
 	LeafHash   string   `json:"leafHash"`
 	Duplicate  bool     `json:"duplicate"`
 	Checkpoint string   `json:"checkpoint"`
@@ -212,7 +216,7 @@ func (a *answer) receipt() (*Receipt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read receipt: %w", err)
 	}
-	return &Receipt{ID: id, Name: a.Name, Index: a.Index, LeafHash: a.LeafHash, Duplicate: a.Duplicate, Checkpoint: a.Checkpoint}, nil
+	return &Receipt{ID: id, Name: a.Name, Index: a.Index, LeafHash: a.LeafHash, Duplicate: a.Duplicate, Spooled: a.Spooled, Checkpoint: a.Checkpoint}, nil
 }
 
 // A Result is what became of one event of a batch: a receipt, or an error.

@@ -134,6 +134,11 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
+	if c.Spool.Directory != "" {
+		if rc.Recorder, err = a.openSpool(registry); err != nil {
+			return err
+		}
+	}
 	if len(c.Witnesses) > 0 {
 		rc.Witnesses = quorum
 		a.askWitnesses(quorum)
@@ -258,7 +263,7 @@ func (a *App) markUsed() error {
 // if the ledger takes anything.
 func (a *App) record(ctx context.Context, eventType string, about event.Resource, details map[string]any) error {
 	err := a.recordSurely(ctx, eventType, about, details)
-	if errors.Is(err, ledger.ErrStopped) || errors.Is(err, ledger.ErrFull) {
+	if errors.Is(err, ledger.ErrStopped) || errors.Is(err, ledger.ErrFull) || errors.Is(err, ledger.ErrAway) {
 		a.log.Error("could not record", "event", eventType, "error", err)
 		return nil
 	}

@@ -22,6 +22,8 @@ type Config struct {
 	// postgres://USER@HOST/DATABASE. Several servers may have one ledger there.
 	// The directory then holds this server's copy of the keys.
 	Store string `yaml:"store"`
+	// Spool keeps events while the database is away.
+	Spool Spool `yaml:"spool"`
 	// Listen is the address to serve on, HOST:PORT. Default 127.0.0.1:8090.
 	Listen string `yaml:"listen"`
 	// Origin names a new ledger, for ever; a URL without scheme that is yours
@@ -192,6 +194,9 @@ func (c *Config) complete() error {
 		return wrong("segmentSize", "from 65536 to 2147483648 bytes")
 	case c.ShutdownTimeout < 0:
 		return wrong("shutdownTimeout", "longer than 0s")
+	}
+	if err := c.Spool.complete(c.Store); err != nil {
+		return err
 	}
 	if err := c.completeLimits(); err != nil {
 		return err

@@ -306,7 +306,7 @@ func TestAnswersAreAsOpenAPISays(t *testing.T) {
 	rich.ParentID, rich.Cluster, rich.Fact, rich.DurationMs, rich.Sensitive = event.DeriveID("p"), "east", "f", 12, true
 	rich.Original = map[string]string{"severity": "error"}
 	d.as("recorder").record(append(samples(1, 5), rich)...)
-	admin := d.as("superadmin")
+	admin, away := d.as("superadmin"), openAway(t).as("recorder")
 	seen := map[string]bool{}
 	for name, call := range probes(d) {
 		a := call.call("")
@@ -326,6 +326,8 @@ func TestAnswersAreAsOpenAPISays(t *testing.T) {
 		"POST /api/v1/audit/events ":        admin.post("/api/v1/audit/events", flat).want(http.StatusCreated),
 		"POST /api/v1/audit/verify-chain ":  admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`).want(http.StatusOK),
 		"GET /api/v1/audit/export filtered": admin.get("/api/v1/audit/export?checkpoint=true&severity=high").want(http.StatusOK),
+		"POST /api/v1/audit/events  ":       away.post("/api/v1/audit/events", native).want(http.StatusAccepted),
+		"POST /api/v1/audit/events/batch ":  away.post("/api/v1/audit/events/batch", native).want(http.StatusAccepted),
 	} {
 		seen[fmt.Sprintf("%s %d", strings.TrimSpace(name), a.status)] = true
 	}

@@ -93,18 +93,26 @@ type receipt struct {
 	Message        string `json:"message"`
 	ID             string `json:"id"`
 	Name           string `json:"name"`
-	Index          int64  `json:"index"`
-	LeafHash       string `json:"leafHash"`
-	Duplicate      bool   `json:"duplicate"`
-	Checkpoint     string `json:"checkpoint,omitempty"`
+	// Index and LeafHash are not known of an event that is kept until the store
+	// is back.
+	Index      *int64 `json:"index,omitempty"`
+	LeafHash   string `json:"leafHash,omitempty"`
+	Duplicate  bool   `json:"duplicate"`
+	Spooled    bool   `json:"spooled,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"`
 }
 
 func receiptOf(e *event.Event, r ledger.Receipt) receipt {
 	rc := receipt{EventID: r.ID.String(), EventTimestamp: event.FormatTime(e.Timestamp), Message: "recorded", ID: r.ID.String(),
-		Name: e.Name, Index: r.Index, LeafHash: trail.Hex(r.Leaf), Duplicate: r.Duplicate}
-	if r.Duplicate {
+		Name: e.Name, Duplicate: r.Duplicate, Spooled: r.Spooled}
+	switch {
+	case r.Spooled:
+		rc.Message = "kept until the store is back"
+		return rc
+	case r.Duplicate:
 		rc.Message = "recorded before"
 	}
+	rc.Index, rc.LeafHash = &r.Index, trail.Hex(r.Leaf)
 	return rc
 }
 
@@ -123,7 +131,7 @@ func (s *Server) record(c *call) error {
 		return err
 	}
 	identify(c, e, 0)
-	results, cover, err := s.c.Ledger.Append(c.ctx(), by, []*event.Event{e})
+	results, cover, err := s.c.Recorder.Append(c.ctx(), by, []*event.Event{e})
 	if err != nil {
 		return err
 	}
@@ -134,13 +142,16 @@ func (s *Server) record(c *call) error {
 		return problemOf(err, flat)
 	}
 	rc := receiptOf(e, results[0].Receipt)
-	rc.Checkpoint = string(cover.Note)
+	status := http.StatusAccepted
+	if !rc.Spooled {
+		status, rc.Checkpoint = http.StatusCreated, string(cover.Note)
+	}
 	body, err := json.Marshal(rc)
 	if err != nil {
 		return err
 	}
 	c.w.Header().Set("Location", "/api/v1/audit/events/"+rc.ID)
-	return c.json(http.StatusCreated, append(body, '\n'))
+	return c.json(status, append(body, '\n'))
 }
 
 // conflict records that an id came back with other content.
@@ -168,6 +179,7 @@ type batchAnswer struct {
 	Accepted   int       `json:"accepted"`
 	Duplicates int       `json:"duplicates"`
 	Rejected   int       `json:"rejected"`
+	Spooled    int       `json:"spooled,omitempty"`
 	Items      []outcome `json:"items"`
 	Checkpoint string    `json:"checkpoint,omitempty"`
 }
@@ -219,7 +231,7 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 			events = append(events, it.event)
 		}
 	}
-	results, cover, err := s.c.Ledger.Append(c.ctx(), by, events)
+	results, cover, err := s.c.Recorder.Append(c.ctx(), by, events)
 	if err != nil {
 		return err
 	}
@@ -239,6 +251,10 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 				if r.Duplicate {
 					a.Duplicates++
 				}
+				if r.Spooled {
+					v.Status = http.StatusAccepted
+					a.Spooled++
+				}
 			} else if p = problemOf(r.Err, it.flat); p.retry {
 				return p // none of the batch was recorded
 			} else if err := s.conflict(c, r); err != nil {
@@ -254,7 +270,10 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 	}
 	a.Accepted = len(items) - a.Rejected
 	a.Message = fmt.Sprintf("%d of %d events recorded", a.Accepted, len(items))
-	if cover != nil && a.Accepted > 0 {
+	if a.Spooled > 0 {
+		a.Message = fmt.Sprintf("%d of %d events recorded, %d kept until the store is back", a.Accepted-a.Spooled, len(items), a.Spooled)
+	}
+	if cover != nil && a.Accepted > a.Spooled {
 		a.Checkpoint = string(cover.Note)
 	}
 	body, err := json.Marshal(a)
@@ -262,6 +281,9 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 		return err
 	}
 	status := good
+	if a.Spooled > 0 && good == http.StatusCreated {
+		status = http.StatusAccepted
+	}
 	if a.Rejected > 0 {
 		status = mixed
 	}

@@ -64,12 +64,20 @@ type Witnesses interface {
 	Refusing() []string
 }
 
+// A Recorder records events. Those that it keeps for later have a receipt that
+// says so.
+type Recorder interface {
+	Append(ctx context.Context, by ledger.By, events []*event.Event) ([]ledger.Result, *trail.Checkpoint, error)
+}
+
 // Config of a Server. All fields without a default are required.
 type Config struct {
-	Ledger  *ledger.Ledger
-	Journal *ledger.Journal
-	Store   Store
-	Tokens  *access.Tokens
+	Ledger *ledger.Ledger
+	// Recorder records what callers send; nil means Ledger.
+	Recorder Recorder
+	Journal  *ledger.Journal
+	Store    Store
+	Tokens   *access.Tokens
 	// Witnesses is nil where nobody is asked to cosign.
 	Witnesses Witnesses
 	// AnonymousRole is the role of calls without a token; empty refuses them.
@@ -145,6 +153,9 @@ func New(c Config) *Server {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Recorder == nil {
+		c.Recorder = c.Ledger
 	}
 	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
 		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},

@@ -17,8 +17,16 @@ func PrintReceipt(w io.Writer, output string, r *client.Receipt) error {
 		if r.Duplicate {
 			what = "recorded before"
 		}
-		_, err = fmt.Fprintf(w, "%s %s as entry %d\n", r.ID, what, r.Index)
+		if r.Spooled {
+			_, err = fmt.Fprintf(w, "%s kept until the store is back\n", r.ID)
+		} else {
+			_, err = fmt.Fprintf(w, "%s %s as entry %d\n", r.ID, what, r.Index)
+		}
 	case "ndjson":
+		if r.Spooled {
+			err = json.NewEncoder(w).Encode(map[string]any{"id": r.ID.String(), "name": r.Name, "spooled": true})
+			break
+		}
 		err = json.NewEncoder(w).Encode(map[string]any{"id": r.ID.String(), "name": r.Name, "index": r.Index, "leafHash": r.LeafHash,
 			"duplicate": r.Duplicate, "checkpoint": r.Checkpoint})
 	case "name":

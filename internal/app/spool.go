@@ -1,0 +1,64 @@
+package app
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/graven-audit/graven/internal/deadletter"
+)
+
+// A Spool keeps events while the store is away.
+type Spool struct {
+	// Directory is on a disk that outlives the server. It belongs to this
+	// server alone.
+	Directory string `yaml:"directory"`
+	// Persistent says that it does: without, nobody may be told that an event
+	// is kept.
+	Persistent bool `yaml:"persistent"`
+	// MaxBytes bounds it. Default 1 GiB.
+	MaxBytes int64 `yaml:"maxBytes"`
+}
+
+// complete holds a spool against the rules.
+func (s *Spool) complete(store string) error {
+	switch {
+	case *s == Spool{}:
+		return nil
+	case store == "":
+		return wrong("spool", "for a ledger in a database (store) only: a directory is never away")
+	case s.Directory == "":
+		return wrong("spool.directory", "required")
+	case !s.Persistent:
+		return wrong("spool.persistent", "say true if the disk of spool.directory outlives the server; otherwise there is no use for it")
+	case s.MaxBytes < 0 || s.MaxBytes > 0 && s.MaxBytes < minSpool:
+		return wrong("spool.maxBytes", "from %d bytes on", minSpool)
+	}
+	return nil
+}
+
+// minSpool is the least that a spool may have, in bytes.
+const minSpool = 16 << 20
+
+// openSpool opens the spool of the configuration, and drains it into the ledger.
+func (a *App) openSpool(reg prometheus.Registerer) (*deadletter.Recorder, error) {
+	c := a.config.Spool
+	warn := func(err error) { a.log.Warn("the spool", "error", err) }
+	disk, err := deadletter.OpenDisk(c.Directory, a.keys.Signer.Name(), c.MaxBytes, warn)
+	if err != nil {
+		return nil, err
+	}
+	a.onStop("spool", func(context.Context) error { return disk.Close() })
+	r := deadletter.New(deadletter.Config{Ledger: a.ledger, Queue: disk, Quarantine: disk.Quarantine, OnError: warn})
+	a.onStop("draining", func(context.Context) error { r.Close(); return nil })
+	count := func(name, help string, n func(deadletter.Stats) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n(r.Stats())) })
+	}
+	reg.MustRegister(
+		count("graven_spool_kept_total", "Events kept because the store was away.", func(s deadletter.Stats) int64 { return s.Spooled }),
+		count("graven_spool_drained_total", "Events of the spool that were recorded.", func(s deadletter.Stats) int64 { return s.Drained }),
+		count("graven_spool_refused_total", "Events of the spool that the ledger refused for good.", func(s deadletter.Stats) int64 { return s.Refused }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "graven_spool_events", Help: "Events that wait for the store."},
+			func() float64 { return float64(r.Stats().Kept) }))
+	return r, nil
+}
