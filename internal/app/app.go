@@ -134,8 +134,8 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
-	if c.Spool.Directory != "" {
-		if rc.Recorder, err = a.openSpool(registry); err != nil {
+	if c.Spool.Directory != "" || c.DeadLetter != "" {
+		if rc.Recorder, err = a.openSpool(ctx, registry); err != nil {
 			return err
 		}
 	}

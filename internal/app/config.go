@@ -24,6 +24,9 @@ type Config struct {
 	Store string `yaml:"store"`
 	// Spool keeps events while the database is away.
 	Spool Spool `yaml:"spool"`
+	// DeadLetter is a Redis or Valkey server, redis://HOST:PORT/DB, that keeps
+	// events while the database is away, for servers without a disk.
+	DeadLetter string `yaml:"deadLetter"`
 	// Listen is the address to serve on, HOST:PORT. Default 127.0.0.1:8090.
 	Listen string `yaml:"listen"`
 	// Origin names a new ledger, for ever; a URL without scheme that is yours
@@ -197,6 +200,12 @@ func (c *Config) complete() error {
 	}
 	if err := c.Spool.complete(c.Store); err != nil {
 		return err
+	}
+	switch {
+	case c.DeadLetter != "" && c.Store == "":
+		return wrong("deadLetter", "for a ledger in a database (store) only: a directory is never away")
+	case c.DeadLetter != "" && c.Spool.Directory != "":
+		return wrong("deadLetter", "no use beside spool.directory")
 	}
 	if err := c.completeLimits(); err != nil {
 		return err

@@ -81,7 +81,7 @@ witnessInterval: 5s
 func TestAConfigurationIsReadStrictly(t *testing.T) {
 	key := witnessKey(t, "w.example/1")
 	for name, tt := range map[string]struct{ text, says string }{
-		"an unknown field":            {"data: x\ndataa: x", `line 2: unknown field "dataa"; there are data, store, spool, listen`},
+		"an unknown field":            {"data: x\ndataa: x", `line 2: unknown field "dataa"; there are data, store, spool, deadLetter, listen`},
 		"an unknown field within":     {"log:\n  publik: none", `line 2: unknown field "log.publik"; there are public`},
 		"another case":                {"Data: x", `line 1: unknown field "Data"`},
 		"another case within":         {"log:\n  Public: none", `line 2: unknown field "log.Public"`},
@@ -99,7 +99,7 @@ func TestAConfigurationIsReadStrictly(t *testing.T) {
 		"another case in a list":      {"witnesses:\n- {url: x, key: y}\n- {url: x, Key: y}", `line 3: unknown field "witnesses[1].Key"`},
 		"a witness that is none":      {"witnesses: [x]", "line 1: witnesses[0]: not a list of names and their values: url, key"},
 		"a list in itself":            {"witnesses: &a\n- *a", "line 2: witnesses[0]: not a list of names"},
-		"a list":                      {"- data", "line 1: not a list of names and their values: data, store, spool, listen"},
+		"a list":                      {"- data", "line 1: not a list of names and their values: data, store, spool, deadLetter, listen"},
 		"a text":                      {"data", "line 1: not a list of names"},
 		"no YAML":                     {"data: [", "yaml: line 1"},
 		"two documents":               {"data: x\n---\ndata: y", "line 2: there is more than one document"},
@@ -203,6 +203,12 @@ func TestABadFieldIsNamedAndNothingIsMade(t *testing.T) {
 		"a spool that goes away":    {spooling(app.Spool{Directory: "x"}), "spool.persistent: say true"},
 		"a spool that is small":     {spooling(app.Spool{Directory: "x", Persistent: true, MaxBytes: 1}), "spool.maxBytes"},
 		"a spool that is below all": {spooling(app.Spool{Directory: "x", Persistent: true, MaxBytes: -1}), "spool.maxBytes"},
+
+		"a stream for a directory": {func(c *app.Config) { c.DeadLetter = "redis://localhost" }, "deadLetter: for a ledger in a database"},
+		"a stream beside a spool": {func(c *app.Config) {
+			spooling(app.Spool{Directory: "x", Persistent: true})(c)
+			c.DeadLetter = "redis://localhost"
+		}, "deadLetter: no use beside"},
 
 		"no directory":            {func(c *app.Config) { c.Data = "" }, "data: required"},
 		"a log that is public":    {func(c *app.Config) { c.Log.Public = "all" }, `log.public: "all"`},

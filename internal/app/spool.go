@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/graven-audit/graven/internal/deadletter"
+	"github.com/graven-audit/graven/internal/redis"
 )
 
 // A Spool keeps events while the store is away.
@@ -40,16 +41,32 @@ func (s *Spool) complete(store string) error {
 // minSpool is the least that a spool may have, in bytes.
 const minSpool = 16 << 20
 
-// openSpool opens the spool of the configuration, and drains it into the ledger.
-func (a *App) openSpool(reg prometheus.Registerer) (*deadletter.Recorder, error) {
-	c := a.config.Spool
+// A kept is where events are kept while the store is away.
+type kept interface {
+	deadletter.Queue
+	Quarantine(deadletter.Refused) error
+	Close() error
+}
+
+// openKept opens what the configuration names.
+func (a *App) openKept(ctx context.Context, warn func(error)) (kept, error) {
+	c, origin := a.config, a.keys.Signer.Name()
+	if c.DeadLetter != "" {
+		return redis.Open(ctx, c.DeadLetter, redis.Options{Origin: origin, OnError: warn})
+	}
+	return deadletter.OpenDisk(c.Spool.Directory, origin, c.Spool.MaxBytes, warn)
+}
+
+// openSpool opens what keeps events while the store is away, and drains it into
+// the ledger.
+func (a *App) openSpool(ctx context.Context, reg prometheus.Registerer) (*deadletter.Recorder, error) {
 	warn := func(err error) { a.log.Warn("the spool", "error", err) }
-	disk, err := deadletter.OpenDisk(c.Directory, a.keys.Signer.Name(), c.MaxBytes, warn)
+	queue, err := a.openKept(ctx, warn)
 	if err != nil {
 		return nil, err
 	}
-	a.onStop("spool", func(context.Context) error { return disk.Close() })
-	r := deadletter.New(deadletter.Config{Ledger: a.ledger, Queue: disk, Quarantine: disk.Quarantine, OnError: warn})
+	a.onStop("spool", func(context.Context) error { return queue.Close() })
+	r := deadletter.New(deadletter.Config{Ledger: a.ledger, Queue: queue, Quarantine: queue.Quarantine, OnError: warn})
 	a.onStop("draining", func(context.Context) error { r.Close(); return nil })
 	count := func(name, help string, n func(deadletter.Stats) int64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n(r.Stats())) })

@@ -47,7 +47,7 @@ var rooms = []struct {
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer internal/upload internal/document internal/deadletter"},
-	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/export/*"},
+	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},
 	{apart, "internal/arch internal/gen"},

@@ -32,8 +32,8 @@ import (
 
 // An Item is what a queue keeps.
 type Item struct {
-	Number uint64
-	Data   []byte
+	ID   string // the queue's own
+	Data []byte
 }
 
 // A Queue keeps items until they are done with. Next and Done are for one

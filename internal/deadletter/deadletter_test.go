@@ -290,7 +290,7 @@ func TestAStoreThatIsAwayIsAskedLessAndLess(t *testing.T) {
 		b := newBook()
 		b.set(ledger.ErrAway)
 		asked := 0
-		r := deadletter.New(deadletter.Config{Ledger: b, Queue: &held{items: []deadletter.Item{{Number: 1, Data: []byte(`{"v":1,"principal":"alice","via":"token","event":{}}`)}}},
+		r := deadletter.New(deadletter.Config{Ledger: b, Queue: &held{items: []deadletter.Item{{ID: "1", Data: []byte(`{"v":1,"principal":"alice","via":"token","event":{}}`)}}},
 			Quarantine: d.Quarantine, OnError: func(error) { asked++ }})
 		time.Sleep(time.Minute)
 		synctest.Wait()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -138,14 +139,18 @@ func (d *Disk) Next(ctx context.Context, maxItems, maxBytes int) ([]Item, error)
 	list, err := d.spool.Next(ctx, maxItems, maxBytes)
 	items := make([]Item, len(list))
 	for i, it := range list {
-		items[i] = Item(it)
+		items[i] = Item{strconv.FormatUint(it.Number, 10), it.Data}
 	}
 	return items, err
 }
 
 // Done implements [Queue].
 func (d *Disk) Done(_ context.Context, items []Item) error {
-	return d.spool.Done(items[len(items)-1].Number + 1)
+	last, err := strconv.ParseUint(items[len(items)-1].ID, 10, 64)
+	if err != nil {
+		return err
+	}
+	return d.spool.Done(last + 1)
 }
 
 // Len implements [Queue].

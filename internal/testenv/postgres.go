@@ -19,14 +19,13 @@ import (
 
 // A Postgres is a PostgreSQL server of a test's own, on a Unix socket.
 type Postgres struct {
-	t      testing.TB
-	bin    string // directory of its programs
-	dir    string // its own, with the data in data
-	as     *syscall.Credential
-	args   []string
-	server *exec.Cmd
-	output bytes.Buffer
-	count  atomic.Int64
+	t     testing.TB
+	bin   string // directory of its programs
+	dir   string // its own, with the data in data
+	as    *syscall.Credential
+	args  []string
+	count atomic.Int64
+	daemon
 }
 
 // StartPostgres starts a PostgreSQL server, which ends with the test. Settings
@@ -113,59 +112,15 @@ func (p *Postgres) run(program string, args ...string) {
 // Start starts the server again after [Postgres.Stop] or [Postgres.Kill].
 func (p *Postgres) Start() {
 	p.t.Helper()
-	p.server = exec.Command(filepath.Join(p.bin, "postgres"), p.args...)
-	p.server.Dir = p.dir
-	p.server.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Setpgid: true, Pdeathsig: syscall.SIGINT}
-	p.server.Stdout, p.server.Stderr = &p.output, &p.output
-	if err := p.server.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	ready := func() bool {
-		cmd := exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", p.dir)
-		return cmd.Run() == nil
-	}
-	for deadline := time.Now().Add(time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.Kill()
-			p.t.Fatalf("PostgreSQL does not start:\n%s", p.output.Bytes())
-		}
-	}
+	cmd := exec.Command(filepath.Join(p.bin, "postgres"), p.args...)
+	cmd.Dir, cmd.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as}
+	p.start(p.t, cmd, func() bool {
+		return exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", p.dir).Run() == nil
+	})
 }
 
 // Stop stops the server as its operator would who is in a hurry.
 func (p *Postgres) Stop() { p.end(syscall.SIGINT) }
-
-// Kill kills the server and all that it has started, at once.
-func (p *Postgres) Kill() { p.end(syscall.SIGKILL) }
-
-func (p *Postgres) end(signal syscall.Signal) {
-	if p.server == nil {
-		return
-	}
-	to := p.server.Process.Pid
-	if signal == syscall.SIGKILL {
-		to = -to
-	}
-	_ = syscall.Kill(to, signal) // it may have ended by itself
-	done := make(chan struct{})
-	go func() {
-		_ = p.server.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
-		_ = syscall.Kill(-p.server.Process.Pid, syscall.SIGKILL)
-		<-done
-	}
-	p.server = nil
-}
-
-// Freeze has the server, and all that it has started, stand still until Thaw.
-func (p *Postgres) Freeze() { _ = syscall.Kill(-p.server.Process.Pid, syscall.SIGSTOP) }
-
-// Thaw ends what Freeze began.
-func (p *Postgres) Thaw() { _ = syscall.Kill(-p.server.Process.Pid, syscall.SIGCONT) }
 
 // Copy copies the server's data, which must not run, and returns what puts the
 // copy in the place of what is there then.

@@ -45,8 +45,9 @@ func install(t testing.TB, name string, find func() string) string {
 	}
 	why := "there is no apt-get, or we are not root"
 	if apt, err := exec.LookPath("apt-get"); err == nil && os.Geteuid() == 0 {
-		cmd := exec.Command("sh", "-c", apt+" update -qq && "+apt+" install -y -qq --no-install-recommends "+name)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		cmd := exec.Command("sh", "-c", apt+" update -qq && "+apt+" install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "+name)
+		// In runlevel 1 no package starts a server of its own.
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
 		out, err := cmd.CombinedOutput()
 		if path := find(); err == nil && path != "" {
 			return path
