@@ -152,16 +152,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 const refreshEvery = 250 * time.Millisecond
 
 func (a *App) refresh(ctx context.Context) {
-	tick := time.NewTicker(refreshEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			_ = a.ledger.Refresh(ctx) // who records or asks is told
-		}
-	}
+	every(ctx, refreshEvery, func() { _ = a.ledger.Refresh(ctx) }) // who records or asks is told
 }
 
 // quorum returns the witnesses of the configuration. Where there are none, it

@@ -83,18 +83,11 @@ func (a *App) shareTokens(ctx context.Context, s *postgres.Store) (tokens *acces
 		return err
 	}
 	a.background("tokens", func(ctx context.Context) {
-		tick := time.NewTicker(tokensEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		every(ctx, tokensEvery, func() {
 			if err := follow(ctx); err != nil && ctx.Err() == nil {
 				a.log.Warn("the tokens could not be read again", "error", err)
 			}
-		}
+		})
 	})
 	return tokens, version == 0 && !a.config.ReadOnly, nil
 }
@@ -112,6 +105,20 @@ func (a *App) background(name string, fn func(context.Context)) {
 		<-done
 		return nil
 	})
+}
+
+// every calls fn now and then, until ctx ends.
+func every(ctx context.Context, interval time.Duration, fn func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			fn()
+		}
+	}
 }
 
 // makeFirstToken makes a token for the administrator, who makes all others.

@@ -472,23 +472,7 @@ func (s *Store) recordAt(index int64, base uint64, offset int64) (trail.Record, 
 // error, which it returns. The record is valid during the call only. One that
 // does not follow from the one before it is [search.ErrChanged].
 func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
-	var chain trail.Hash
-	if r.First > 0 && r.First < r.End {
-		before, err := s.record(r.First - 1)
-		if err != nil {
-			return err
-		}
-		chain = before.Chain
-	}
-	return s.records(ctx, r, func(rec *trail.Record) error {
-		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
-			return fmt.Errorf("%w: entry %d", search.ErrChanged, rec.Index)
-		}
-		if err := verify.CheckPresent(rec); err != nil {
-			return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, rec.Index, err)
-		}
-		return fn(rec)
-	})
+	return search.Sealed(ctx, s.Stored(), r, fn)
 }
 
 func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {

@@ -1,11 +1,13 @@
 package search
 
 import (
+	"context"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
 )
 
 // Prove returns the proof that an entry with the given leaf is under a
@@ -34,4 +36,28 @@ func ProveExtends(hashes tlog.HashReader, newer, older *trail.Checkpoint) (tlog.
 		err = fmt.Errorf("%w: they do not prove that %d entries extend %d", ErrHashes, newer.Size, older.Size)
 	}
 	return proof, err
+}
+
+// Sealed calls fn for each record within r that stored reads, in order, until fn
+// gives an error, which it returns. The record is valid during the call only. One
+// that does not follow from the one before it, or whose erasable content is not
+// what was sealed, is [ErrChanged].
+func Sealed(ctx context.Context, stored Reader, r Range, fn func(*trail.Record) error) error {
+	var chain trail.Hash
+	if r.First > 0 && r.First < r.End {
+		before, err := stored.Record(ctx, r.First-1)
+		if err != nil {
+			return err
+		}
+		chain = before.Chain
+	}
+	return stored.Records(ctx, r, func(rec *trail.Record) error {
+		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
+			return fmt.Errorf("%w: entry %d", ErrChanged, rec.Index)
+		}
+		if err := verify.CheckPresent(rec); err != nil {
+			return fmt.Errorf("%w: entry %d: %w", ErrChanged, rec.Index, err)
+		}
+		return fn(rec)
+	})
 }
