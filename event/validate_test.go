@@ -116,7 +116,7 @@ func TestFaultsAreFoundByField(t *testing.T) {
 		{"details that are no object", func(e *event.Event) { e.Details = json.RawMessage("[]") }, "details", "expected an object, found an array"},
 		{"details that are no JSON", func(e *event.Event) { e.Details = json.RawMessage("{") }, "details", "expected a member name"},
 		{"a type that lacks what it must say", func(e *event.Event) {
-			e.EventType, e.Details = "LegalHoldPlaced", json.RawMessage(`{"hold":"h","filter":{}}`)
+			e.EventType, e.Details = "LegalHoldPlaced", json.RawMessage(`{"hold":"h","scope":{}}`)
 		}, "details.reason", "required for LegalHoldPlaced"},
 		{"a type that lacks everything", func(e *event.Event) { e.EventType, e.Details = "LedgerStarted", nil }, "details.size", "required for LedgerStarted"},
 	} {

@@ -102,7 +102,7 @@ func (r *restorer) run(cmd *cobra.Command) error {
 		return usage("--origin names a successor: it takes --successor")
 	}
 	var err error
-	if r.o.Keys, err = readKeys("--key", r.keys); err != nil {
+	if r.o.Keys, err = app.Keys("--key", r.keys); err != nil {
 		return err
 	}
 	r.tips.Backup = r.o.Backup

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
@@ -70,7 +71,7 @@ func TestABackupThatIsKilledAgainAndAgainStaysGood(t *testing.T) {
 		stop()
 		d.stop(syscall.SIGTERM)
 	}()
-	key, err := readKeys("--key", []string{filepath.Join(data, trail.VKeyFile)})
+	key, err := app.Keys("--key", []string{filepath.Join(data, trail.VKeyFile)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
@@ -72,7 +73,7 @@ With --cosigned it is the newest that witnesses have cosigned, if there is one.`
 			if err != nil {
 				return err
 			}
-			verifiers, err := readKeys("--key", keys)
+			verifiers, err := app.Keys("--key", keys)
 			if err != nil {
 				return err
 			}

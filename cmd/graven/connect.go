@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -90,6 +94,28 @@ func (c *connection) client() (*client.Client, error) {
 		return nil, usage("%w", err)
 	}
 	return made, nil
+}
+
+// ask sends a request with a JSON body, if there is one, and reads the answer.
+// What the server finds wrong with the body, the flags are to blame for.
+func ask(ctx context.Context, c *client.Client, method, path string, body, into any) error {
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	resp, err := c.Do(ctx, method, path, nil, "application/json", bytes.NewReader(text))
+	var p *client.Problem
+	if errors.As(err, &p) && p.Status == http.StatusBadRequest {
+		return usage("%w", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(into)
 }
 
 // A filter is the flags that say which events are meant.

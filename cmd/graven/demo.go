@@ -113,7 +113,7 @@ func (d *demonstration) run(ctx context.Context) error {
 	fmt.Fprintln(out, "\nIs it all true? Every entry is hashed again and checked against the signatures:")
 	fmt.Fprintln(out)
 	keyFile := filepath.Join(d.data, trail.VKeyFile)
-	keys, err := readKeys("--key", []string{keyFile})
+	keys, err := app.Keys("--key", []string{keyFile})
 	if err != nil {
 		return err
 	}

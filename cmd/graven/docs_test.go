@@ -69,6 +69,21 @@ func TestTheReadmesTourRunsAsWritten(t *testing.T) {
 	}
 }
 
+func TestTheCommandsOfTheRetentionPageRunAsWritten(t *testing.T) {
+	dir := t.TempDir()
+	d, err := startDaemon(filepath.Join(dir, "graven-data"), os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop(syscall.SIGTERM)
+	event := `{"eventType":"RemediationExecuted","timestamp":"2026-03-19T14:30:00Z","actor":{"type":"controller","name":"remediation-reconciler"},"resource":{"kind":"RemediationPlan"},"correlationID":"inc-8f2a4b"}`
+	script := "echo '" + event + "' | graven record -f -\n" + strings.Join(blocks(t, "docs/retention.md", "hold"), "\n")
+	out, err := shell(t, dir, script, "GRAVEN_URL="+d.url)
+	if err != nil || strings.Count(out, "hold_id: ") != 3 || strings.Count(out, "released_by: admin") != 1 {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
 func TestTenLinesOfShellFollowTheChain(t *testing.T) {
 	testenv.Need(t, "jq")
 	testenv.Need(t, "sha256sum")

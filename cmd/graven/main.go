@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
@@ -90,12 +91,13 @@ func run(ctx context.Context, args []string) int {
 	}
 	var own *exitCodeError
 	var p *client.Problem
+	var given *app.GivenError
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
 	} else if errors.Is(err, known.ErrTurnedBack) || errors.Is(err, backup.ErrRefused) {
 		code = exitVerify
-	} else if !began || errors.As(err, &p) && p.Param != "" {
+	} else if !began || errors.As(err, &given) || errors.As(err, &p) && p.Param != "" {
 		code = exitUsage
 	}
 	if text := err.Error(); text != "" {
@@ -130,7 +132,7 @@ Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 	root.SetVersionTemplate("graven {{.Version}}\n")
 	root.AddCommand(
 		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newGaps(), newExport(),
-		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newBackup(), newRestore(), newToken(), newReindex(), newPostgres(), newVersion(),
+		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newHold(), newBackup(), newRestore(), newToken(), newReindex(), newPostgres(), newVersion(),
 	)
 	addCompletion(root)
 	return root

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/internal/terminal"
 )
 
@@ -61,23 +55,10 @@ makes tokens; superadmin makes superadmins too.`,
 			if attests {
 				body["attests"] = true
 			}
-			data, err := json.Marshal(body)
-			if err != nil {
-				return err
-			}
-			resp, err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, "application/json", bytes.NewReader(data))
-			var p *client.Problem
-			if errors.As(err, &p) && p.Status == http.StatusBadRequest {
-				return usage("%w", err)
-			}
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
 			var made struct {
 				Token string `json:"token"`
 			}
-			if err := json.NewDecoder(resp.Body).Decode(&made); err != nil {
+			if err := ask(cmd.Context(), c, http.MethodPost, "/api/v1/tokens", body, &made); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Token)
@@ -105,40 +86,14 @@ func newTokenList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list struct {
-				Tokens []struct {
-					Name       string     `json:"name"`
-					Role       string     `json:"role"`
-					Namespaces []string   `json:"namespaces"`
-					Attests    bool       `json:"attests"`
-					CreatedAt  time.Time  `json:"createdAt"`
-					CreatedBy  string     `json:"createdBy"`
-					ExpiresAt  *time.Time `json:"expiresAt"`
-				} `json:"tokens"`
-			}
-			if output == "json" || output == "yaml" {
-				var raw json.RawMessage
-				if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &raw); err != nil {
-					return err
-				}
-				return terminal.Document(cmd.OutOrStdout(), output, raw)
-			}
-			if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &list); err != nil {
+			var raw json.RawMessage
+			if err := c.Get(cmd.Context(), "/api/v1/tokens", nil, &raw); err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tROLE\tNAMESPACES\tATTESTS\tCREATED\tBY\tEXPIRES")
-			for _, t := range list.Tokens {
-				expires, namespaces := "never", "all"
-				if t.ExpiresAt != nil {
-					expires = terminal.Clock(*t.ExpiresAt)
-				}
-				if t.Namespaces != nil {
-					namespaces = strings.Join(t.Namespaces, ",")
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\t%s\n", terminal.Cell(t.Name), t.Role, terminal.Cell(namespaces), t.Attests, terminal.Clock(t.CreatedAt), terminal.Cell(t.CreatedBy), expires)
+			if output != "table" {
+				return terminal.Document(cmd.OutOrStdout(), output, raw)
 			}
-			return w.Flush()
+			return terminal.PrintTokens(cmd.OutOrStdout(), raw)
 		},
 	}
 	conn.flags(cmd)

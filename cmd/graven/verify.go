@@ -1,20 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
-	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 	"github.com/graven-audit/graven/verify/remote"
 )
@@ -48,29 +43,28 @@ may be older than that; a filtered one shows too little to be remembered.`,
   graven verify http://127.0.0.1:8090 --since /mnt/elsewhere/2026-11-21.checkpoint`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := verifyOptions(keys, since)
+			o := verify.Options{EverySignature: everySignature}
+			var err error
+			if o.Keys, err = app.Keys("--key", keys); err != nil {
+				return err
+			}
+			if o.Since, err = app.Checkpoints("--since", since); err != nil {
+				return err
+			}
+			if o.Witnesses, err = app.Policy(witnesses.keys, int(witnesses.threshold)); err != nil {
+				return err
+			}
+			t, err := app.OpenTarget(args[0], func(url string) (*remote.Log, error) { return remoteLog(&conn, url) })
 			if err != nil {
 				return err
 			}
-			if o.Witnesses, err = witnesses.policy(); err != nil {
-				return err
-			}
-			o.EverySignature = everySignature
-			t, err := openTarget(&conn, args[0])
-			if err != nil {
-				return err
-			}
-			defer t.close()
+			defer t.Close()
 			bar := terminal.NewProgress(cmd.ErrOrStderr(), "verified")
 			o.Progress = bar.Show
-			check := t.verify
+			check := t.Verify
 			if !noMemory {
-				claim, whole := t.claim(cmd.Context())
-				dated := app.Dated(t.name)
-				if t.export != nil {
-					dated = "export"
-				}
-				check = (&known.Target{Claim: claim, Whole: whole, Dated: dated, Check: t.verify, Warn: func(err error) {
+				claim, whole := t.Claim(cmd.Context())
+				check = (&known.Target{Claim: claim, Whole: whole, Dated: t.Dated(), Check: t.Verify, Warn: func(err error) {
 					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(err.Error()))
 				}}).Verify
 			}
@@ -96,116 +90,6 @@ may be older than that; a filtered one shows too little to be remembered.`,
 // documentOutputs are the values of -o for what is not a list of events.
 var documentOutputs = []string{"table", "json", "yaml"}
 
-func verifyOptions(keys, since []string) (o verify.Options, err error) {
-	if o.Keys, err = readKeys("--key", keys); err != nil {
-		return o, err
-	}
-	for _, s := range since {
-		text, err := textOrFile("--since", s, "\n")
-		if err != nil {
-			return o, err
-		}
-		if _, err := trail.ReadCheckpoint(text); err != nil {
-			return o, usage("--since %.80q: %w", s, err)
-		}
-		o.Since = append(o.Since, text)
-	}
-	return o, nil
-}
-
-// isURL reports whether a target is a server.
-func isURL(target string) bool {
-	return strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://")
-}
-
-// A target is what is verified: a server's log, a data directory, or an export.
-type target struct {
-	name   string
-	log    *remote.Log // of a server, or
-	export *os.File
-	temp   bool // the export is a copy of ours
-}
-
-// openTarget finds out what a target is. Of an export that cannot be read
-// twice, such as a pipe, it makes a copy.
-func openTarget(conn *connection, name string) (*target, error) {
-	t := &target{name: name}
-	if isURL(name) {
-		var err error
-		t.log, err = remoteLog(conn, name)
-		return t, err
-	}
-	if app.IsDatabase(name) {
-		return t, nil
-	}
-	in := os.Stdin
-	if name != "-" {
-		var err error
-		if in, err = os.Open(name); err != nil {
-			return nil, err
-		}
-	}
-	info, err := in.Stat()
-	if err != nil || info.IsDir() {
-		return t, errors.Join(err, in.Close())
-	}
-	if t.export = in; info.Mode().IsRegular() {
-		return t, nil
-	}
-	defer in.Close()
-	if t.export, err = os.CreateTemp("", "export-*.ndjson"); err != nil {
-		return nil, err
-	}
-	t.temp = true
-	if _, err := io.Copy(t.export, in); err != nil {
-		t.close()
-		return nil, err
-	}
-	return t, nil
-}
-
-func (t *target) close() {
-	if t.export != nil {
-		t.export.Close()
-	}
-	if t.temp {
-		os.Remove(t.export.Name())
-	}
-}
-
-func (t *target) verify(ctx context.Context, o verify.Options) (*verify.Report, error) {
-	switch {
-	case t.log != nil:
-		return verify.Log(ctx, t.name, t.log.Fetch, o)
-	case t.export == nil:
-		return app.VerifyStore(ctx, t.name, o)
-	}
-	r, err := verify.Export(ctx, t.export, o)
-	if r != nil {
-		r.Target = t.name
-	}
-	return r, err
-}
-
-// claim returns the newest checkpoint by the target's own word, or nil, and
-// whether the target has every entry under it.
-func (t *target) claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
-	var text []byte
-	whole = true
-	switch {
-	case t.log != nil:
-		text, _ = t.log.Fetch(ctx, verify.NewestPath)
-	case t.export == nil:
-		text = app.Claim(ctx, t.name)
-	default:
-		if last, _ := trail.LastLine(t.export); last != nil {
-			text, whole = []byte(last.Checkpoint), last.Whole()
-		}
-	}
-	c, _ = trail.ReadCheckpoint(text) // verifying will say what is wrong with it
-	return c, whole
-}
-
 // remoteLog reaches the ledger of a server.
 func remoteLog(conn *connection, url string) (*remote.Log, error) {
 	token, err := conn.token(url)
@@ -227,43 +111,4 @@ func printReport(cmd *cobra.Command, r *verify.Report, output string, quiet bool
 		err = errors.Join(err, &exitCodeError{exitVerify, errSilent})
 	}
 	return err
-}
-
-// readKeys reads public keys, given to a flag as such or in files.
-func readKeys(flag string, args []string) ([]note.Verifier, error) {
-	var keys []note.Verifier
-	for _, a := range args {
-		text, err := textOrFile(flag, a, "+")
-		if err != nil {
-			return nil, err
-		}
-		n := len(keys)
-		for _, line := range strings.Fields(string(text)) {
-			v, err := note.NewVerifier(line)
-			if err != nil {
-				return nil, usage("%s %.80q: %w", flag, line, err)
-			}
-			keys = append(keys, v)
-		}
-		if len(keys) == n {
-			return nil, usage("%s %.80q: no key there", flag, a)
-		}
-	}
-	return keys, nil
-}
-
-// textOrFile returns, of what a flag says, the content of the file called s or,
-// if there is none and s contains mark, s itself.
-func textOrFile(flag, s, mark string) ([]byte, error) {
-	f, err := os.Open(s)
-	switch {
-	case err != nil && strings.Contains(s, mark):
-		return []byte(s), nil
-	case errors.Is(err, os.ErrNotExist):
-		return nil, usage("%s: %w", flag, err)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 1<<20))
 }

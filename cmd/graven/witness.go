@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/witness"
 )
 
@@ -34,7 +33,7 @@ a witness that has forgotten what it signed is none. Put TLS in front.`,
 			if len(logs) == 0 {
 				return usage("--log: the public key of a ledger to witness is required")
 			}
-			keys, err := readKeys("--log", logs)
+			keys, err := app.Keys("--log", logs)
 			if err != nil {
 				return err
 			}
@@ -74,35 +73,4 @@ type witnessing struct {
 func (w *witnessing) flags(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&w.keys, "witness", nil, "the public key of a witness that must have cosigned the ledger, or a file with it; may be repeated")
 	cmd.Flags().Var(&w.threshold, "threshold", "how many of the witnesses must have (default all)")
-}
-
-// policy returns what the flags ask for.
-func (w *witnessing) policy() (cosign.Policy, error) {
-	p := cosign.Policy{Need: int(w.threshold)}
-	for _, arg := range w.keys {
-		text, err := textOrFile("--witness", arg, "+")
-		if err != nil {
-			return p, err
-		}
-		for _, line := range strings.Fields(string(text)) {
-			key, err := cosign.ParseWitness(line)
-			if err != nil {
-				return p, usage("--witness %.80q: %w", line, err)
-			}
-			p.Witnesses = append(p.Witnesses, key)
-		}
-	}
-	if len(w.keys) > 0 && len(p.Witnesses) == 0 {
-		return p, usage("--witness: no key there")
-	}
-	if p.Need == 0 {
-		p.Need = len(p.Witnesses)
-	}
-	if p.Need > len(p.Witnesses) {
-		return p, usage("--threshold %d: there are %d witnesses", p.Need, len(p.Witnesses))
-	}
-	if err := p.Check(); err != nil {
-		return p, usage("--witness: %v", err)
-	}
-	return p, nil
 }

@@ -18,6 +18,7 @@ const (
 	Verify      Permission = "verify" // have the ledger checked; fetch its tiles
 	ReadAccess  Permission = "access" // see who read what
 	ManageToken Permission = "tokens" // make and revoke tokens
+	Hold        Permission = "hold"   // place, change and release legal holds
 )
 
 // A Role is a set of permissions.
@@ -38,8 +39,8 @@ var roles = map[Role][]Permission{
 	Recorder:   {Record},
 	Operator:   {Read, Export, Verify, Record},
 	Auditor:    {Read, Export, Verify, ReadAccess},
-	Admin:      {Read, Export, Verify, ReadAccess, Record, ManageToken},
-	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken},
+	Admin:      {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold},
+	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold},
 }
 
 // Roles returns all roles, the weakest first.

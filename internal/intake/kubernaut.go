@@ -108,7 +108,7 @@ func (r *flatReader) member(name []byte) error {
 	case "event_metadata":
 		return r.once(27, r.metadata)
 	case "event_hash", "previous_event_hash", "hash_algorithm", "event_date",
-		"legal_hold", "legal_hold_reason", "legal_hold_placed_by", "legal_hold_placed_at":
+		"legal_hold", "legal_hold_reason", "legal_hold_placed_by", "legal_hold_placed_at", "legal_hold_set_by", "legal_hold_set_at":
 		_, err := r.s.Skip()
 		return err
 	}

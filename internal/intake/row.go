@@ -9,10 +9,17 @@ import (
 )
 
 // A Row is what Kubernaut's AuditEvent says beside the event: the hashes of
-// the ledger's chain in hexadecimal, and whether a hold forbids to erase it.
+// the ledger's chain in hexadecimal, and the hold that forbids to erase it, if
+// there is one.
 type Row struct {
 	Hash, PreviousHash string
-	LegalHold          bool
+	Hold               *Hold
+}
+
+// A Hold says why an event is kept, who ordered it and when.
+type Hold struct {
+	Reason, SetBy string
+	SetAt         time.Time
 }
 
 // AppendKubernaut appends e as an AuditEvent of Kubernaut's query API. An
@@ -55,7 +62,12 @@ func AppendKubernaut(dst []byte, e *event.Event, row Row) []byte {
 	w.text("event_hash", row.Hash)
 	w.text("previous_event_hash", row.PreviousHash)
 	w.text("hash_algorithm", "sha256")
-	w.flag("legal_hold", row.LegalHold)
+	w.flag("legal_hold", row.Hold != nil)
+	if h := row.Hold; h != nil {
+		w.text("legal_hold_reason", h.Reason)
+		w.text("legal_hold_set_at", event.FormatTime(h.SetAt))
+		w.text("legal_hold_set_by", h.SetBy)
+	}
 	if len(e.Details) == 0 {
 		w.raw("event_data", []byte("{}"))
 	} else {

@@ -34,6 +34,10 @@ type Act struct {
 	// Resource is what was acted on.
 	Resource event.Resource
 	Details  map[string]any
+	// ID is the event's id; zero for a new one.
+	ID event.ID
+	// Facts, if not nil, are for the entry's member "ledger".
+	Facts map[string]any
 	// Key tells acts of one type and principal apart, such as a route.
 	Key string
 }
@@ -161,6 +165,13 @@ func (j *Journal) once(ctx context.Context, a Act, count int, from, to time.Time
 	}
 	if from != to {
 		details["from"], details["to"] = event.FormatTime(from), event.FormatTime(to)
+	}
+	e.ID = a.ID
+	if a.Facts != nil {
+		if err := e.SetDetails(a.Facts); err != nil { // which makes them canonical
+			return err
+		}
+		e.Ledger = e.Details
 	}
 	if err := e.SetDetails(details); err != nil {
 		return err

@@ -30,6 +30,12 @@ var needs = map[string]access.Permission{
 	"GET /api/v1/audit/verify":                     access.Verify,
 	"GET /api/v1/audit/incidents/{correlation_id}": access.Read,
 	"GET /api/v1/audit/gaps":                       access.Read,
+	"GET /api/v1/audit/legal-hold":                 access.Read,
+	"POST /api/v1/audit/legal-hold":                access.Hold,
+	"DELETE /api/v1/audit/legal-hold":              access.Hold,
+	"GET /api/v1/audit/legal-hold/{id}":            access.Read,
+	"POST /api/v1/audit/legal-hold/{id}":           access.Hold,
+	"DELETE /api/v1/audit/legal-hold/{id}":         access.Hold,
 	"GET /api/v1/audit/stream":                     access.Read,
 	"POST /api/v1/ingest/kube-audit":               access.Record,
 	"GET /api/v1/tokens":                           access.ManageToken,
@@ -50,8 +56,8 @@ var may = map[string][]access.Permission{
 	"recorder":   {access.Record},
 	"operator":   {access.Read, access.Export, access.Verify, access.Record},
 	"auditor":    {access.Read, access.Export, access.Verify, access.ReadAccess},
-	"admin":      {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken},
-	"superadmin": {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken},
+	"admin":      {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold},
+	"superadmin": {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold},
 }
 
 // requests returns how to call each route without an effect.

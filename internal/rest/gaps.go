@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/graven-audit/graven/internal/finding"
@@ -30,9 +29,5 @@ func (s *Server) gaps(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(g)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, append(body, '\n'))
+	return c.document(http.StatusOK, g)
 }

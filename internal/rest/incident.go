@@ -90,6 +90,10 @@ func (s *Server) incident(c *call) error {
 	if err != nil {
 		return err
 	}
+	book, err := s.holds.Book(c.ctx(), size)
+	if err != nil {
+		return err
+	}
 	byIndex := map[int64]search.Hit{}
 	steps, n := make([]incident.Step, len(hits)), 4096
 	for i, h := range hits {
@@ -117,7 +121,7 @@ func (s *Server) incident(c *call) error {
 			b = append(b, ',')
 		}
 		b = fmt.Appendf(b, `{"sinceStartMs":%d,"sincePreviousMs":%d,"event":`, st.SinceStart.Milliseconds(), st.SincePrevious.Milliseconds())
-		b = append(appendHit(b, byIndex[st.Index]), '}')
+		b = append(appendHit(b, byIndex[st.Index], book), '}')
 	}
 	return c.json(http.StatusOK, append(b, "]}\n"...))
 }

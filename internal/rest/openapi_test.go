@@ -182,13 +182,19 @@ type probe struct {
 func probes(d *door) map[string]probe {
 	id := sample(0).ID.String()
 	admin := d.as("superadmin")
+	held := func(actor string) string {
+		return admin.place(fmt.Sprintf(`{"actor":%q,"future":true,"reason":"a probe"}`, actor)).ID
+	}
+	admin.place(`{"correlation_id":"inc-probe","future":true,"reason":"a probe"}`)
 	calls := map[string]probe{}
 	for method, list := range map[string]map[string][2]string{
 		http.MethodGet: {
 			"/api/v1/audit": {"/api/v1/audit"}, "/api/v1/audit/export": {"/api/v1/audit/export"}, "/api/v1/audit/events": {"/api/v1/audit/events"},
 			"/api/v1/audit/events/{id}": {"/api/v1/audit/events/" + id}, "/api/v1/audit/events/{id}/proof": {"/api/v1/audit/events/" + id + "/proof"},
 			"/api/v1/audit/verify": {"/api/v1/audit/verify"}, "/api/v1/audit/incidents/{correlation_id}": {"/api/v1/audit/incidents/inc-0"},
-			"/api/v1/audit/gaps": {"/api/v1/audit/gaps"}, "/api/v1/tokens": {"/api/v1/tokens"}, "/log/checkpoint": {"/log/checkpoint"}, "/log/tile/{path}": {"/log/tile/0/000.p/1"},
+			"/api/v1/audit/gaps": {"/api/v1/audit/gaps"}, "/api/v1/tokens": {"/api/v1/tokens"},
+			"/api/v1/audit/legal-hold": {"/api/v1/audit/legal-hold"}, "/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("shown")},
+			"/log/checkpoint": {"/log/checkpoint"}, "/log/tile/{path}": {"/log/tile/0/000.p/1"},
 			"/log/tile/entries/{path}": {"/log/tile/entries/000.p/1"}, "/openapi.json": {"/openapi.json"},
 		},
 		http.MethodHead: {"/api/v1/audit/stream": {"/api/v1/audit/stream"}}, // a GET has no end
@@ -196,8 +202,13 @@ func probes(d *door) map[string]probe {
 			"/api/v1/audit/events": {"/api/v1/audit/events", native}, "/api/v1/audit/events/batch": {"/api/v1/audit/events/batch", native},
 			"/api/v1/audit/verify-chain": {"/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`},
 			"/api/v1/tokens":             {"/api/v1/tokens", `{"name":"probe","role":"viewer"}`},
+			"/api/v1/audit/legal-hold":   {"/api/v1/audit/legal-hold", `{"correlation_id":"inc-0","reason":"a probe"}`},
+			"/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("changed"),
+				`{"correlation_id":"inc-0","reason":"a probe"}`},
 		},
-		http.MethodDelete: {"/api/v1/tokens/{name}": {"/api/v1/tokens/viewer"}},
+		http.MethodDelete: {"/api/v1/tokens/{name}": {"/api/v1/tokens/viewer"},
+			"/api/v1/audit/legal-hold":      {"/api/v1/audit/legal-hold", `{"correlation_id":"inc-probe","release_reason":"a probe"}`},
+			"/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("released"), `{"release_reason":"a probe"}`}},
 	} {
 		for path, p := range list {
 			name := method

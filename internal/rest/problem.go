@@ -8,6 +8,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
@@ -112,7 +113,9 @@ func problemOf(err error, flat bool) *problem {
 		return newProblem(http.StatusBadRequest, "too-broad", "The question is too broad", err.Error())
 	case errors.Is(err, access.ErrExists):
 		return newProblem(http.StatusConflict, "exists", "It exists already", err.Error())
-	case errors.Is(err, access.ErrNoToken):
+	case errors.Is(err, custody.ErrSeveral), errors.Is(err, custody.ErrTooMany):
+		return newProblem(http.StatusConflict, "holds", "The legal holds that stand do not allow this", err.Error())
+	case errors.Is(err, access.ErrNoToken), errors.Is(err, custody.ErrNoHold), errors.Is(err, custody.ErrNothing):
 		return notFound(err.Error())
 	default:
 		return because(err, newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "the server's log says more"))

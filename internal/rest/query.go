@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"net/url"
@@ -8,7 +9,9 @@ import (
 	"strconv"
 
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
@@ -119,17 +122,27 @@ func (s *Server) page(c *call, f *search.Filter, p search.Page, size int64) (*se
 	return s.find.Page(c.ctx(), f, p, size)
 }
 
-// list answers GET /api/v1/audit.
-func (s *Server) list(c *call) error {
+// ask answers a request for a list, with the holds that there are.
+func (s *Server) ask(c *call) (search.Page, *search.Answer, *retention.Book, error) {
 	f, p, err := s.question(c, nil)
 	if err != nil {
-		return err
+		return p, nil, nil, err
 	}
 	cp, err := s.state(c.ctx())
 	if err != nil {
-		return err
+		return p, nil, nil, err
 	}
 	a, err := s.page(c, &f, p, cp.Size)
+	if err != nil {
+		return p, nil, nil, err
+	}
+	book, err := s.holds.Book(c.ctx(), cp.Size)
+	return p, a, book, err
+}
+
+// list answers GET /api/v1/audit.
+func (s *Server) list(c *call) error {
+	_, a, book, err := s.ask(c)
 	if err != nil {
 		return err
 	}
@@ -140,7 +153,7 @@ func (s *Server) list(c *call) error {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendHit(b, h)
+		b = appendHit(b, h, book)
 	}
 	b = append(b, ']')
 	if a.Next != "" {
@@ -149,27 +162,20 @@ func (s *Server) list(c *call) error {
 	return c.json(http.StatusOK, append(b, '}', '\n'))
 }
 
-// appendHit appends an event with its place in the ledger.
-func appendHit(dst []byte, h search.Hit) []byte {
+// appendHit appends an event with its place in the ledger and the holds that
+// keep it, as far as the book knows, if there is one.
+func appendHit(dst []byte, h search.Hit, holds *retention.Book) []byte {
 	dst = h.Event.AppendJSON(dst)
 	dst = append(dst[:len(dst)-1], `,"index":`...)
 	dst = append(dst, itoa(h.Record.Index)...)
 	dst = append(dst, `,"hash":"`...)
 	dst = append(dst, trail.Hex(h.Record.Chain)...)
-	return append(dst, '"', '}')
+	return append(custody.AppendMember(append(dst, '"'), holds, &h), '}')
 }
 
 // listFlat answers GET /api/v1/audit/events in Kubernaut's form.
 func (s *Server) listFlat(c *call) error {
-	f, p, err := s.question(c, nil)
-	if err != nil {
-		return err
-	}
-	cp, err := s.state(c.ctx())
-	if err != nil {
-		return err
-	}
-	a, err := s.page(c, &f, p, cp.Size)
+	p, a, book, err := s.ask(c)
 	if err != nil {
 		return err
 	}
@@ -182,7 +188,7 @@ func (s *Server) listFlat(c *call) error {
 		if err != nil {
 			return err
 		}
-		b = intake.AppendKubernaut(b, h.Event, intake.Row{PreviousHash: trail.Hex(previous), Hash: trail.Hex(h.Record.Chain)})
+		b = intake.AppendKubernaut(b, h.Event, intake.Row{PreviousHash: trail.Hex(previous), Hash: trail.Hex(h.Record.Chain), Hold: holdOf(book, &h)})
 	}
 	more := "false"
 	if a.Next != "" {
@@ -203,6 +209,15 @@ func (s *Server) previous(c *call, index int64) (trail.Hash, error) {
 	}
 	r, err := s.c.Store.Stored().Record(c.ctx(), index-1)
 	return r.Chain, err
+}
+
+// document answers with JSON.
+func (c *call) document(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.json(status, append(body, '\n'))
 }
 
 func (c *call) json(status int, body []byte) error {

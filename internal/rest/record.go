@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -146,12 +145,8 @@ func (s *Server) record(c *call) error {
 	if !rc.Spooled {
 		status, rc.Checkpoint = http.StatusCreated, string(cover.Note)
 	}
-	body, err := json.Marshal(rc)
-	if err != nil {
-		return err
-	}
 	c.w.Header().Set("Location", "/api/v1/audit/events/"+rc.ID)
-	return c.json(status, append(body, '\n'))
+	return c.document(status, rc)
 }
 
 // conflict records that an id came back with other content.
@@ -276,16 +271,11 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 	if cover != nil && a.Accepted > a.Spooled {
 		a.Checkpoint = string(cover.Note)
 	}
-	body, err := json.Marshal(a)
-	if err != nil {
-		return err
-	}
-	status := good
 	if a.Spooled > 0 && good == http.StatusCreated {
-		status = http.StatusAccepted
+		good = http.StatusAccepted
 	}
 	if a.Rejected > 0 {
-		status = mixed
+		good = mixed
 	}
-	return c.json(status, append(body, '\n'))
+	return c.document(good, a)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/answer"
+	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
@@ -112,6 +113,7 @@ type Server struct {
 	c       Config
 	find    search.Finder
 	judge   verdict.Judge
+	holds   *custody.Keeper
 	mux     *http.ServeMux
 	bodies  upload.Limits
 	work    *access.Quota // bytes that calls work with
@@ -160,7 +162,7 @@ func New(c Config) *Server {
 	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
 		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},
 		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
-		stopping: make(chan struct{})}
+		holds: custody.New(c.Ledger, c.Journal, c.Store, c.Now), stopping: make(chan struct{})}
 	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))
@@ -232,6 +234,12 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/audit/verify", access.Verify, false, s.verifyLedger},
 		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
 		{"GET /api/v1/audit/gaps", access.Read, true, s.gaps},
+		{"GET /api/v1/audit/legal-hold", access.Read, true, s.listHolds},
+		{"POST /api/v1/audit/legal-hold", access.Hold, false, s.placeHold},
+		{"DELETE /api/v1/audit/legal-hold", access.Hold, false, s.releaseHold},
+		{"GET /api/v1/audit/legal-hold/{id}", access.Read, true, s.getHold},
+		{"POST /api/v1/audit/legal-hold/{id}", access.Hold, false, s.changeHold},
+		{"DELETE /api/v1/audit/legal-hold/{id}", access.Hold, false, s.releaseHold},
 		{"GET /api/v1/audit/stream", access.Read, true, s.stream},
 		{"POST /api/v1/ingest/kube-audit", access.Record, false, s.ingestKubeAudit},
 		{"GET /api/v1/tokens", access.ManageToken, true, s.listTokens},

@@ -118,7 +118,7 @@ func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *
 		if f.Match(e) {
 			*left--
 			b := []byte("id: " + itoa(r.Index) + "\nevent: audit\ndata: ")
-			b = appendHit(b, search.Hit{Event: e, Record: *r})
+			b = appendHit(b, search.Hit{Event: e, Record: *r}, nil)
 			if err := c.send(append(b, '\n', '\n')); err != nil {
 				return err
 			}

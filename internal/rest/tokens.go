@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -21,11 +20,7 @@ func (s *Server) listTokens(c *call) error {
 	if err := s.unscoped(c); err != nil {
 		return err
 	}
-	body, err := json.Marshal(map[string]any{"tokens": s.c.Tokens.List()})
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, append(body, '\n'))
+	return c.document(http.StatusOK, map[string]any{"tokens": s.c.Tokens.List()})
 }
 
 // A newToken is the body of POST /api/v1/tokens.
@@ -77,14 +72,10 @@ func (s *Server) createToken(c *call) error {
 		return errors.Join(err, s.recordRevoked(c, tok.Name, "the token could not be saved"))
 	}
 	made, _ := s.c.Tokens.Get(tok.Name)
-	body, err := json.Marshal(struct {
+	return c.document(http.StatusCreated, struct {
 		access.Token
 		Secret string `json:"token"`
 	}{made, secret})
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusCreated, append(body, '\n'))
 }
 
 func (s *Server) parseToken(data []byte) (access.Token, error) {

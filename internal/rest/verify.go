@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -50,11 +49,7 @@ func (s *Server) verifyChain(c *call) error {
 	if err := s.verified(c, map[string]any{"scope": "incident " + id, "valid": v.IsValid, "findings": len(v.TamperedEvents), "size": cp.Size}); err != nil {
 		return err
 	}
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, append(body, '\n'))
+	return c.document(http.StatusOK, v)
 }
 
 func parseCorrelation(data []byte) (id string, err error) {
@@ -121,11 +116,7 @@ func (s *Server) verifyLedger(c *call) error {
 		"findings": int64(len(v.Findings)) + v.Omitted, "size": v.Size}); err != nil {
 		return err
 	}
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, append(body, '\n'))
+	return c.document(http.StatusOK, v)
 }
 
 func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error) {

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graven-audit/graven/internal/custody"
+	"github.com/graven-audit/graven/internal/terminal"
+)
+
+const holdsPath = "/api/v1/audit/legal-hold"
+
+func newHold() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hold",
+		Short: "Keep events from being erased: legal holds",
+		Long: `Keep events from being erased, for a lawsuit or an investigation.
+
+A hold keeps all events in its scope, those still to come among them, until it
+is released. Several may keep the same event; it goes when none does any more.
+Placing, changing and releasing are events of the ledger, with who did it and why.`,
+		Example: `  graven hold place --correlation-id inc-8f2a4b --reason "case 12/26"
+  graven hold list
+  graven hold release inc-8f2a4b --reason "case 12/26 is settled"`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newHoldPlace(), newHoldChange(), newHoldRelease(), newHoldList(), newHoldShow())
+	return cmd
+}
+
+func newHoldPlace() *cobra.Command {
+	cmd := holdOrder(func([]string) string { return holdsPath })
+	cmd.Use, cmd.Short, cmd.Args = "place", "Place a legal hold", cobra.NoArgs
+	cmd.Long = `Place a legal hold on the events of which all that the flags say is true.
+
+A hold that would keep no event that there is may be a mistake, and is refused;
+--future places it all the same, for those to come.
+
+--match is a condition in CEL over event, an event in its native form, such as
+'event.severity == "critical" && has(event.details.plan)'.`
+	cmd.Example = `  graven hold place --correlation-id inc-8f2a4b --reason "case 12/26"
+  graven hold place --actor jane@example.com --from 2026-03-01 --to 2026-03-31 --reason "inquiry"
+  graven hold place --match 'event.resource.namespace.startsWith("pay")' --reason "case 13/26" --case 13/26`
+	return cmd
+}
+
+func newHoldChange() *cobra.Command {
+	cmd := holdOrder(func(args []string) string { return holdsPath + "/" + url.PathEscape(args[0]) })
+	cmd.Use, cmd.Short, cmd.Args = "change ID", "Give a legal hold another scope, reason or case", cobra.ExactArgs(1)
+	cmd.Long = "Give a legal hold another scope, reason or case. What the flags say replaces what\nthe hold said."
+	cmd.Example = `  graven hold change 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 --actor jane@example.com --reason "the inquiry grew"`
+	return cmd
+}
+
+// holdOrder returns a command that sends an order to the address of a hold.
+func holdOrder(path func(args []string) string) *cobra.Command {
+	var conn connection
+	var output string
+	var future bool
+	values := map[string]*string{}
+	cmd := &cobra.Command{
+		RunE: func(cmd *cobra.Command, args []string) error {
+			order := map[string]any{"future": future}
+			for name, v := range values {
+				if *v != "" {
+					order[name] = *v
+				}
+			}
+			return askHold(cmd, &conn, http.MethodPost, path(args), order, output)
+		},
+	}
+	conn.flags(cmd)
+	for _, d := range []struct{ flag, member, help string }{
+		{"reason", "reason", "why, as the ledger will tell; required"},
+		{"case", "case", "the matter that it belongs to"},
+		{"event", "event", "one event, by its id or its index"},
+		{"correlation-id", "correlation_id", "the incident"},
+		{"actor", "actor", "who did it"},
+		{"kind", "kind", "kind of the resource"},
+		{"namespace", "namespace", "namespace of the resource"},
+		{"resource", "resource", "name of the resource"},
+		{"from", "from", "not before: a time, a date, or an age such as 24h or 7d"},
+		{"to", "to", "not after: a time, a date, or an age"},
+		{"match", "match", "a condition in CEL over event"},
+	} {
+		values[d.member] = cmd.Flags().String(d.flag, "", d.help)
+	}
+	cmd.Flags().BoolVar(&future, "future", false, "although there is no such event yet")
+	cobra.CheckErr(cmd.MarkFlagRequired("reason"))
+	holdOutput(cmd, &output)
+	return cmd
+}
+
+func newHoldRelease() *cobra.Command {
+	var conn connection
+	var reason, output string
+	cmd := &cobra.Command{
+		Use:   "release ID",
+		Short: "Release a legal hold, by its id or its correlation id",
+		Example: `  graven hold release inc-8f2a4b --reason "case 12/26 is settled"
+  graven hold release 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 --reason "placed by mistake"`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askHold(cmd, &conn, http.MethodDelete, holdsPath+"/"+url.PathEscape(args[0]), map[string]any{"release_reason": reason}, output)
+		},
+	}
+	conn.flags(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, as the ledger will tell; required")
+	cobra.CheckErr(cmd.MarkFlagRequired("reason"))
+	holdOutput(cmd, &output)
+	return cmd
+}
+
+func newHoldList() *cobra.Command {
+	var conn connection
+	var output string
+	var released bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the legal holds that stand",
+		Example: `  graven hold list
+  graven hold list --released -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := conn.client()
+			if err != nil {
+				return err
+			}
+			var list struct {
+				Holds []*custody.Answer `json:"holds"`
+				Total int               `json:"total"`
+			}
+			q := url.Values{}
+			if released {
+				q.Set("released", "true")
+			}
+			if err := c.Get(cmd.Context(), holdsPath, q, &list); err != nil {
+				return err
+			}
+			if output != "table" {
+				return terminal.Document(cmd.OutOrStdout(), output, list)
+			}
+			return terminal.PrintHolds(cmd.OutOrStdout(), list.Holds)
+		},
+	}
+	conn.flags(cmd)
+	cmd.Flags().BoolVar(&released, "released", false, "those that were released, too")
+	holdOutput(cmd, &output)
+	return cmd
+}
+
+func newHoldShow() *cobra.Command {
+	var conn connection
+	var output string
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a legal hold with its history",
+		Example: "  graven hold show 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 -o yaml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askHold(cmd, &conn, http.MethodGet, holdsPath+"/"+url.PathEscape(args[0]), nil, output)
+		},
+	}
+	conn.flags(cmd)
+	holdOutput(cmd, &output)
+	return cmd
+}
+
+func holdOutput(cmd *cobra.Command, output *string) {
+	oneOf(cmd, output, "output", "o", "table", "how to print", documentOutputs)
+}
+
+// askHold sends a request about one hold, and prints the hold.
+func askHold(cmd *cobra.Command, conn *connection, method, path string, body any, output string) error {
+	c, err := conn.client()
+	if err != nil {
+		return err
+	}
+	h := new(custody.Answer)
+	if err := ask(cmd.Context(), c, method, path, body, h); err != nil {
+		return err
+	}
+	if output != "table" {
+		return terminal.Document(cmd.OutOrStdout(), output, h)
+	}
+	return terminal.PrintHold(cmd.OutOrStdout(), h)
+}
