@@ -19,6 +19,7 @@ import (
 	"github.com/graven-audit/graven/internal/backup"
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/internal/terminal"
+	"github.com/graven-audit/graven/internal/transfer"
 )
 
 // version is set when the program is built.
@@ -95,7 +96,7 @@ func run(ctx context.Context, args []string) int {
 	code := exitError
 	if errors.As(err, &own) {
 		code = own.code
-	} else if errors.Is(err, known.ErrTurnedBack) || errors.Is(err, backup.ErrRefused) {
+	} else if errors.Is(err, known.ErrTurnedBack) || errors.Is(err, backup.ErrRefused) || errors.Is(err, transfer.ErrRefused) {
 		code = exitVerify
 	} else if !began || errors.As(err, &given) || errors.As(err, &p) && p.Param != "" {
 		code = exitUsage
@@ -132,7 +133,7 @@ Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 	root.SetVersionTemplate("graven {{.Version}}\n")
 	root.AddCommand(
 		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newGaps(), newExport(),
-		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newHold(), newBackup(), newRestore(), newToken(), newReindex(), newPostgres(), newVersion(),
+		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newHold(), newBackup(), newRestore(), newCopy(), newToken(), newReindex(), newPostgres(), newVersion(),
 	)
 	addCompletion(root)
 	return root

@@ -36,14 +36,15 @@ func TestScripts(t *testing.T) {
 	var server *testenv.Postgres
 	once := sync.OnceFunc(func() { server = testenv.StartPostgres(t) })
 	// database makes a database, of which OWNER is the address for its owner and
-	// STORE for a server; sql runs a statement in it as the superuser.
+	// STORE for a server, whose role is ROLE; sql runs a statement in it as the superuser.
 	database := func(ts *testscript.TestScript, neg bool, args []string) {
 		once()
 		name := server.Database()
-		server.SQL(name, "DROP ROLE IF EXISTS app; CREATE ROLE app LOGIN")
+		server.SQL(name, "CREATE ROLE "+name+" LOGIN") // of the same name: scripts run at the same time
 		ts.Setenv("DATABASE", name)
 		ts.Setenv("OWNER", server.DSN(name, "postgres"))
-		ts.Setenv("STORE", server.DSN(name, "app"))
+		ts.Setenv("STORE", server.DSN(name, name))
+		ts.Setenv("ROLE", name)
 	}
 	sql := func(ts *testscript.TestScript, neg bool, args []string) {
 		out, err := server.TrySQL("postgres", ts.Getenv("DATABASE"), args[0])

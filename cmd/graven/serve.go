@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +13,7 @@ import (
 
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/datadir"
-	"github.com/graven-audit/graven/internal/filestore"
-	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/terminal"
-	"github.com/graven-audit/graven/trail"
 )
 
 func newServe() *cobra.Command {
@@ -48,18 +46,7 @@ recorded then, and no key needed; who reads stands on stderr.`,
 					return err
 				}
 			}
-			if data != "" || c.Data == "" {
-				c.Data = data
-			}
-			if c.Data == "" {
-				c.Data = "graven-data"
-			}
-			if store != "" {
-				c.Store = store
-			}
-			if listen != "" {
-				c.Listen = listen
-			}
+			c.Data, c.Store, c.Listen = cmp.Or(data, c.Data, "graven-data"), cmp.Or(store, c.Store), cmp.Or(listen, c.Listen)
 			c.ReadOnly = c.ReadOnly || readOnly
 			return serve(cmd, c, nil)
 		},
@@ -131,17 +118,13 @@ The log itself is only read.`,
 		Example: "  graven reindex --data ./graven-data",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keys, err := keyring.Load(data)
-			if err != nil {
-				return fmt.Errorf("%s: %w", data, err)
-			}
 			bar := terminal.NewProgress(cmd.ErrOrStderr(), "indexed")
-			size, err := filestore.Reindex(data, filestore.Options{Verifier: keys.Verifier, Used: !keys.Unused, Progress: bar.Show})
+			done, err := app.Reindex(data, bar.Show)
 			bar.End()
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d entries indexed in %s\n", size, filepath.Join(data, trail.IndexFile))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), done)
 			return err
 		},
 	}

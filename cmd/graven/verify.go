@@ -64,7 +64,7 @@ may be older than that; a filtered one shows too little to be remembered.`,
 			check := t.Verify
 			if !noMemory {
 				claim, whole := t.Claim(cmd.Context())
-				check = (&known.Target{Claim: claim, Whole: whole, Dated: t.Dated(), Check: t.Verify, Warn: func(err error) {
+				check = (&known.Target{Claim: claim, Whole: whole, Dated: t.Dated(cmd.Context()), Check: t.Verify, Warn: func(err error) {
 					fmt.Fprintln(cmd.ErrOrStderr(), "graven:", terminal.Printable(err.Error()))
 				}}).Verify
 			}

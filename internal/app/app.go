@@ -236,6 +236,11 @@ func (a *App) admit() error {
 	if err := datadir.CheckRecordable(c.Data); err != nil {
 		return err
 	}
+	if c.Store == "" { // otherwise it may have moved into the database
+		if err := datadir.CheckHere(c.Data); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}

@@ -104,9 +104,9 @@ func (t *Target) Claim(ctx context.Context) (c *trail.Checkpoint, whole bool) {
 }
 
 // Dated says what of the target may be older than the ledger, as [Dated] does.
-func (t *Target) Dated() string {
+func (t *Target) Dated(ctx context.Context) string {
 	if t.export != nil {
 		return "export"
 	}
-	return Dated(t.name)
+	return Dated(ctx, t.name)
 }

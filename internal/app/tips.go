@@ -93,8 +93,8 @@ func (f *Tips) read(ctx context.Context, from string) ([]byte, error) {
 	if in, err := os.Stat(filepath.Dir(path)); err == nil && os.SameFile(in, dir) {
 		return nil, fmt.Errorf("%s is the backup's own: it cannot show that there was nothing newer", from)
 	}
-	if Dated(filepath.Dir(path)) != "" {
-		return nil, fmt.Errorf("%s is that of a backup: it cannot show that there was nothing newer", from)
+	if what := Dated(ctx, filepath.Dir(path)); what != "" {
+		return nil, fmt.Errorf("%s is that of a %s: it cannot show that there was nothing newer", from, what)
 	}
 	return readTip(path)
 }
@@ -150,13 +150,22 @@ func (f *Tips) remembered() (*trail.Checkpoint, error) {
 	return m.Newest(key.Name())
 }
 
-// Dated says of a directory that it is a backup, which may be older than what
-// was seen of its ledger; otherwise it is empty.
-func Dated(dir string) string {
-	if _, err := os.Stat(filepath.Join(dir, datadir.BackupFile)); err != nil {
+// Dated says of a directory or a database that it is a backup or a copy, which
+// may be older than what was seen of its ledger; otherwise it is empty.
+func Dated(ctx context.Context, target string) string {
+	if IsDatabase(target) {
+		if e, err := postgres.Elsewhere(ctx, target); err == nil && e != nil { // who may not read the mark is as strict as without
+			return "copy"
+		}
 		return ""
 	}
-	return "backup"
+	if _, err := os.Stat(filepath.Join(target, datadir.BackupFile)); err == nil {
+		return "backup"
+	}
+	if _, err := os.Stat(filepath.Join(target, datadir.ElsewhereFile)); err == nil {
+		return "copy"
+	}
+	return ""
 }
 
 // Claim returns the newest checkpoint of a directory or a database by its own word, which of a

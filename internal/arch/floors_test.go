@@ -43,7 +43,7 @@ var rooms = []struct {
 	{format, "trail internal/spool"},
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
-	{verdicts, "internal/finding internal/verdict internal/custody"},
+	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer internal/upload internal/document internal/deadletter"},

@@ -22,7 +22,7 @@ import (
 // Files in a data directory that a server needs beside the ledger. The secret
 // ones are left out of a backup without the key.
 var (
-	openFiles   = []string{trail.VKeyFile, datadir.TokensFile}
+	openFiles   = []string{trail.VKeyFile, datadir.TokensFile, datadir.ElsewhereFile}
 	secretFiles = []string{trail.KeyFile, datadir.AdminTokenFile}
 )
 
@@ -78,10 +78,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 }
 
 func run(ctx context.Context, o *Options) (_ *Result, err error) {
-	if err := apart(o.Source, o.Dir); err != nil {
+	if err := Apart(o.Source, o.Dir); err != nil {
 		return nil, err
 	}
-	src, err := openSource(o.Source)
+	src, err := openSource(o.Source, false)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +119,11 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 	if err := copyFiles(o.FS, o.Source, o.Dir, files); err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(filepath.Join(o.Source, datadir.ElsewhereFile)); errors.Is(err, fs.ErrNotExist) { // it is back
+		if err := removeFiles(o.FS, o.Dir, []string{datadir.ElsewhereFile}); err != nil {
+			return nil, err
+		}
+	}
 	if o.Config != "" {
 		if err := copyFile(o.FS, o.Config, filepath.Join(o.Dir, ConfigFile)); err != nil {
 			return nil, err
@@ -145,8 +150,8 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 	return result, err
 }
 
-// apart demands that neither directory is, or is within, the other.
-func apart(source, dir string) error {
+// Apart demands that neither directory is, or is within, the other.
+func Apart(source, dir string) error {
 	from, err := realPath(source)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func (t *Tip) ends(src *source) (bool, error) {
 	if t.Dir == "" {
 		return false, nil
 	}
-	own, err := openSource(t.Dir)
+	own, err := openSource(t.Dir, false)
 	if err != nil {
 		return false, nil // what is left of it tells no more than its tip
 	}
@@ -101,7 +101,7 @@ func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 }
 
 func restore(ctx context.Context, o *RestoreOptions) (_ *Restored, err error) {
-	if err := apart(o.Backup, o.Dir); err != nil {
+	if err := Apart(o.Backup, o.Dir); err != nil {
 		return nil, err
 	}
 	lock, err := lockBackup(o.Backup)
@@ -111,7 +111,7 @@ func restore(ctx context.Context, o *RestoreOptions) (_ *Restored, err error) {
 	if lock != nil {
 		defer func() { err = errors.Join(err, lock.Close()) }()
 	}
-	src, err := openSource(o.Backup)
+	src, err := openSource(o.Backup, false)
 	if err != nil {
 		return nil, err
 	}

@@ -45,8 +45,9 @@ type source struct {
 	cut      int64 // entries that are copied
 }
 
-// openSource opens the ledger in dir and decides where the copy ends.
-func openSource(dir string) (*source, error) {
+// openSource opens the ledger in dir and decides where the copy ends. Locked says
+// that we have the lock of it.
+func openSource(dir string, locked bool) (*source, error) {
 	if err := datadir.CheckFormat(dir); err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func openSource(dir string) (*source, error) {
 	// It is read before the tip, which therefore is as new at least.
 	err = s.readCosigned()
 	if err == nil {
-		err = s.settle()
+		err = s.settle(locked)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -121,18 +122,24 @@ func readKey(dir string) (string, note.Verifier, error) {
 // settle decides where the copy ends: where the manifest says, or else at the
 // tip of a ledger that is in use, and at the last whole checkpoint of one that
 // is not.
-func (s *source) settle() error {
+func (s *source) settle(locked bool) error {
 	if s.kept != nil {
 		s.cut = s.kept.Size
 		return s.list()
 	}
 	var newest int64
-	free, err := seglog.Unlocked(filepath.Join(s.dir, trail.LockFile), func() (err error) {
+	look := func() (err error) {
 		if err = s.list(); err == nil {
 			newest, err = s.newest()
 		}
 		return err
-	})
+	}
+	free, err := true, error(nil)
+	if locked {
+		err = look()
+	} else {
+		free, err = seglog.Unlocked(filepath.Join(s.dir, trail.LockFile), look)
+	}
 	if err != nil {
 		return err
 	}
@@ -184,36 +191,35 @@ func readTip(dir string, key note.Verifier) (*trail.Checkpoint, error) {
 
 // newest returns how many entries the last whole checkpoint covers.
 func (s *source) newest() (int64, error) {
-	size := int64(0)
-	for _, base := range slices.Backward(s.log.Segments()) {
-		r, err := s.log.Reader(base, seglog.FirstOffset)
-		if err != nil {
-			return 0, err
-		}
-		if size, err = lastCheckpoint(r); err != nil || size > 0 {
-			return size, err
-		}
+	text, err := newest(s.log)
+	if err != nil || text == nil {
+		return 0, err
 	}
-	return size, nil
+	c, err := trail.ReadCheckpoint(text)
+	if err != nil {
+		return 0, err
+	}
+	return c.Size, nil
 }
 
-func lastCheckpoint(r *seglog.Reader) (size int64, err error) {
+// lastCheckpoint returns the last whole checkpoint of a segment, or nil.
+func lastCheckpoint(r *seglog.Reader) (text []byte, err error) {
 	buf := make([]byte, 1<<20)
 	for {
 		frames, err := r.Next(buf)
 		var damage *seglog.Damage
 		if errors.Is(err, io.EOF) || errors.As(err, &damage) {
-			return size, nil
+			return text, nil
 		}
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		for _, f := range frames {
 			if f.Body[0] != trail.FrameCheckpoint {
 				continue
 			}
-			if c, err := trail.ReadCheckpoint(f.Body[1:]); err == nil {
-				size = c.Size
+			if _, err := trail.ReadCheckpoint(f.Body[1:]); err == nil {
+				text = append(text[:0], f.Body[1:]...)
 			}
 		}
 	}
@@ -365,11 +371,13 @@ func (c *scan) segment(ctx context.Context, base uint64) error {
 	return nil
 }
 
-// damaged says what damage means to whoever copies.
-func (c *scan) damaged(err error) error {
+func (c *scan) damaged(err error) error { return damaged(c.dir, c.next.tree.Size()-1, err) }
+
+// damaged says what damage behind an entry means to whoever copies.
+func damaged(dir string, last int64, err error) error {
 	var damage *seglog.Damage
 	if errors.As(err, &damage) {
-		return refuse("%s is damaged after entry %d: %w; graven verify names what is wrong", c.dir, c.next.tree.Size()-1, err)
+		return refuse("%s is damaged after entry %d: %w; graven verify names what is wrong", dir, last, err)
 	}
 	return err
 }

@@ -41,7 +41,7 @@ type Options struct {
 	// ReadOnly opens a ledger in which nothing is recorded any more, such as
 	// a backup. Only what is derived is written.
 	ReadOnly bool
-	// Unfinished opens a directory that is being restored.
+	// Unfinished opens a directory that is being restored, or copied to.
 	Unfinished bool
 	// Progress, if not nil, is told how far deriving has come while opening.
 	Progress func(done, total int64)
@@ -180,7 +180,7 @@ func (s *Store) admit(o Options) error {
 		return err
 	}
 	if !o.ReadOnly && !o.Unfinished {
-		if err := datadir.CheckRecordable(s.dir); err != nil {
+		if err := errors.Join(datadir.CheckRecordable(s.dir), datadir.CheckHere(s.dir)); err != nil {
 			return err
 		}
 	}

@@ -29,8 +29,9 @@ const (
 
 // Codes of errors that our own functions raise.
 const (
-	codeMoved    = "GR001"
-	codePromoted = "GR002"
+	codeMoved     = "GR001"
+	codePromoted  = "GR002"
+	codeElsewhere = "GR006"
 )
 
 // configure returns how to connect to the database at dsn.
@@ -59,11 +60,15 @@ func configure(dsn string) (*pgxpool.Config, error) {
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // A Refusal says why a database is not one to keep a ledger in.
-type Refusal struct{ Reason string }
+type Refusal struct {
+	Reason string
+	// Changed is set where what is in it is not what was signed.
+	Changed bool
+}
 
 func (r *Refusal) Error() string { return r.Reason }
 
-func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
+func refuse(format string, args ...any) error { return &Refusal{Reason: fmt.Sprintf(format, args...)} }
 
 // admit refuses a database that cannot be relied upon. It is asked each time
 // something connects to write: an operator may have changed it in between.
@@ -124,6 +129,8 @@ func storeError(err error) error {
 		return fmt.Errorf("%w: %s", ledger.ErrMoved, pg.Message)
 	case pg.Code == codePromoted:
 		return fmt.Errorf("%w: %w", ledger.ErrBroken, errPromoted(pg.Message))
+	case pg.Code == codeElsewhere:
+		return fmt.Errorf("%w: %w", ledger.ErrBroken, errElsewhere([]byte(pg.Message)))
 	case pg.Code[:2] == "53": // no disk space, memory or connections
 		return fmt.Errorf("%w: %w", ledger.ErrFull, err)
 	case pg.Code == "57014", pg.Code == "55P03", pg.Code == "40P01": // took too long, a lock did, or two waited for each other

@@ -11,6 +11,7 @@
 //	ledger_hashes        subtrees of the Merkle tree; leaves stand with the entries
 //	ledger_checkpoints   every checkpoint
 //	ledger_months        which partitions there are
+//	documents            what servers share: tokens, and whether the ledger goes on elsewhere
 //
 // A pool is appended by one call of the function graven.append, which locks the
 // head, holds it against what the caller took it for, and inserts everything in

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -10,6 +11,9 @@ import (
 
 // ErrReplaced means that another server has replaced a document meanwhile.
 var ErrReplaced = errors.New("another server has changed it at the same time, try again")
+
+// ErrRights means that the role may not read what only servers need.
+var ErrRights = errors.New("the role lacks rights: grant it graven_writer")
 
 // Document returns a document that the servers of the ledger share, if its
 // version is not the one given. One that is not there has the version 0.
@@ -19,6 +23,10 @@ func (s *Store) Document(ctx context.Context, name string, known int64) (content
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, 0, nil
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "42501" {
+		return nil, 0, fmt.Errorf("%w: %w", ErrRights, err)
 	}
 	return content, version, storeError(err)
 }

@@ -64,22 +64,31 @@ func (s *Store) readHead(ctx context.Context, q querier) (ledger.Head, error) {
 // Claim returns the newest checkpoint in the database at dsn by its own word, or
 // nil where there is none yet.
 func Claim(ctx context.Context, dsn string) (text []byte, err error) {
+	err = ask(ctx, dsn, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT checkpoint FROM ledger_head").Scan(&text)
+	})
+	return text, err
+}
+
+// ask opens a connection to the database at dsn, which must have our schema, for
+// one question.
+func ask(ctx context.Context, dsn string, question func(*pgx.Conn) error) error {
 	config, err := configure(dsn)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return fmt.Errorf("store: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	defer conn.Close(context.WithoutCancel(ctx))
 	if err = checkSchema(ctx, conn); err == nil {
-		err = conn.QueryRow(ctx, "SELECT checkpoint FROM ledger_head").Scan(&text)
+		err = question(conn)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return fmt.Errorf("store: %w", err)
 	}
-	return text, nil
+	return nil
 }
 
 // Seen returns the newest checkpoint that this store has seen, or nil.
@@ -87,7 +96,7 @@ func (s *Store) Seen() *trail.Checkpoint { return s.newest.Load() }
 
 // refuseHead is for a head that is not what was written.
 func refuseHead(format string, args ...any) error {
-	return refuse("the ledger was changed: "+format+"; 'graven verify' says more", args...)
+	return &Refusal{fmt.Sprintf("the ledger was changed: "+format+"; 'graven verify' says more", args...), true}
 }
 
 // extends reports whether the ledger that ends with newer extends older.

@@ -88,7 +88,7 @@ func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Reco
 	return search.Sealed(ctx, s.Stored(), r, fn)
 }
 
-func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+func (s *Store) records(ctx context.Context, r search.Range, fn func(*stored) error) error {
 	months, err := s.monthsOf(ctx, r.First, r.End)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Reco
 				if list[i].Index != next {
 					return fmt.Errorf("%w: entry %d is missing", search.ErrChanged, next)
 				}
-				if err := fn(&list[i].Record); err != nil {
+				if err := fn(&list[i]); err != nil {
 					return err
 				}
 				next++
@@ -132,5 +132,5 @@ func (d raw) Record(ctx context.Context, index int64) (trail.Record, error) {
 }
 
 func (d raw) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
-	return d.s.records(ctx, r, fn)
+	return d.s.records(ctx, r, func(rec *stored) error { return fn(&rec.Record) })
 }

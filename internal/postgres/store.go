@@ -27,6 +27,9 @@ type Options struct {
 	Known []*trail.Checkpoint
 	// ReadOnly opens a ledger to which nothing is to be appended.
 	ReadOnly bool
+	// Copying opens a ledger to which pools are appended that were recorded
+	// elsewhere, also where one may not record.
+	Copying bool
 	// OnError, if not nil, is told of failures that stop nothing. It may be
 	// called concurrently.
 	OnError func(error)
@@ -47,6 +50,7 @@ type Store struct {
 	moved  bool
 	locked bool
 	rows   rows
+	made   time.Time // month of which there are partitions, while copying
 
 	months atomic.Pointer[[]month]
 	newest atomic.Pointer[trail.Checkpoint] // that was seen
@@ -69,6 +73,9 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Copying {
+		config.ConnConfig.RuntimeParams["graven.copying"] = "on"
+	}
 	at := fmt.Sprintf("database %s", config.ConnConfig.Database)
 	s := &Store{o: o}
 	if s.readers, err = pgxpool.NewWithConfig(ctx, config); err != nil {
@@ -90,7 +97,7 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	if !s.o.ReadOnly {
-		if err := s.makeMonths(ctx); err != nil {
+		if err := errors.Join(s.checkHere(ctx), s.makeMonths(ctx)); err != nil {
 			return err
 		}
 	}
@@ -247,6 +254,11 @@ func (s *Store) Append(ctx context.Context, p *ledger.Pool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout+connectTimeout)
 	defer cancel()
+	if s.o.Copying {
+		if err := s.makeMonthOf(ctx, p); err != nil {
+			return storeError(err)
+		}
+	}
 	s.rows.set(s.head, p)
 	_, err := s.writer.Exec(ctx, appendSQL, s.rows.args()...)
 	if err == nil && s.locked {

@@ -160,6 +160,7 @@ DECLARE
     added integer := cardinality(ids);
     head ledger_head;
     here text := timeline();
+    at timestamptz := now();
     m date;
 BEGIN
     SELECT * INTO head FROM ledger_head FOR UPDATE;
@@ -169,9 +170,12 @@ BEGIN
     IF head.timeline <> here THEN
         RAISE EXCEPTION 'the last pool was appended on the timeline %, this is %', head.timeline, here USING ERRCODE = 'GR002';
     END IF;
-    SELECT max(month) INTO m FROM ledger_months WHERE month <= (now() AT TIME ZONE 'UTC')::date;
+    IF current_setting('graven.copying', true) = 'on' THEN
+        at := least(at, recorded_ats[added]); -- it was recorded elsewhere
+    END IF;
+    SELECT max(month) INTO m FROM ledger_months WHERE month <= (at AT TIME ZONE 'UTC')::date;
     IF m IS NULL THEN
-        RAISE EXCEPTION 'there is no partition for %', now() USING ERRCODE = 'GR004';
+        RAISE EXCEPTION 'there is no partition for %', at USING ERRCODE = 'GR004';
     END IF;
     m := greatest(m, head.month); -- a clock that goes back changes nothing
     IF m IS DISTINCT FROM head.month THEN
