@@ -37,6 +37,7 @@ func Run(t *testing.T, newBed func(t *testing.T) *Bed) {
 		{"pages follow each other without a gap", pages},
 		{"a question sees what was recorded before it", readYourWrites},
 		{"what is missing of a source is known", sources},
+		{"holds are what the ledger says of them", holds},
 		{"every entry has a proof under the checkpoint", proofs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
