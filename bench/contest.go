@@ -119,6 +119,7 @@ func calibrate() float64 {
 type round struct {
 	samples map[string]Sample
 	doubt   string // why it proves nothing, if so
+	steady  bool   // the machine was
 }
 
 // contest runs rounds until enough of them are good, and prints the lines.
@@ -142,11 +143,14 @@ func (d *driver) contest(c contest) error {
 			return err
 		}
 	}
-	var good, doubtful []round
+	var good, doubtful, steady []round
 	for n := 0; len(good) < d.rounds && n < 3*d.rounds; n++ {
 		one, err := d.round(c, r, n)
 		if err != nil {
 			return err
+		}
+		if one.steady {
+			steady = append(steady, one)
 		}
 		if one.doubt == "" {
 			good = append(good, one)
@@ -162,7 +166,12 @@ func (d *driver) contest(c contest) error {
 		remark = fmt.Sprintf("%d good rounds of %d", len(good), len(good)+len(doubtful))
 	}
 	for _, l := range c.lines {
-		d.line(l, good, remark)
+		all := ""
+		if remark != "" && l.peer != "" && len(steady) > len(good) {
+			lo, median, hi := spread(l, steady)
+			all = fmt.Sprintf(", of all %d steady ones %.3gx (%.3g – %.3g)", len(steady), median, lo, hi)
+		}
+		d.line(l, good, remark+all)
 	}
 	for _, name := range c.contenders {
 		d.notes = append(d.notes, describe(c.name, name, good))
@@ -172,7 +181,7 @@ func (d *driver) contest(c contest) error {
 
 // round runs all contenders, each time in another order.
 func (d *driver) round(c contest, r run, n int) (round, error) {
-	one := round{samples: map[string]Sample{}}
+	one := round{samples: map[string]Sample{}, steady: true}
 	var speeds []float64
 	for i := range c.contenders {
 		name := c.contenders[(i+n)%len(c.contenders)]
@@ -193,12 +202,14 @@ func (d *driver) round(c contest, r run, n int) (round, error) {
 		}
 	}
 	if lo, hi := slices.Min(speeds), slices.Max(speeds); hi > 1.3*lo {
+		one.steady = false
 		one.doubt = fmt.Sprintf("the machine was unsteady: it hashed %.0f to %.0f MB/s", lo, hi)
 	}
 	return one, nil
 }
 
-func (d *driver) line(l line, rounds []round, remark string) {
+// spread returns a line's least, median and greatest figure over rounds.
+func spread(l line, rounds []round) (lo, median, hi float64) {
 	values := make([]float64, len(rounds))
 	for i, r := range rounds {
 		us := r.samples[l.us]
@@ -209,7 +220,11 @@ func (d *driver) line(l line, rounds []round, remark string) {
 		}
 	}
 	slices.Sort(values)
-	median := values[len(values)/2]
+	return values[0], values[len(values)/2], values[len(values)-1]
+}
+
+func (d *driver) line(l line, rounds []round, remark string) {
+	lo, median, hi := spread(l, rounds)
 	met, sign := median >= l.goal, "≥"
 	if l.atMost {
 		met, sign = median <= l.goal, "≤"
@@ -231,7 +246,7 @@ func (d *driver) line(l line, rounds []round, remark string) {
 	if l.goal == 0 {
 		goal = "—"
 	}
-	fmt.Fprintf(d.out, "| %s | %s | %.3g%s (%.3g – %.3g) | %s | %s |\n", l.what, l.peer, median, unit, values[0], values[len(values)-1], goal, verdict)
+	fmt.Fprintf(d.out, "| %s | %s | %.3g%s (%.3g – %.3g) | %s | %s |\n", l.what, l.peer, median, unit, lo, hi, goal, verdict)
 }
 
 // describe tells a contender's median figures.

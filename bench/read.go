@@ -427,7 +427,7 @@ func querier(r run) (Sample, error) {
 
 // idleQuerier asks the same of a table that nobody writes to.
 func idleQuerier(r run) (Sample, error) {
-	path := filepath.Join(r.Data, "table.db")
+	path := tableBeside(r.Data)
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=query_only(true)&_pragma=cache_size(-64000)")
 	if err != nil {
 		return Sample{}, err
@@ -472,12 +472,16 @@ func prepareQueries(ctx context.Context, r *run) error {
 	if err := prepareLedger(0)(ctx, r); err != nil {
 		return err
 	}
-	db, err := openTable(filepath.Join(r.Data, "table.db"))
+	db, err := openTable(tableBeside(r.Data))
 	if err != nil {
 		return err
 	}
 	return errors.Join(insertRows(ctx, db, r.Events, true), db.Close())
 }
+
+// tableBeside names the table of a shared ledger's rows, which stands beside it:
+// each round copies the ledger.
+func tableBeside(ledger string) string { return ledger + ".table.db" }
 
 // starter kills a server and measures how long the next needs to its first
 // write, and what memory it takes at rest and at r.Rate.
