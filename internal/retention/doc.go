@@ -20,12 +20,18 @@
 //
 //  1. plans, from the ledger as of some size, which may be old already;
 //  2. records what it is about to erase, which gives it an index;
-//  3. follows the book up to that index, and leaves out what [Book.Held]
-//     before that index says is held;
+//  3. follows the book up to that index and, if it [Book.Grew] meanwhile,
+//     leaves out what [Book.Held] before that index says is held;
 //  4. notes durably what is left, and erases that and nothing else.
 //
 // A hold placed between 1 and 2 counts; one placed after 2 finds the events
 // gone, or about to go, and its own index says so.
+//
+// # Policies
+//
+// [Policies] say for how long an event is kept, counted from when it was
+// recorded; a [Planner] is told of every entry and makes a [Plan]: details that
+// may go, wherever they stand, and the prefix of entries that may.
 //
 // What cannot be told is held: an expression that costs too much on an event,
 // that asks for erased content, or that this program cannot read.

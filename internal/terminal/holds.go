@@ -5,6 +5,7 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/custody"
 )
 
@@ -17,9 +18,18 @@ func PrintHolds(out io.Writer, list []*custody.Answer) error {
 		if h.ReleasedAt != "" {
 			status = "released"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", Cell(h.ID), Cell(h.PlacedAt), Cell(h.PlacedBy), status, Cell(h.Scope.String()), Cell(h.Reason))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", Cell(h.ID), clockOf(h.PlacedAt), Cell(h.PlacedBy), status, Cell(h.Scope.String()), Cell(h.Reason))
 	}
 	return w.Flush()
+}
+
+// clockOf writes a time that a server told of.
+func clockOf(text string) string {
+	t, err := event.ParseTime(text)
+	if err != nil {
+		return Cell(text)
+	}
+	return Clock(t)
 }
 
 // PrintHold writes a legal hold and its history, a line for each of its events.
@@ -37,7 +47,7 @@ func PrintHold(out io.Writer, h *custody.Answer) error {
 	if h.Case != "" {
 		line("CASE", h.Case)
 	}
-	act := func(what, by, at, reason string) { line(what, fmt.Sprintf("%s by %s: %s", at, by, reason)) }
+	act := func(what, by, at, reason string) { line(what, fmt.Sprintf("%s by %s: %s", clockOf(at), by, reason)) }
 	if len(h.Versions) == 0 {
 		act("PLACED", h.PlacedBy, h.PlacedAt, h.Reason)
 	}
