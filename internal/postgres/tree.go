@@ -29,19 +29,34 @@ func (s *Store) ReadHashes(indexes []int64) ([]trail.Hash, error) {
 }
 
 // ReadHashes implements [tlog.HashReader]. The hashes of levels that are not
-// kept are computed from up to 128 of the level below.
+// kept are computed from up to 128 of the level below, and those that are read
+// are read as tiles: what is asked for at a time is mostly in the same ones.
 func (r reader) ReadHashes(indexes []int64) ([]trail.Hash, error) {
+	type tile struct {
+		level int
+		n     int64
+	}
+	tiles := map[tile][]trail.Hash{}
 	out := make([]trail.Hash, len(indexes))
 	for i, x := range indexes {
 		level, n := tlog.SplitStoredHashIndex(x)
 		kept := level / trail.TileHeight * trail.TileHeight
 		width := int64(1) << (level - kept)
-		below, err := r.run(kept, n*width, width)
-		if err != nil {
-			return nil, err
+		at := tile{kept, n * width / trail.TileWidth}
+		list, ok := tiles[at]
+		if !ok {
+			var err error
+			if list, err = r.upTo(kept, at.n*trail.TileWidth, trail.TileWidth); err != nil {
+				return nil, err
+			}
+			tiles[at] = list
+		}
+		first := n * width % trail.TileWidth
+		if int64(len(list)) < first+width {
+			return nil, fmt.Errorf("%w: one of level %d, number %d", errMissing, level, n)
 		}
 		var t trail.Tree
-		for _, h := range below {
+		for _, h := range list[first : first+width] {
 			t.Append(h, nil)
 		}
 		out[i] = t.Root()
@@ -51,26 +66,33 @@ func (r reader) ReadHashes(indexes []int64) ([]trail.Hash, error) {
 
 // run returns hashes of a level that is kept.
 func (r reader) run(level int, first, count int64) ([]trail.Hash, error) {
-	sql, args := "SELECT hash FROM ledger_hashes WHERE level = $1 AND n >= $2 AND n < $3 ORDER BY n", []any{level, first, first + count}
+	list, err := r.upTo(level, first, count)
+	if err == nil && int64(len(list)) != count {
+		err = fmt.Errorf("%w: of %d from %d on of level %d, %d are there", errMissing, count, first, level, len(list))
+	}
+	return list, err
+}
+
+// upTo returns up to count hashes of a level that is kept, those before the first
+// that is not there.
+func (r reader) upTo(level int, first, count int64) ([]trail.Hash, error) {
+	sql, args := "SELECT n, hash FROM ledger_hashes WHERE level = $1 AND n >= $2 AND n < $3 ORDER BY n", []any{level, first, first + count}
 	if level == 0 {
-		sql, args = "SELECT leaf_hash FROM audit_events WHERE ledger_index >= $1 AND ledger_index < $2 ORDER BY ledger_index", args[1:]
+		sql, args = "SELECT ledger_index, leaf_hash FROM audit_events WHERE ledger_index >= $1 AND ledger_index < $2 ORDER BY ledger_index", args[1:]
 	}
 	rows, err := r.q.Query(r.ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]trail.Hash, 0, count)
+	var n int64
 	var hash []byte
-	_, err = pgx.ForEachRow(rows, []any{&hash}, func() error {
-		if len(hash) != len(trail.Hash{}) {
-			return fmt.Errorf("%w: one of level %d is %d bytes long", errMissing, level, len(hash))
+	_, err = pgx.ForEachRow(rows, []any{&n, &hash}, func() error {
+		if n == first+int64(len(list)) && len(hash) == len(trail.Hash{}) {
+			list = append(list, trail.Hash(hash))
 		}
-		list = append(list, trail.Hash(hash))
 		return nil
 	})
-	if err == nil && int64(len(list)) != count {
-		err = fmt.Errorf("%w: %d from %d on of level %d, of which %d are there", errMissing, count, first, level, len(list))
-	}
 	return list, err
 }
 
