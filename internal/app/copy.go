@@ -154,10 +154,13 @@ func (c *Copy) run(ctx context.Context) (_ *Copied, err error) {
 	}
 	m := mover{Copied: r, Copy: c, from: from, to: c.destination(from, verifier, vkey),
 		copying: &transfer.Copy{Source: from, Key: verifier, From: r.From, To: r.To, Progress: c.Progress}}
-	if err := m.fill(ctx, move); err != nil {
-		return nil, err
+	if err = m.fill(ctx, move); err == nil {
+		err = m.finish(ctx)
 	}
-	if err := m.finish(ctx); err != nil {
+	if err != nil && m.left {
+		err = fmt.Errorf("%w; nothing is recorded in either of the two now: run this again", err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	newest, err := from.newest(ctx)
@@ -180,6 +183,7 @@ type mover struct {
 	from    origin
 	to      destination
 	copying *transfer.Copy
+	left    bool // the source is marked
 }
 
 // fill copies all entries. To move the ledger, it marks the source.
@@ -224,10 +228,8 @@ func (m *mover) fill(ctx context.Context, move *datadir.Elsewhere) (err error) {
 	if err := m.from.leave(ctx, move); err != nil {
 		return err
 	}
-	if err := m.copy(ctx, store); err != nil {
-		return fmt.Errorf("%w; nothing is recorded in either of the two now: run this again", err)
-	}
-	return nil
+	m.left = true
+	return m.copy(ctx, store)
 }
 
 func (m *mover) copy(ctx context.Context, store opened) error {

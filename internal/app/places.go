@@ -28,7 +28,7 @@ func (c *Copy) openOrigin(ctx context.Context) (origin, error) {
 	if IsDatabase(c.From) {
 		return openFromDatabase(ctx, c.From)
 	}
-	return openFromDir(c.From, c.Move)
+	return openFromDir(c.From, c.Move, c.FS)
 }
 
 func (c *Copy) destination(from origin, key note.Verifier, vkey string) destination {
@@ -55,11 +55,12 @@ func absolute(dir string) (string, error) {
 type fromDir struct {
 	*backup.Reader
 	dir  string
+	fs   seglog.FS
 	lock *os.File
 }
 
-func openFromDir(dir string, move bool) (_ *fromDir, err error) {
-	f := &fromDir{dir: dir}
+func openFromDir(dir string, move bool, fs seglog.FS) (_ *fromDir, err error) {
+	f := &fromDir{dir: dir, fs: fs}
 	if move {
 		if !isDir(filepath.Join(dir, trail.LogDir)) {
 			return nil, fmt.Errorf("%s is not the data directory of a ledger", dir)
@@ -94,7 +95,7 @@ func (f *fromDir) tokens(context.Context) ([]byte, error) { return readFile(f.di
 func (f *fromDir) hasPredecessor() bool                   { return isDir(filepath.Join(f.dir, succession.Dir)) }
 func (f *fromDir) left(c *trail.Checkpoint) error {
 	// A server that keeps its keys there opens no older copy of the database.
-	return seglog.WriteFile(seglog.OS{}, filepath.Join(f.dir, seenFile), c.Note)
+	return seglog.WriteFile(f.fs, filepath.Join(f.dir, seenFile), c.Note)
 }
 
 func (f *fromDir) elsewhere(context.Context) (*datadir.Elsewhere, error) {
@@ -102,7 +103,7 @@ func (f *fromDir) elsewhere(context.Context) (*datadir.Elsewhere, error) {
 }
 
 func (f *fromDir) leave(_ context.Context, e *datadir.Elsewhere) error {
-	return seglog.WriteFile(seglog.OS{}, filepath.Join(f.dir, datadir.ElsewhereFile), e.Encode())
+	return seglog.WriteFile(f.fs, filepath.Join(f.dir, datadir.ElsewhereFile), e.Encode())
 }
 
 // readFile reads a file of a directory; nil where there is none.
