@@ -48,15 +48,7 @@ lint: ## check format, vet and staticcheck, slow tests included
 	$(TOOL) staticcheck -tags slow ./...
 
 fuzz: ## run each fuzz test for FUZZTIME (30s); keep what is worth it in testdata/fuzz
-	@set -e; packages=$$($(GO) list ./...); \
-	for package in $$packages; do \
-		names=$$($(GO) test -list '^Fuzz' "$$package"); \
-		for name in $$names; do \
-			case "$$name" in Fuzz*) ;; *) continue ;; esac; \
-			echo "$$package $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "$$package"; \
-		done; \
-	done
+	GO="$(GO)" scripts/fuzz $(FUZZTIME)
 
 generate: ## write the generated files anew
 	$(GO) generate ./...
