@@ -113,7 +113,7 @@ var contests = []contest{
 	{
 		name:       "queries under load",
 		run:        run{Rate: 20_000, Duration: 8 * time.Second},
-		prepare:    prepareQueries,
+		prepare:    prepareTable,
 		contenders: []string{"SQLite queries", "queries"},
 		lines: []line{
 			{"incident by correlation id at 20,000 events/s, p99", "queries", "SQLite queries", p99, 2, true},
@@ -121,7 +121,7 @@ var contests = []contest{
 	},
 	{
 		name:       "export",
-		prepare:    prepareLedger(0),
+		prepare:    prepareTable,
 		contenders: []string{"SQLite dump", "export"},
 		lines: []line{
 			{"whole export, bytes/s", "export", "SQLite dump", rate, 0.5, false},

@@ -328,14 +328,11 @@ func exporter(r run) (Sample, error) {
 
 // dumper reads all rows of a table and writes them as statements.
 func dumper(r run) (Sample, error) {
-	db, err := openTable(filepath.Join(r.Dir, "table.db"))
+	db, err := sql.Open("sqlite", "file:"+tableBeside(r.Data)+"?_pragma=query_only(true)")
 	if err != nil {
 		return Sample{}, err
 	}
 	defer db.Close()
-	if err := insertRows(context.Background(), db, r.Events, true); err != nil {
-		return Sample{}, err
-	}
 	var s Sample
 	m := startMeter()
 	rows, err := db.Query("SELECT * FROM events ORDER BY idx")
@@ -467,8 +464,8 @@ func idleQuerier(r run) (Sample, error) {
 	return s, nil
 }
 
-// prepareQueries makes the ledger and the table of the same events.
-func prepareQueries(ctx context.Context, r *run) error {
+// prepareTable makes the ledger and the table of the same events.
+func prepareTable(ctx context.Context, r *run) error {
 	if err := prepareLedger(0)(ctx, r); err != nil {
 		return err
 	}
