@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +91,37 @@ func TestReplicasOfOneDatabaseMakeOneLedger(t *testing.T) {
 		}
 		r.Check(b)
 	}
+}
+
+func TestAStoreThatLooksAndLocksWhileOthersAppendIsNoOlderCopy(t *testing.T) {
+	server := testenv.StartPostgres(t)
+	b := newBed(t, server)
+	r := b.Start(t)
+	store, err := b.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var looking sync.WaitGroup
+	again := func(look func() error) {
+		looking.Go(func() {
+			for ctx.Err() == nil {
+				if err := look(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		again(func() error { _, err := store.(ledger.Shared).Newest(t.Context()); return err })
+	}
+	again(func() error { _, err := store.Lock(t.Context(), math.MaxInt64); return err })
+	record(t, []*ledger.Ledger{r.Ledger}, 2, 100).Wait()
+	cancel()
+	looking.Wait()
 }
 
 func TestAServerThatIsKilledAndComesBackLosesNothing(t *testing.T) {

@@ -216,14 +216,13 @@ func (s *Store) lock(ctx context.Context) (ledger.Head, error) {
 			return ledger.Head{}, err
 		}
 	}
+	old := s.newest.Load() // before the head is read: what is seen meanwhile may be newer
 	head, err := s.readHead(ctx, s.writer)
+	if err == nil {
+		err = s.extends(ctx, s.writer, head.Checkpoint, old)
+	}
 	if err != nil {
 		return head, err
-	}
-	if old := s.newest.Load(); old != nil {
-		if err := s.extends(ctx, s.writer, head.Checkpoint, old); err != nil {
-			return head, err
-		}
 	}
 	return head, s.readMonths(ctx)
 }
@@ -297,8 +296,8 @@ func (s *Store) Lag() int64 { return 0 }
 // Ready implements [search.Index]. What was appended can be found.
 func (s *Store) Ready(ctx context.Context, size int64) error { return s.Wait(ctx, size) }
 
-// Wait returns when hashes and index cover every entry below size, which is at
-// once, unless the database was turned back.
+// Wait returns when hashes and index cover every entry below size, which they do
+// at once: they are appended with the entries.
 func (s *Store) Wait(ctx context.Context, size int64) error { return ctx.Err() }
 
 // Find implements [ledger.Store].
