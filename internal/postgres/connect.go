@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/search"
 )
 
 const (
@@ -109,7 +110,7 @@ func away(err error) bool {
 		// session was idle for too long; 25006: it has become a standby.
 		return pg.Severity == "FATAL" || pg.Severity == "PANIC" || pg.Code[:2] == "08" || pg.Code[:3] == "57P" || pg.Code == "25006"
 	}
-	return !errors.Is(err, errMissing) && !errors.Is(err, pgx.ErrNoRows)
+	return !errors.Is(err, errMissing) && !errors.Is(err, search.ErrChanged) && !errors.Is(err, pgx.ErrNoRows)
 }
 
 // storeError is err as the ledger knows it.
