@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -101,6 +102,25 @@ func TestServersOfOneDatabaseServeOneLedger(t *testing.T) {
 	report, err := app.VerifyStore(t.Context(), c.Store, verify.Options{})
 	if err != nil || !report.OK() {
 		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestTokensThatAnotherServerChangesAtTheSameTimeAreToBeTriedAgain(t *testing.T) {
+	c := config(t)
+	var server *testenv.Postgres
+	c.Store, server = database(t)
+	a := run(t, c)
+	admin := token(t, c)
+	for n := 0; ; n++ {
+		// Now and then the server looks in time, and is not too late.
+		server.SQL("test1", "UPDATE graven.documents SET version = version + 1 WHERE name = 'tokens'")
+		code, body := a.do(http.MethodPost, "/api/v1/tokens", admin, fmt.Sprintf(`{"name":"alice-%d","role":"viewer"}`, n))
+		if code == http.StatusServiceUnavailable && strings.Contains(body, "another server has changed it") {
+			break
+		}
+		if code != http.StatusCreated || n > 50 {
+			t.Fatalf("%d %s", code, body)
+		}
 	}
 }
 

@@ -61,11 +61,14 @@ func (a *App) shareTokens(ctx context.Context, s *postgres.Store) (tokens *acces
 		defer mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), tokensWait)
 		defer cancel()
-		if err := s.SaveDocument(ctx, tokensDocument, version, data); err != nil {
-			return err
+		err := s.SaveDocument(ctx, tokensDocument, version, data)
+		switch {
+		case errors.Is(err, postgres.ErrReplaced):
+			return fmt.Errorf("%w: %w", ledger.ErrBusy, err)
+		case err == nil:
+			version++
 		}
-		version++
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, false, err
