@@ -30,14 +30,14 @@ func TestNobodyWaitsForAPipeInADirectory(t *testing.T) {
 	}
 }
 
-// TestAFileThatIsHugeTakesNoMemory reads holes of a tebibyte.
+// TestAFileThatIsHugeTakesNoMemory reads holes of 64 GiB.
 func TestAFileThatIsHugeTakesNoMemory(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{datadir.FormatFile, datadir.BackupFile} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)); err != nil {
-			t.Skip("this file system has no files of that size: ", err)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<36)); err != nil {
+			t.Fatal(err)
 		}
 		_, err := datadir.ReadManifest(dir)
 		if err = errors.Join(err, datadir.CheckFormat(dir)); err == nil {
