@@ -242,7 +242,19 @@ func TestWhatASuperuserChangesIsNamed(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	b := newBed(t, server)
 	r := b.Start(t)
-	r.AppendMany(0, 600)
+	r.AppendMany(0, 300)
+	var numbered []*event.Event
+	for n := range 10 {
+		e := storetest.Event(300 + n)
+		e.Source = event.Source{Name: "operator", Epoch: "e", Seq: int64(n + 1 + n/9)} // 1 to 9, and 11
+		numbered = append(numbered, e)
+	}
+	r.Append(numbered...)
+	r.AppendMany(310, 290)
+	if err := r.Store.Derived(t.Context(), r.Size()); err != nil {
+		t.Fatal(err)
+	}
+	r.Check(b)
 	r.Stop()
 	dsn := server.DSN("test1", "postgres")
 	for _, tt := range []struct {
@@ -271,6 +283,18 @@ func TestWhatASuperuserChangesIsNamed(t *testing.T) {
 		{"a checkpoint", "UPDATE ledger_checkpoints SET checkpoint = 'x' WHERE size = 101", verify.BadSignature, 100},
 		{"a checkpoint of another tree", "UPDATE ledger_checkpoints SET size = 102 WHERE size = 101", verify.Changed, 101},
 		{"the head", "DELETE FROM ledger_head", verify.Missing, -1},
+		{"the head's month", "UPDATE ledger_head SET month = month + interval '1 month'", verify.IndexMismatch, -1},
+		{"where a month begins", "UPDATE ledger_months SET first_index = 1 WHERE first_index = 0", verify.IndexMismatch, 0},
+		{"a month that no entry begins", "UPDATE ledger_months SET first_index = 300 WHERE month > (SELECT max(month) - interval '1 month' FROM ledger_months)", verify.IndexMismatch, 300},
+		{"the month of an entry", `UPDATE audit_events SET recorded_month = recorded_month + interval '1 month' WHERE ledger_index = 300;
+			UPDATE audit_event_details SET recorded_month = recorded_month + interval '1 month' WHERE ledger_index = 300`, verify.IndexMismatch, 300},
+		{"a count", "UPDATE counts SET entries = 7", verify.IndexMismatch, 301},
+		{"a count that is gone", "DELETE FROM counts", verify.IndexMismatch, 301},
+		{"a count too many", "INSERT INTO counts (name, epoch, first_index, last_index, entries, numbers, runs, earlier) VALUES ('other', '', 5, 5, 1, 1, 1, 0)", verify.IndexMismatch, 5},
+		{"a run", "UPDATE runs SET high = 12 WHERE high = 9", verify.IndexMismatch, -1},
+		{"a run that is gone", "DELETE FROM runs WHERE low = 11", verify.IndexMismatch, 310},
+		{"of how many entries sources are counted", "UPDATE counted SET size = 1000", verify.IndexMismatch, -1},
+		{"what sources are counted", "DELETE FROM counted", verify.IndexMismatch, -1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			whole := server.SQL("test1", "SELECT count(*) FROM graven.audit_events")

@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/note"
@@ -75,9 +74,9 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 	}
 	t := &table{tx: tx, limit: limit}
 	var size int64
-	var chain string
+	var chain, month string
 	var checkpoint []byte
-	if err := tx.QueryRow(ctx, "SELECT size, chain, checkpoint FROM ledger_head").Scan(&size, &chain, &checkpoint); errors.Is(err, pgx.ErrNoRows) {
+	if err := tx.QueryRow(ctx, "SELECT size, chain, coalesce(month::text, ''), checkpoint FROM ledger_head").Scan(&size, &chain, &month, &checkpoint); errors.Is(err, pgx.ErrNoRows) {
 		t.found(verify.Missing, -1, "ledger_head", "there is no row that tells where the ledger ends")
 	} else if err != nil {
 		return nil, err
@@ -90,7 +89,7 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 		// tells nothing more.
 		t.keys = o.Keys
 		t.every = o.EverySignature
-		if err := t.checkBeside(ctx, size, chain); err != nil {
+		if err := t.checkBeside(ctx, size, chain, month); err != nil {
 			return nil, err
 		}
 	}
@@ -182,25 +181,30 @@ func (t *table) each(ctx context.Context, sql string, fn func(pgx.Rows) error) (
 }
 
 // checkBeside checks what stands beside entries that are those that were sealed.
-func (t *table) checkBeside(ctx context.Context, size int64, chain string) error {
+func (t *table) checkBeside(ctx context.Context, size int64, chain, month string) error {
 	var tree trail.Tree
 	var last string
 	var subtrees []subtree
-	err := t.each(ctx, `SELECT e.ledger_index, e.recorded_month, e.recorded_at, e.event_id, e.event_type, e.event_timestamp, e.event_nanos,
+	months, err := t.checkMonths(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.each(ctx, `SELECT e.ledger_index, e.recorded_month::text, e.recorded_at, e.event_id, e.event_type, e.event_timestamp, e.event_nanos,
 		e.event_category, e.event_action, e.event_outcome, e.actor_type, e.actor_id, e.resource_type, e.resource_id, e.namespace,
 		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.source_name, e.source_epoch, e.source_seq, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
 		FROM audit_events e LEFT JOIN event_ids i ON i.event_id = e.event_id LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
 		ORDER BY e.ledger_index`, func(rows pgx.Rows) error {
 		var index, idIndex int64
-		var m time.Time
+		var in string
 		var is row
 		var leaf, entry, checkpoint []byte
-		err := rows.Scan(&index, &m, &is.recordedAt, &is.id, &is.eventType, &is.timestamp, &is.nanos, &is.category, &is.action, &is.outcome,
+		err := rows.Scan(&index, &in, &is.recordedAt, &is.id, &is.eventType, &is.timestamp, &is.nanos, &is.category, &is.action, &is.outcome,
 			&is.actorType, &is.actor, &is.kind, &is.resource, &is.namespace, &is.cluster, &is.correlation, &is.severity, &is.retentionDays, &is.source, &is.epoch, &is.seq,
 			&last, &leaf, &entry, &idIndex, &checkpoint)
 		if err != nil {
 			return err
 		}
+		months.entry(index, in)
 		e, _, err := event.ParseEntry(entry)
 		if err != nil {
 			return fmt.Errorf("entry %d: %w", index, err)
@@ -234,6 +238,13 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain string) error
 	}
 	if last != chain && size > 0 {
 		t.found(verify.Changed, size-1, "ledger_head", "the head's chain is not the hash of the last entry")
+	}
+	if months.end(month); len(t.findings) == 0 {
+		// What is counted is counted by columns: where those are wrong, it tells
+		// nothing more.
+		if err := t.checkSources(ctx, size); err != nil {
+			return err
+		}
 	}
 	if err := t.checkHashes(ctx, subtrees); err != nil {
 		return err
