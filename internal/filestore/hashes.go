@@ -181,55 +181,26 @@ func (h *hashes) mistaken(index int64, leaf trail.Hash) bool {
 	copy(data[index%width*int64(hashSize):], leaf[:])
 	if count == width {
 		above, err := h.Run(tree.RowHeight, index/width, 1)
-		return err == nil && root(data) == trail.Hash(above)
+		return err == nil && tree.Root(data) == trail.Hash(above)
 	}
-	whole, err := tlog.TreeHash(of.N, h.with(0, first, data))
+	whole, err := tlog.TreeHash(of.N, tree.With(h, 0, first, data))
 	return err == nil && whole == of.Hash
 }
 
 // checkTile holds a full tile against the level above, and a partial one against
-// the root: the tree that ends with it must be the beginning of the one of which
-// the tile is.
+// the root.
 func (h *hashes) checkTile(t tlog.Tile, data []byte, of tlog.Tree) error {
-	level, first := t.L*trail.TileHeight, t.N*trail.TileWidth
+	var is bool
+	var err error
 	if t.W == trail.TileWidth {
-		above, err := h.Run(level+trail.TileHeight, t.N, 1)
-		if err == nil && root(data) != trail.Hash(above) {
-			err = search.ErrHashes
-		}
-		return err
+		var above []byte
+		above, err = h.Run((t.L+1)*trail.TileHeight, t.N, 1)
+		is = err == nil && tree.Root(data) == trail.Hash(above)
+	} else {
+		is, err = tree.IsTile(t, data, of, h)
 	}
-	size := (first + int64(t.W)) << level
-	ends, err := tlog.TreeHash(size, h.with(level, first, data))
-	if err != nil {
-		return err
-	}
-	proof, err := tlog.ProveTree(of.N, size, h)
-	if err == nil && tlog.CheckTree(proof, of.N, of.Hash, size, ends) != nil {
+	if err == nil && !is {
 		err = search.ErrHashes
 	}
 	return err
-}
-
-// with returns a reader of the tree in which the hashes of a level, from the
-// first on, are those in data, and those above follow from them.
-func (h *hashes) with(level int, first int64, data []byte) tlog.HashReader {
-	return tlog.HashReaderFunc(func(indexes []int64) ([]trail.Hash, error) {
-		out, err := h.ReadHashes(indexes)
-		for i := range out {
-			if l, n := tlog.SplitStoredHashIndex(indexes[i]); l >= level && n<<(l-level) >= first {
-				out[i] = root(data[(n<<(l-level)-first)*int64(hashSize):][:hashSize<<(l-level)])
-			}
-		}
-		return out, err
-	})
-}
-
-// root returns the root of a tree with the given leaves.
-func root(leaves []byte) trail.Hash {
-	var t trail.Tree
-	for at := 0; at < len(leaves); at += hashSize {
-		t.Append(trail.Hash(leaves[at:]), nil)
-	}
-	return t.Root()
 }

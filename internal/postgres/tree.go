@@ -9,6 +9,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -110,38 +111,12 @@ func (s *Store) Tile(t tlog.Tile, of tlog.Tree) ([]byte, error) {
 		data = append(data, h[:]...)
 	}
 	// Whoever has got a tile keeps it for ever.
-	if err := checkTile(t, list, of, r); err != nil {
+	is, err := tree.IsTile(t, data, of, r)
+	if err == nil && !is {
+		err = search.ErrHashes
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", trail.TilePath(t), err)
 	}
 	return data, nil
-}
-
-// checkTile holds a tile against the root of the tree: the tree that ends with
-// it must be the beginning of that one.
-func checkTile(t tlog.Tile, list []trail.Hash, of tlog.Tree, r tlog.HashReader) error {
-	level := t.L * trail.TileHeight
-	size := (t.N*trail.TileWidth + int64(t.W)) << level
-	with := tlog.HashReaderFunc(func(indexes []int64) ([]trail.Hash, error) {
-		out, err := r.ReadHashes(indexes)
-		for i := range out {
-			l, n := tlog.SplitStoredHashIndex(indexes[i])
-			if first := n<<(max(l-level, 0)) - t.N*trail.TileWidth; l >= level && first >= 0 {
-				var sub trail.Tree
-				for _, h := range list[first:][:1<<(l-level)] {
-					sub.Append(h, nil)
-				}
-				out[i] = sub.Root()
-			}
-		}
-		return out, err
-	})
-	ends, err := tlog.TreeHash(size, with)
-	if err != nil {
-		return err
-	}
-	proof, err := tlog.ProveTree(of.N, size, r)
-	if err == nil && tlog.CheckTree(proof, of.N, of.Hash, size, ends) != nil {
-		err = search.ErrHashes
-	}
-	return err
 }
