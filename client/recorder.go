@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/quarantine"
 	"github.com/graven-audit/graven/internal/spool"
 )
 
@@ -101,7 +102,7 @@ type Recorder struct {
 	c          RecorderConfig
 	client     *Client
 	spool      *spool.Spool
-	quarantine *quarantine
+	quarantine *quarantine.File
 
 	untold []event.Span // numbers of events that the ledger had before; the sender's
 
@@ -175,11 +176,11 @@ func (c *Client) NewRecorder(rc RecorderConfig) (*Recorder, error) {
 	}
 	r := &Recorder{c: rc, client: c, ended: make(chan struct{}), progress: make(chan struct{})}
 	var err error
-	if r.quarantine, err = openQuarantine(filepath.Join(rc.Dir, quarantineFile)); err != nil {
+	if r.quarantine, err = quarantine.Open(filepath.Join(rc.Dir, quarantineFile), quarantine.Options{}); err != nil {
 		return nil, err
 	}
 	if r.spool, err = spool.Open(rc.Dir, spool.Options{MaxBytes: rc.MaxBytes, Wait: rc.OnFull == Block, OnDamage: r.damaged, OnError: r.problem}); err != nil {
-		return nil, errors.Join(err, r.quarantine.close())
+		return nil, errors.Join(err, r.quarantine.Close())
 	}
 	if err := r.Quarantine().finish(); err != nil {
 		r.problem(fmt.Errorf("what was decided of the quarantine cannot be carried out: %w", err)) // and is still in it
@@ -310,7 +311,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 			r.refused = 0
 			r.mu.Unlock()
 			if refused > 0 {
-				return fmt.Errorf("%d events were refused for good, and are kept in %s", refused, r.quarantine.path)
+				return fmt.Errorf("%d events were refused for good, and are kept in %s", refused, r.quarantine.Path())
 			}
 			return nil
 		}
@@ -346,7 +347,7 @@ func (r *Recorder) Close() error {
 	r.stop()
 	<-r.ended
 	err := r.spool.Close()
-	return errors.Join(err, r.quarantine.close())
+	return errors.Join(err, r.quarantine.Close())
 }
 
 func (r *Recorder) problem(err error) {
@@ -357,7 +358,7 @@ func (r *Recorder) problem(err error) {
 
 // damaged keeps what the spool cannot read.
 func (r *Recorder) damaged(d spool.Damage) error {
-	err := r.quarantine.damaged(r.c.Now(), d)
+	err := r.quarantine.Add(damaged(r.c.Now(), d))
 	if err != nil {
 		return err
 	}
@@ -508,7 +509,7 @@ func (r *Recorder) sourced(item spool.Item) []byte {
 	if err != nil {
 		return item.Data // which the server refuses with its reason
 	}
-	if e.Resource.Kind == quarantinedKind && e.Resource.Name == "" {
+	if quarantine.IsDecision(e) && e.Resource.Name == "" {
 		e.Resource.Name = r.c.Source
 	}
 	e.Source = event.Source{Name: r.c.Source, Epoch: r.spool.Epoch(), Seq: int64(item.Number)}
@@ -518,14 +519,14 @@ func (r *Recorder) sourced(item spool.Item) []byte {
 // keep puts an item into quarantine. It does not give up before ctx ends: without
 // it, the event would be lost.
 func (r *Recorder) keep(ctx context.Context, item spool.Item, why error) error {
-	q := Quarantined{At: r.c.Now(), Epoch: r.spool.Epoch(), Number: item.Number, Count: 1, Reason: why.Error()}
+	h := quarantine.Held{At: r.c.Now(), Epoch: r.spool.Epoch(), Number: item.Number, Count: 1, Reason: why.Error()}
 	if problem := (*Problem)(nil); errors.As(why, &problem) {
-		q.Status, q.Errors = problem.Status, problem.Errors
+		h.Status, h.Errors = problem.Status, faults(problem)
 	}
-	q.hold(r.sourced(item))
+	h.Hold(r.sourced(item))
 	var p pauser
 	for {
-		err := r.quarantine.add(quarantined{Quarantined: q})
+		err := r.quarantine.Add(h)
 		if err == nil {
 			break
 		}

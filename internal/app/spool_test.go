@@ -3,11 +3,15 @@ package app_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/app"
+	"github.com/graven-audit/graven/internal/quarantine"
 	"github.com/graven-audit/graven/internal/testenv"
 	"github.com/graven-audit/graven/verify"
 )
@@ -66,6 +70,12 @@ func keptAndRecorded(t *testing.T, c *app.Config) {
 		t.Errorf("a batch: %d %s", code, answer)
 	}
 	number++
+	for _, name := range []string{"refused-1", "refused-2"} {
+		body := strings.Replace(strings.Replace(native, "issue-1", name, 1), "{", `{"id":"019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11",`, 1)
+		if code, answer := s.do(http.MethodPost, "/api/v1/audit/events", admin, body); code != http.StatusAccepted {
+			t.Errorf("%s: %d %s", name, code, answer)
+		}
+	}
 	server.Start()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if _, metrics := s.do(http.MethodGet, "/metrics", admin, ""); strings.Contains(metrics, "graven_spool_events 0\n") {
@@ -85,10 +95,68 @@ func keptAndRecorded(t *testing.T, c *app.Config) {
 		}
 		last = at
 	}
+	seeTo(t, *c)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		_, told := s.do(http.MethodGet, "/api/v1/audit?type=QuarantineRetried,QuarantineDropped&order=asc", admin, "")
+		if strings.Count(told, `"principal":"quarantine"`) == 2 && strings.Count(told, `"reason":"a test"`) == 1 && strings.Count(told, `"eventType":"QuarantineRetried"`) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s", told)
+		}
+	}
 	if err := s.halt(); err != nil {
 		t.Error(err)
 	}
 	if report, err := app.VerifyStore(t.Context(), c.Store, verify.Options{}); err != nil || !report.OK() {
 		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// seeTo sends what a server has in quarantine again, which is refused again, and
+// drops it then, while the server runs.
+func seeTo(t *testing.T, c app.Config) {
+	file := filepath.Join(t.TempDir(), "graven.yaml")
+	text := fmt.Sprintf("data: %s\nstore: %q\n", c.Data, c.Store)
+	if c.DeadLetter != "" {
+		text += fmt.Sprintf("deadLetter: %q\n", c.DeadLetter)
+	} else {
+		text += fmt.Sprintf("spool: {directory: %s, persistent: true}\n", c.Spool.Directory)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	place := app.Place{Config: file}
+	// only waits until one event is in quarantine, and returns its key.
+	only := func(before string) string {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			list, torn, err := place.Quarantined(t.Context())
+			if err == nil && torn == 0 && len(list) == 1 && list[0].Key() != before {
+				if list[0].Principal != "admin" || !strings.Contains(string(list[0].Event), "refused-2") {
+					t.Errorf("%+v", list[0])
+				}
+				return list[0].Key()
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%+v, %d, %v", list, torn, err)
+			}
+		}
+	}
+	q, err := place.Quarantine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	first := only("")
+	if err := q.Out(t.Context(), first, quarantine.Decision{Type: event.TypeRetried, At: time.Now(), By: "oper"}); err != nil {
+		t.Fatal(err)
+	}
+	again := only(first)
+	if err := q.Out(t.Context(), again, quarantine.Decision{Type: event.TypeDropped, At: time.Now(), By: "oper", Because: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := place.Quarantined(t.Context()); len(list) > 0 || err != nil {
+		t.Errorf("%+v, %v", list, err)
 	}
 }

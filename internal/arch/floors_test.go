@@ -40,7 +40,7 @@ var rooms = []struct {
 }{
 	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/posting examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
-	{format, "trail internal/spool"},
+	{format, "trail internal/spool internal/quarantine"},
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
 	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody"},

@@ -13,6 +13,9 @@
 //   - While something is kept, everything queues up behind it: what a caller has
 //     recorded one after the other comes into the ledger in that order.
 //   - An event may be recorded twice, because an answer was lost: its id tells.
+//   - What is in quarantine leaves it by a person's decision, which is an event: it
+//     is put into the queue together with what is sent again, as whoever it was
+//     accepted from.
 //   - The queue is bounded. When it is full, callers are refused, as they would
 //     be without one; nothing is dropped.
 package deadletter
@@ -73,10 +76,9 @@ type Config struct {
 	Pause, MaxPause time.Duration
 }
 
-// A Refused is an event that the ledger refused for good.
+// A Refused is an item that the ledger refused for good.
 type Refused struct {
-	Event  []byte // as it was kept
-	By     ledger.By
+	Item   Item
 	Reason string
 }
 
@@ -242,7 +244,7 @@ func (r *Recorder) drain(ctx context.Context) {
 func (r *Recorder) settle(ctx context.Context, items []Item) (int, error) {
 	by, first, err := decode(items[0].Data)
 	if err != nil {
-		return r.refuse(items[0].Data, by, err)
+		return r.refuse(items[0], err)
 	}
 	events := []*event.Event{first}
 	for _, it := range items[1:] {
@@ -263,7 +265,7 @@ func (r *Recorder) settle(ctx context.Context, items []Item) (int, error) {
 		case passing(err):
 			return i, err
 		default:
-			if _, err := r.refuse(items[i].Data, by, err); err != nil {
+			if _, err := r.refuse(items[i], err); err != nil {
 				return i, err
 			}
 		}
@@ -284,8 +286,8 @@ func passing(err error) bool {
 	return !errors.Is(err, ledger.ErrConflict) && !errors.Is(err, event.ErrReserved) && !errors.As(err, &invalid) && !errors.As(err, &field)
 }
 
-func (r *Recorder) refuse(data []byte, by ledger.By, why error) (int, error) {
-	if err := r.c.Quarantine(Refused{Event: data, By: by, Reason: why.Error()}); err != nil {
+func (r *Recorder) refuse(it Item, why error) (int, error) {
+	if err := r.c.Quarantine(Refused{Item: it, Reason: why.Error()}); err != nil {
 		return 0, fmt.Errorf("quarantine: %w", err)
 	}
 	r.refused.Add(1)

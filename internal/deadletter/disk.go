@@ -1,57 +1,67 @@
 package deadletter
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/graven-audit/graven/internal/quarantine"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/spool"
 )
 
 const (
-	// originFile names the ledger that a directory keeps events for.
-	originFile = "origin"
 	// QuarantineFile holds what the ledger refused for good, and what was found
 	// to be damaged, a JSON object a line.
-	QuarantineFile = "quarantine.ndjson"
+	QuarantineFile = "refused.ndjson"
+	// lookEvery is how often it is looked for decisions that others have noted.
+	lookEvery = time.Second
 )
 
 // A Disk is a queue on a server's own disk, with its quarantine. The directory
 // must outlive the server.
 type Disk struct {
-	spool *spool.Spool
-	now   func() time.Time
+	spool   *spool.Spool
+	refused *quarantine.File
+	onError func(error)
 
-	mu   sync.Mutex // guards file
-	file *os.File
+	quit chan struct{}
+	done sync.WaitGroup
 }
 
 var _ Queue = (*Disk)(nil)
 
 // OpenDisk opens the queue in dir, which is made if it is not there, of the
 // events for the ledger called origin. It has up to maxBytes; 0 means 1 GiB.
+// What people decide of its quarantine meanwhile is carried out.
 func OpenDisk(dir, origin string, maxBytes int64, onError func(error)) (*Disk, error) {
-	d := &Disk{now: time.Now}
-	if err := d.open(dir, origin, maxBytes, onError); err != nil {
+	d, err := openDisk(dir, origin, maxBytes, onError)
+	if err == nil {
+		d.done.Go(d.follow)
+	}
+	return d, err
+}
+
+func openDisk(dir, origin string, maxBytes int64, onError func(error)) (*Disk, error) {
+	d := &Disk{onError: onError, quit: make(chan struct{})}
+	if err := d.open(dir, origin, maxBytes); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the spool in %s: %w", dir, err), d.Close())
 	}
 	return d, nil
 }
 
-func (d *Disk) open(dir, origin string, maxBytes int64, onError func(error)) error {
+func (d *Disk) open(dir, origin string, maxBytes int64) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, originFile)
+	path := filepath.Join(dir, spool.OriginFile)
 	is, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -63,69 +73,65 @@ func (d *Disk) open(dir, origin string, maxBytes int64, onError func(error)) err
 	case strings.TrimSpace(string(is)) != origin:
 		return fmt.Errorf("it keeps events for the ledger %.200q, and this one is %s", strings.TrimSpace(string(is)), origin)
 	}
-	if d.file, err = os.OpenFile(filepath.Join(dir, QuarantineFile), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+	if d.refused, err = quarantine.Open(filepath.Join(dir, QuarantineFile), quarantine.Options{Shared: true}); err != nil {
 		return err
 	}
-	if err := d.endLine(); err != nil {
-		return err
-	}
-	d.spool, err = spool.Open(dir, spool.Options{MaxBytes: maxBytes, OnError: onError, OnDamage: func(damage spool.Damage) error {
-		return d.add(line{Reason: "damaged: " + damage.String(), Bytes: damage.Data})
+	d.spool, err = spool.Open(dir, spool.Options{MaxBytes: maxBytes, OnError: d.onError, OnDamage: func(damage spool.Damage) error {
+		return d.refused.Add(quarantine.Held{At: time.Now().UTC(), Epoch: damage.Epoch, Number: damage.First, Count: damage.End - damage.First,
+			Reason: "damaged: " + damage.String(), Bytes: damage.Data})
 	}})
+	if err != nil {
+		return err
+	}
+	if _, err = d.refused.Finish(d.way(), spool.ErrFull); err != nil && d.onError != nil {
+		d.onError(undone(err)) // it keeps nobody from recording
+		return nil
+	}
 	return err
 }
 
-// endLine ends a last line that was torn by a crash.
-func (d *Disk) endLine() error {
-	info, err := d.file.Stat()
-	if err != nil || info.Size() == 0 {
-		return err
-	}
-	last := make([]byte, 1)
-	if _, err := d.file.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
-		return err
-	}
-	_, err = d.file.Write([]byte("\n"))
-	return err
+func undone(err error) error {
+	return fmt.Errorf("what was decided of the quarantine cannot be carried out: %w", err)
 }
 
-// A line is one of the quarantine's.
-type line struct {
-	At        time.Time       `json:"at"`
-	Reason    string          `json:"reason"`
-	Principal string          `json:"principal,omitempty"`
-	Via       string          `json:"via,omitempty"`
-	Item      json.RawMessage `json:"item,omitempty"`  // as it was kept, or
-	Bytes     []byte          `json:"bytes,omitempty"` // where that is no JSON
+// way is how decisions are carried out.
+func (d *Disk) way() quarantine.Way { return quarantine.Way{Items: Decided, Put: d.Put} }
+
+// follow carries out what is decided, until the disk is closed.
+func (d *Disk) follow() {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var seen int64 // what others had written, when nothing was left
+	failing := false
+	for {
+		select {
+		case <-d.quit:
+			return
+		case <-tick.C:
+		}
+		others, err := d.refused.Others()
+		left := true
+		if err == nil && others != seen {
+			left, err = d.refused.Finish(d.way(), spool.ErrFull)
+		}
+		if err != nil && !failing && d.onError != nil {
+			d.onError(undone(err))
+		}
+		if failing = err != nil; !failing && !left {
+			seen = others
+		}
+	}
 }
 
 // Quarantine keeps an event that the ledger refused for good.
 func (d *Disk) Quarantine(r Refused) error {
-	l := line{Reason: r.Reason, Principal: r.By.Principal, Via: r.By.Via}
-	if json.Valid(r.Event) {
-		l.Item = r.Event
-	} else {
-		l.Bytes = r.Event
-	}
-	return d.add(l)
-}
-
-// add makes a line durable.
-func (d *Disk) add(l line) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	l.At = d.now().UTC()
-	data, err := json.Marshal(l)
+	number, err := strconv.ParseUint(r.Item.ID, 10, 64)
 	if err != nil {
 		return err
 	}
-	if bytes.IndexByte(data, '\n') >= 0 {
-		panic("internal error: a line has several")
-	}
-	if _, err := d.file.Write(append(data, '\n')); err != nil {
-		return errors.Join(err, d.endLine())
-	}
-	return d.file.Sync()
+	h := Held(r)
+	h.At, h.Epoch, h.Number, h.Count = time.Now().UTC(), d.spool.Epoch(), number, 1
+	return d.refused.Add(h)
 }
 
 // Put implements [Queue].
@@ -158,12 +164,84 @@ func (d *Disk) Len() int64 { return d.spool.Stats().Items }
 
 // Close closes the queue.
 func (d *Disk) Close() error {
+	close(d.quit)
+	d.done.Wait()
 	var errs []error
 	if d.spool != nil {
 		errs = append(errs, d.spool.Close())
 	}
-	if d.file != nil {
-		errs = append(errs, d.file.Close())
+	if d.refused != nil {
+		errs = append(errs, d.refused.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// IsDisk reports whether a directory is that of a server's queue.
+func IsDisk(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, spool.OriginFile))
+	return err == nil
+}
+
+// A DiskQuarantine is the quarantine of a server's queue on disk.
+type DiskQuarantine struct {
+	dir  string
+	own  *Disk            // where no server has the queue open
+	file *quarantine.File // where one has
+}
+
+// ReadDisk returns what is in the quarantine of a server's queue in dir, and how
+// many lines of its file cannot be read. It disturbs no server that runs.
+func ReadDisk(dir string) ([]quarantine.Held, int, error) {
+	return quarantine.Read(filepath.Join(dir, QuarantineFile))
+}
+
+// OpenDiskQuarantine opens the quarantine of a server's queue in dir. A server may
+// have that open, and does what is decided.
+func OpenDiskQuarantine(dir string) (*DiskQuarantine, error) {
+	origin, err := os.ReadFile(filepath.Join(dir, spool.OriginFile))
+	if err != nil {
+		return nil, err // a queue is not made where there is none
+	}
+	q := &DiskQuarantine{dir: dir}
+	q.own, err = openDisk(dir, strings.TrimSpace(string(origin)), 0, nil)
+	if errors.Is(err, seglog.ErrLocked) {
+		q.file, err = quarantine.Open(filepath.Join(dir, QuarantineFile), quarantine.Options{Shared: true})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// Out carries out a decision, or has the server carry it out, until ctx ends.
+func (q *DiskQuarantine) Out(ctx context.Context, key string, d quarantine.Decision) error {
+	if q.own != nil {
+		_, err := q.own.refused.Out(ctx, key, d, q.own.way())
+		return err
+	}
+	h, err := q.file.Decide(key, d, quarantine.Way{Items: Decided})
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(lookEvery / 10)
+	defer tick.Stop()
+	for {
+		list, _, err := ReadDisk(q.dir)
+		if err != nil || !slices.ContainsFunc(list, func(is quarantine.Held) bool { return is.Key() == h.Key() }) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: it is decided, and the server that has the spool open has not done it yet: it will, once there is room in the spool: %w", h.Key(), ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// Close closes what was opened.
+func (q *DiskQuarantine) Close() error {
+	if q.own != nil {
+		return q.own.Close()
+	}
+	return q.file.Close()
 }

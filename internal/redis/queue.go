@@ -10,10 +10,8 @@ package redis
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,15 +50,17 @@ type Options struct {
 
 // A Queue is a stream. It implements [deadletter.Queue].
 type Queue struct {
-	o                          Options
-	client                     *goredis.Client
-	stream, quarantine, leased string // keys
-	me                         string
+	*server
+	o      Options
+	leased string // key
+	me     string
 
-	length atomic.Int64          // of the stream, as it was last seen
-	unfit  atomic.Pointer[error] // why nothing may be put in
-	quit   context.CancelFunc
-	done   sync.WaitGroup
+	counting sync.RWMutex // write-locked while the stream is measured, and read-locked while it changes
+	length   atomic.Int64 // of the stream, as it was last seen
+
+	unfit atomic.Pointer[error] // why nothing may be put in
+	quit  context.CancelFunc
+	done  sync.WaitGroup
 }
 
 var _ deadletter.Queue = (*Queue)(nil)
@@ -68,25 +68,16 @@ var _ deadletter.Queue = (*Queue)(nil)
 // Open opens the stream of a ledger on the server at a URL, which must keep what
 // it acknowledges.
 func Open(ctx context.Context, url string, o Options) (*Queue, error) {
-	goredis.SetLogger(silent{})
-	options, err := goredis.ParseURL(url)
+	s, err := connect(ctx, url, o.Origin)
 	if err != nil {
-		return nil, fmt.Errorf("deadLetter: not the address of a Redis server, such as redis://host:6379/0: %w", err)
+		return nil, err
 	}
-	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = timeout, timeout, timeout
-	options.MaxRetries = -1 // a command that may have been carried out is not sent again
-	options.ContextTimeoutEnabled = true
 	if o.Max == 0 {
 		o.Max = DefaultMax
 	}
-	prefix := "graven:{" + o.Origin + "}:"
-	q := &Queue{o: o, client: goredis.NewClient(options), stream: prefix + "events", quarantine: prefix + "quarantine", leased: prefix + "reader", me: rand.Text()}
-	err = q.check(ctx)
-	if err == nil {
-		err = q.measure(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("deadLetter: the Redis server at %s: %w", options.Addr, err), q.client.Close())
+	q := &Queue{server: s, o: o, leased: s.prefix + "reader", me: rand.Text()}
+	if err := q.measure(ctx); err != nil {
+		return nil, errors.Join(s.failed(err), s.client.Close())
 	}
 	background, quit := context.WithCancel(context.Background())
 	q.quit = quit
@@ -94,28 +85,11 @@ func Open(ctx context.Context, url string, o Options) (*Queue, error) {
 	return q, nil
 }
 
-// check refuses a server that may lose what it has acknowledged.
-func (q *Queue) check(ctx context.Context) error {
-	for name, want := range map[string]string{"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"} {
-		is, err := q.client.ConfigGet(ctx, name).Result()
-		switch {
-		case err != nil:
-			return fmt.Errorf("its setting %s cannot be read: %w", name, err)
-		case is[name] != want:
-			return fmt.Errorf("%s is %q: it must be %s, or it may lose what it has acknowledged", name, is[name], want)
-		}
-	}
-	role, err := q.client.Do(ctx, "ROLE").Slice()
-	if err != nil {
-		return fmt.Errorf("its role cannot be read: %w", err)
-	}
-	if len(role) == 0 || role[0] != "master" {
-		return fmt.Errorf("it is a replica, which only its primary writes to")
-	}
-	return nil
-}
-
+// measure looks how long the stream is. What is put in meanwhile waits, for it
+// would not be counted, and what comes behind it would pass it by.
 func (q *Queue) measure(ctx context.Context) error {
+	q.counting.Lock()
+	defer q.counting.Unlock()
 	n, err := q.client.XLen(ctx, q.stream).Result()
 	if err == nil {
 		q.length.Store(n)
@@ -163,6 +137,8 @@ func (q *Queue) Put(ctx context.Context, items ...[]byte) error {
 	if q.length.Load()+int64(len(items)) > q.o.Max {
 		return fmt.Errorf("%w: it has %d events", ErrFull, q.length.Load())
 	}
+	q.counting.RLock()
+	defer q.counting.RUnlock()
 	added, err := q.client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
 		for _, it := range items {
 			p.XAdd(ctx, &goredis.XAddArgs{Stream: q.stream, Values: []any{field, it}})
@@ -181,12 +157,6 @@ func (q *Queue) Put(ctx context.Context, items ...[]byte) error {
 	q.length.Add(int64(len(items)))
 	return nil
 }
-
-// silent has the client's library not write to stderr by itself: what it has to
-// say is in its errors.
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
 
 // renew takes the lease, or prolongs it, and reports whether this server has it.
 var renew = goredis.NewScript(`
@@ -233,6 +203,8 @@ func (q *Queue) Done(ctx context.Context, items []deadletter.Item) error {
 	for i, it := range items {
 		ids[i] = it.ID
 	}
+	q.counting.RLock()
+	defer q.counting.RUnlock()
 	n, err := q.client.XDel(ctx, q.stream, ids...).Result()
 	if err == nil {
 		q.length.Add(-n)
@@ -243,18 +215,6 @@ func (q *Queue) Done(ctx context.Context, items []deadletter.Item) error {
 // Len implements [deadletter.Queue]: the length of the stream, in which others'
 // events count as soon as they were seen.
 func (q *Queue) Len() int64 { return max(q.length.Load(), 0) }
-
-// Quarantine keeps an event that the ledger refused for good in a stream of its
-// own.
-func (q *Queue) Quarantine(r deadletter.Refused) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	by, err := json.Marshal(r.By)
-	if err != nil {
-		return err
-	}
-	return q.client.XAdd(ctx, &goredis.XAddArgs{Stream: q.quarantine, Values: []any{"reason", strings.ToValidUTF8(r.Reason, "?"), "by", by, field, r.Event}}).Err()
-}
 
 // Close gives up the lease and closes the connections.
 func (q *Queue) Close() error {

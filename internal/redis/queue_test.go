@@ -202,6 +202,31 @@ func TestAFullStreamRefuses(t *testing.T) {
 	}
 }
 
+func TestWhatWasPutInCountsAtOnce(t *testing.T) {
+	q := open(t, testenv.StartRedis(t), redis.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var measuring sync.WaitGroup
+	measuring.Go(func() {
+		for ctx.Err() == nil {
+			if err := q.Measure(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for n := range int64(500) {
+		if err := q.Put(t.Context(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if got := q.Len(); got != n+1 {
+			t.Errorf("%d items are kept, and %d are known", n+1, got)
+			break
+		}
+	}
+	cancel()
+	measuring.Wait()
+}
+
 func TestItemsComeAsTheyWerePutIn(t *testing.T) {
 	server := testenv.StartRedis(t)
 	q := open(t, server, redis.Options{})

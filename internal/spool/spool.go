@@ -24,6 +24,10 @@ var (
 	ErrTooLarge = errors.New("too much for the spool at a time")
 )
 
+// OriginFile, in a spool's directory, names the ledger that a server keeps events
+// for. A recorder's has none.
+const OriginFile = "origin"
+
 // MaxItem is how many bytes an item may have.
 const MaxItem = seglog.MaxBody - numberSize
 
