@@ -239,6 +239,13 @@ func TestWhatIsNoEventCanOnlyBeDropped(t *testing.T) {
 	if _, err := client.OpenQuarantine(filepath.Join(dir, "nowhere")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
+	server := t.TempDir()
+	if err := os.WriteFile(filepath.Join(server, "origin"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.OpenQuarantine(server); err == nil || !strings.Contains(err.Error(), "the spool of a server") {
+		t.Error(err)
+	}
 }
 
 func FuzzReadQuarantine(f *testing.F) {
