@@ -1,33 +1,15 @@
 package trail_test
 
 import (
-	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/trail"
 )
-
-// newKey makes a key of the given name.
-func newKey(t testing.TB, name string) (note.Signer, note.Verifier, string) {
-	t.Helper()
-	skey, vkey, err := note.GenerateKey(rand.Reader, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, verifier, vkey
-}
 
 const origin = "ledger.example/prod"
 
@@ -47,7 +29,7 @@ func sign(t testing.TB, size int64, root trail.Hash, signers ...note.Signer) *tr
 
 func TestACheckpointIsReadAsItIsSigned(t *testing.T) {
 	t.Parallel()
-	signer, verifier, _ := newKey(t, origin)
+	signer, verifier, _ := testkey.New(t, origin)
 	root := trail.LeafHash([]byte("x"))
 	for _, size := range []int64{0, 1, 1 << 40, 1 << 60} {
 		c := sign(t, size, root, signer)
@@ -68,10 +50,10 @@ func TestACheckpointIsReadAsItIsSigned(t *testing.T) {
 
 func TestACheckpointIsOpenedOnlyWithAGoodSignatureOfItsOrigin(t *testing.T) {
 	t.Parallel()
-	signer, verifier, _ := newKey(t, origin)
-	second, secondVerifier, _ := newKey(t, origin)
-	_, other, _ := newKey(t, origin)
-	witness, witnessVerifier, _ := newKey(t, "witness.example")
+	signer, verifier, _ := testkey.New(t, origin)
+	second, secondVerifier, _ := testkey.New(t, origin)
+	_, other, _ := testkey.New(t, origin)
+	witness, witnessVerifier, _ := testkey.New(t, "witness.example")
 	root := trail.LeafHash([]byte("x"))
 	good := sign(t, 7, root, signer)
 	both := sign(t, 7, root, second, signer)
@@ -122,7 +104,7 @@ func TestACheckpointIsOpenedOnlyWithAGoodSignatureOfItsOrigin(t *testing.T) {
 
 func TestMalformedCheckpointsAreRefused(t *testing.T) {
 	t.Parallel()
-	signer, verifier, _ := newKey(t, origin)
+	signer, verifier, _ := testkey.New(t, origin)
 	hash := "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 	for _, text := range []string{
 		"", "\n", origin + "\n", origin + "\n1\n", "\n1\n" + hash + "\n",
@@ -151,7 +133,7 @@ func TestMalformedCheckpointsAreRefused(t *testing.T) {
 
 func TestACheckpointMayHaveFurtherLines(t *testing.T) {
 	t.Parallel()
-	signer, verifier, _ := newKey(t, origin)
+	signer, verifier, _ := testkey.New(t, origin)
 	signed, err := note.Sign(&note.Note{Text: sign(t, 3, trail.Hash{1}, signer).Text() + "more\n"}, signer)
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +145,7 @@ func TestACheckpointMayHaveFurtherLines(t *testing.T) {
 
 func TestAKeyHasOneSpelling(t *testing.T) {
 	t.Parallel()
-	_, verifier, vkey := newKey(t, origin)
+	_, verifier, vkey := testkey.New(t, origin)
 	v, err := trail.ParseKey(vkey)
 	if err != nil || trail.KeyID(v) != trail.KeyID(verifier) || !strings.HasPrefix(vkey, trail.KeyID(v)+"+") {
 		t.Errorf("%v, %v", v, err)
@@ -182,7 +164,7 @@ func TestAKeyHasOneSpelling(t *testing.T) {
 }
 
 func FuzzReadCheckpoint(f *testing.F) {
-	signer, verifier, _ := newKey(f, origin)
+	signer, verifier, _ := testkey.New(f, origin)
 	f.Add(sign(f, 7, trail.Hash{1}, signer).Note)
 	f.Add([]byte("a\n1\nb\n\n— a b\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

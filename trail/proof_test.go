@@ -7,12 +7,13 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/trail"
 )
 
 func TestAProofShowsItsEntryAndNoOther(t *testing.T) {
 	t.Parallel()
-	signer, verifier, _ := newKey(t, origin)
+	signer, verifier, _ := testkey.New(t, origin)
 	var all stored
 	var tree trail.Tree
 	const size = 37

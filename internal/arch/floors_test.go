@@ -47,7 +47,7 @@ var rooms = []struct {
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer internal/upload internal/document internal/deadletter"},
-	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/export/*"},
+	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/testkey internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},
 	{apart, "internal/arch internal/gen"},
@@ -62,7 +62,7 @@ var only = map[string][]string{
 }
 
 // forTests are packages that every test may import and no program may.
-var forTests = []string{"internal/testdisk", "internal/testenv", "internal/storetest"}
+var forTests = []string{"internal/testdisk", "internal/testenv", "internal/testkey", "internal/storetest"}
 
 // outside says what a floor may import beside the standard library and ours.
 // A floor that is not listed may import anything.

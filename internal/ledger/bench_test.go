@@ -7,6 +7,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -37,7 +38,7 @@ func (*void) Find(_ context.Context, ids []event.ID, indexes []int64) error {
 func BenchmarkAppend(b *testing.B) {
 	for name, size := range map[string]int{"1": 1, "100": 100, "2000": 2000} {
 		b.Run(name, func(b *testing.B) {
-			signer, _, vkey := keys(b)
+			signer, _, vkey := testkey.New(b, "test.example/ledger")
 			l, err := ledger.Open(b.Context(), ledger.Config{Store: &void{}, Signer: signer, VerifierKey: vkey})
 			if err != nil {
 				b.Fatal(err)

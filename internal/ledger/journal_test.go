@@ -14,6 +14,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/testkey"
 )
 
 // A bureau is a ledger in memory with a journal, in a bubble of time.
@@ -30,7 +31,7 @@ func inBubble(t *testing.T, fn func(t *testing.T, b *bureau)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := newStore()
-		signer, _, vkey := keys(t)
+		signer, _, vkey := testkey.New(t, "test.example/ledger")
 		l, err := ledger.Open(t.Context(), ledger.Config{Store: m, Signer: signer, VerifierKey: vkey})
 		if err != nil {
 			t.Fatal(err)

@@ -14,12 +14,13 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/trail"
 )
 
 func TestALedgerBeginsWithItsOwnCreation(t *testing.T) {
 	m := newStore()
-	signer, verifier, vkey := keys(t)
+	signer, verifier, vkey := testkey.New(t, "test.example/ledger")
 	c := newClock()
 	l, err := ledger.Open(t.Context(), ledger.Config{Store: m, Signer: signer, VerifierKey: vkey, Version: "1.2.3", Now: c.Now})
 	if err != nil {
@@ -50,7 +51,7 @@ func TestALedgerBeginsWithItsOwnCreation(t *testing.T) {
 }
 
 func TestALedgerThatCannotBeginIsNotOpened(t *testing.T) {
-	signer, _, vkey := keys(t)
+	signer, _, vkey := testkey.New(t, "test.example/ledger")
 	m := newStore()
 	start(t, m)
 	other := *m.head.Checkpoint
@@ -363,7 +364,7 @@ func TestClosingAnswersEverybody(t *testing.T) {
 		}
 	})
 	t.Run("who comes at that moment", func(t *testing.T) {
-		signer, _, vkey := keys(t)
+		signer, _, vkey := testkey.New(t, "test.example/ledger")
 		for round := range 300 {
 			l, err := ledger.Open(t.Context(), ledger.Config{Store: newStore(), Signer: signer, VerifierKey: vkey})
 			if err != nil {

@@ -3,17 +3,15 @@ package ledger_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -187,28 +185,10 @@ func (m *memory) forget() {
 	}
 }
 
-// keys makes the keys of a ledger.
-func keys(t testing.TB) (note.Signer, note.Verifier, string) {
-	t.Helper()
-	skey, vkey, err := note.GenerateKey(rand.Reader, "test.example/ledger")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, verifier, vkey
-}
-
 // start opens a ledger on a store.
 func start(t *testing.T, m *memory, change ...func(*ledger.Config)) *ledger.Ledger {
 	t.Helper()
-	signer, _, vkey := keys(t)
+	signer, _, vkey := testkey.New(t, "test.example/ledger")
 	c := ledger.Config{Store: m, Signer: signer, VerifierKey: vkey, Version: "test"}
 	for _, fn := range change {
 		fn(&c)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -57,7 +58,7 @@ func (w *writer) Append(ctx context.Context, p *ledger.Pool) error {
 
 func TestSeveralWritersMakeOneLedger(t *testing.T) {
 	m := newStore()
-	signer, _, vkey := keys(t)
+	signer, _, vkey := testkey.New(t, "test.example/ledger")
 	var turn sync.Mutex
 	var wg sync.WaitGroup
 	for w := range 3 {

@@ -24,8 +24,8 @@ var (
 	ErrTooLarge = errors.New("too much for the spool at a time")
 )
 
-// OriginFile, in a spool's directory, names the ledger that a server keeps events
-// for. A recorder's has none.
+// OriginFile is a file in a spool's directory that names the ledger for which a
+// server keeps events. A recorder's has none.
 const OriginFile = "origin"
 
 // MaxItem is how many bytes an item may have.

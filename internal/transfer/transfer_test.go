@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/internal/testkey"
 	"github.com/graven-audit/graven/internal/transfer"
 	"github.com/graven-audit/graven/trail"
 )
@@ -112,24 +112,6 @@ func (l *log) Append(_ context.Context, p *ledger.Pool) error {
 	return nil
 }
 
-// keys returns a signer and its verifier.
-func keys(t *testing.T) (note.Signer, note.Verifier, string) {
-	t.Helper()
-	skey, vkey, err := note.GenerateKey(rand.Reader, "transfer.example/a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, verifier, vkey
-}
-
 // record records n pools of three events, with numbers from first on.
 func (l *log) record(t *testing.T, signer note.Signer, vkey string, first, n int) {
 	t.Helper()
@@ -151,7 +133,7 @@ func (l *log) record(t *testing.T, signer note.Signer, vkey string, first, n int
 }
 
 func TestACopyHasTheSamePoolsAndGoesOnWhereItFailed(t *testing.T) {
-	signer, verifier, vkey := keys(t)
+	signer, verifier, vkey := testkey.New(t, "transfer.example/a")
 	var source, target log
 	source.record(t, signer, vkey, 0, 20)
 	broken := errors.New("broken")
@@ -204,8 +186,8 @@ func TestACopyHasTheSamePoolsAndGoesOnWhereItFailed(t *testing.T) {
 }
 
 func TestWhatIsNotWhatWasSignedIsRefusedBeforeItIsAppended(t *testing.T) {
-	signer, verifier, vkey := keys(t)
-	forger, _, _ := keys(t)
+	signer, verifier, vkey := testkey.New(t, "transfer.example/a")
+	forger, _, _ := testkey.New(t, "transfer.example/a")
 	var good log
 	good.record(t, signer, vkey, 0, 10)
 	// In good, step 0 is entry 0, step 1 its checkpoint; then entries 1 to 3
@@ -272,7 +254,7 @@ func TestWhatIsNotWhatWasSignedIsRefusedBeforeItIsAppended(t *testing.T) {
 }
 
 func TestATargetToWhichOthersAppendIsLeftAlone(t *testing.T) {
-	signer, verifier, vkey := keys(t)
+	signer, verifier, vkey := testkey.New(t, "transfer.example/a")
 	var source, target log
 	source.record(t, signer, vkey, 0, 5)
 	target.fail = func(size int64) error {
