@@ -219,3 +219,56 @@ func TestWhatIsDamagedInQuarantineIsShownAndCanBeDropped(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// TestAServerThatIsKilledLosesAndDoublesNoDecision has people decide while Redis
+// is killed again and again. Of each event, either it is in quarantine still, or
+// the decision was carried out, once, whatever they were answered.
+func TestAServerThatIsKilledLosesAndDoublesNoDecision(t *testing.T) {
+	server := testenv.StartRedis(t)
+	var names []string
+	for n := range 60 {
+		names = append(names, fmt.Sprintf("event-%02d", n))
+	}
+	quarantined(t, server, false, names...).Close()
+	list, _ := held(t, openQuarantine(t, server))
+	decisions := []quarantine.Decision{retried, dropped}
+	var wg sync.WaitGroup
+	var done sync.Map
+	for i := range 2 {
+		q := openQuarantine(t, server)
+		wg.Go(func() {
+			for n, h := range list {
+				if n%2 == i {
+					if q.Out(t.Context(), h.Key(), decisions[n/2%2]) == nil {
+						done.Store(h.Key(), true)
+					}
+				}
+			}
+		})
+	}
+	for range 4 {
+		server.Kill()
+		server.Start()
+	}
+	wg.Wait()
+	left := map[string]bool{}
+	rest, _ := held(t, openQuarantine(t, server))
+	for _, h := range rest {
+		left[h.Key()] = true
+	}
+	b := &book{ids: map[event.ID]bool{}}
+	settled(t, start(t, b, open(t, server, redis.Options{})))
+	times := map[string]int{}
+	for _, name := range b.order {
+		times[name]++
+	}
+	for n, h := range list {
+		_, said := done.Load(h.Key())
+		out := !left[h.Key()]
+		again := out && decisions[n/2%2].Type == event.TypeRetried
+		if said && !out || times[h.Key()] != map[bool]int{true: 1}[out] || times[names[n]] != map[bool]int{true: 1}[again] {
+			t.Errorf("%s: said to be done: %v, out: %v, told %d times, recorded %d times", names[n], said, out, times[h.Key()], times[names[n]])
+		}
+	}
+	t.Logf("%d of %d are left", len(rest), len(list))
+}
