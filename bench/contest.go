@@ -17,8 +17,9 @@ import (
 type contest struct {
 	name string
 	run  run // what differs from the usual
-	// prepare, if not nil, makes what all runs share, below r.Dir.
-	prepare    func(ctx context.Context, r *run) error
+	// prepare, if not nil, makes what all runs share, below r.Dir. What it
+	// returns, if not nil, ends it.
+	prepare    func(ctx context.Context, r *run) (end func(), err error)
 	contenders []string
 	lines      []line
 }
@@ -43,6 +44,7 @@ var (
 	perCPU = metric{"/CPU-s", (*Sample).perCPU}
 	p50    = metric{"s at p50", func(s *Sample) float64 { return s.P50.Seconds() }}
 	p99    = metric{"s at p99", func(s *Sample) float64 { return s.P99.Seconds() }}
+	p99ms  = metric{"ms", func(s *Sample) float64 { return 1e3 * s.P99.Seconds() }}
 	peak   = metric{"MB", func(s *Sample) float64 { return float64(s.Peak) / 1e6 }}
 	size   = metric{"B/event", func(s *Sample) float64 { return s.Notes["bytes"] / float64(s.Ops) }}
 )
@@ -139,8 +141,12 @@ func (d *driver) contest(c contest) error {
 	defer os.RemoveAll(dir)
 	r.Dir = dir
 	if c.prepare != nil {
-		if err := c.prepare(d.ctx, &r); err != nil {
+		end, err := c.prepare(d.ctx, &r)
+		if err != nil {
 			return err
+		}
+		if end != nil {
+			defer end()
 		}
 	}
 	var good, doubtful, steady []round

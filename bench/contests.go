@@ -25,6 +25,16 @@ var contenders = map[string]func(run) (Sample, error){
 	"queries":           querier,
 	"SQLite queries":    idleQuerier,
 	"start":             starter,
+
+	"COPY":                       rawCopy,
+	"COPY into all tables":       rawCopyAll,
+	"graven serve on PostgreSQL": databaseServer,
+	"graven on PostgreSQL":       databaseWriter,
+	"PostgreSQL as usual":        usualWriter,
+	"bare channel":               bareChannel,
+	"client.Record":              recorder,
+	"queries of a directory":     directoryQuerier,
+	"queries of PostgreSQL":      databaseQuerier,
 }
 
 // contests are all contests, with their goals.
@@ -137,6 +147,52 @@ var contests = []contest{
 			{"start after a kill to the first write", "start", "", noted("cold start s"), 1, true},
 			{"memory at rest", "start", "", noted("MB at rest"), 60, true},
 			{"memory at 20,000 events/s", "start", "", noted("MB under load"), 150, true},
+		},
+	},
+	{
+		name:       "HTTP into PostgreSQL",
+		run:        run{Producers: 8, Batch: 1000},
+		prepare:    prepareServer,
+		contenders: []string{"COPY", "graven serve on PostgreSQL", "COPY into all tables"},
+		lines: []line{
+			{"NDJSON into PostgreSQL, 1,000 events a POST, events/s", "graven serve on PostgreSQL", "COPY", rate, 0.6, false},
+			{"NDJSON into PostgreSQL, 1,000 events a POST, events/s", "graven serve on PostgreSQL", "COPY into all tables", rate, 0, false},
+		},
+	},
+	{
+		name:       "PostgreSQL, single events",
+		run:        run{Producers: 64},
+		prepare:    prepareServer,
+		contenders: []string{"PostgreSQL as usual", "graven on PostgreSQL"},
+		lines: []line{
+			{"PostgreSQL, 64 callers, one event each, events/s", "graven on PostgreSQL", "PostgreSQL as usual", rate, 25, false},
+		},
+	},
+	{
+		name:       "PostgreSQL, batches",
+		run:        run{Producers: 4, Batch: 500},
+		prepare:    prepareServer,
+		contenders: []string{"PostgreSQL as usual", "graven on PostgreSQL"},
+		lines: []line{
+			{"PostgreSQL, 4 callers, batches of 500, events/s", "graven on PostgreSQL", "PostgreSQL as usual", rate, 6, false},
+		},
+	},
+	{
+		name:       "recording client",
+		run:        run{Producers: 64, Rate: 1000},
+		contenders: []string{"bare channel", "client.Record"},
+		lines: []line{
+			{"client.Record with a spool, 1,000/s as they come, p99", "client.Record", "bare channel", p99, 2, true},
+			{"client.Record, memory that is kept meanwhile", "client.Record", "", noted("MB kept"), 4, true},
+		},
+	},
+	{
+		name:       "incidents",
+		prepare:    prepareLedgers,
+		contenders: []string{"queries of a directory", "queries of PostgreSQL"},
+		lines: []line{
+			{"incident by correlation id in PostgreSQL, p99", "queries of PostgreSQL", "", p99ms, 10, true},
+			{"incident by correlation id in a directory, p99", "queries of a directory", "", p99ms, 10, true},
 		},
 	},
 }

@@ -65,8 +65,8 @@ func (s *server) stop() error {
 }
 
 // startGraven starts our server on a data directory.
-func startGraven(program, data string) (*server, error) {
-	s, err := startServer(exec.Command(program, "serve", "--data", data, "--listen", "127.0.0.1:0"))
+func startGraven(program, data string, flags ...string) (*server, error) {
+	s, err := startServer(exec.Command(program, append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0"}, flags...)...))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,14 +28,9 @@ var by = ledger.By{Principal: "bench", Via: "internal"}
 
 // openLedger opens the ledger in a directory, or makes one.
 func openLedger(dir string) (*opened, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	keys, err := keyring.Load(dir)
+	keys, err := loadKeys(dir)
 	if err != nil {
-		if keys, err = keyring.Create(dir, "bench.example/ledger"); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	store, err := filestore.Open(dir, filestore.Options{Verifier: keys.Verifier})
 	if err != nil {
@@ -42,6 +38,18 @@ func openLedger(dir string) (*opened, error) {
 	}
 	l, err := ledger.Open(context.Background(), ledger.Config{Store: store, Signer: keys.Signer, VerifierKey: keys.VerifierKey, Version: "bench"})
 	return &opened{store, l, keys.Verifier}, err
+}
+
+// loadKeys loads the keys in a directory, or makes both.
+func loadKeys(dir string) (*keyring.Keys, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	keys, err := keyring.Load(dir)
+	if errors.Is(err, keyring.ErrNone) {
+		return keyring.Create(dir, "bench.example/ledger")
+	}
+	return keys, err
 }
 
 func (o *opened) close() error {
@@ -66,14 +74,24 @@ func gravenWriter(r run) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
+	s, err := record(o.ledger, r)
+	if err != nil {
+		return s, err
+	}
+	o.settle(&s)
+	return s, o.close()
+}
+
+// record has producers record events.
+func record(l *ledger.Ledger, r run) (Sample, error) {
 	ctx := context.Background()
-	s, err := producers(r, r.Producers, int64(r.Batch), func(p int, seq int64) error {
+	return producers(r, r.Producers, int64(r.Batch), func(p int, seq int64) error {
 		events := make([]*event.Event, r.Batch)
 		for i := range events {
 			events[i] = newEvent(int64(p)<<32 + seq*int64(r.Batch) + int64(i))
 		}
 		for {
-			results, _, err := o.ledger.Append(ctx, by, events)
+			results, _, err := l.Append(ctx, by, events)
 			if err == ledger.ErrBusy {
 				time.Sleep(time.Millisecond)
 				continue
@@ -86,11 +104,6 @@ func gravenWriter(r run) (Sample, error) {
 			return err
 		}
 	})
-	if err != nil {
-		return s, err
-	}
-	o.settle(&s)
-	return s, o.close()
 }
 
 func newSigner() (note.Signer, error) {

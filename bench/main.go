@@ -37,7 +37,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	work, err := os.MkdirTemp(*dir, "graven-bench-")
+	if *dir != "" {
+		// Servers put what they need where temporary files are.
+		if err := os.Setenv("TMPDIR", *dir); err != nil {
+			fatal(err)
+		}
+	}
+	work, err := os.MkdirTemp("", "graven-bench-")
 	if err != nil {
 		fatal(err)
 	}

@@ -55,13 +55,13 @@ func fill(ctx context.Context, dir string, n int64) error {
 }
 
 // prepareLedger makes the ledger that the runs of a contest share.
-func prepareLedger(n int64) func(context.Context, *run) error {
-	return func(ctx context.Context, r *run) error {
+func prepareLedger(n int64) func(context.Context, *run) (func(), error) {
+	return func(ctx context.Context, r *run) (func(), error) {
 		if n > 0 {
 			r.Events = n
 		}
 		r.Data = filepath.Join(r.Dir, "shared")
-		return fill(ctx, r.Data, r.Events)
+		return nil, fill(ctx, r.Data, r.Events)
 	}
 }
 
@@ -465,15 +465,15 @@ func idleQuerier(r run) (Sample, error) {
 }
 
 // prepareTable makes the ledger and the table of the same events.
-func prepareTable(ctx context.Context, r *run) error {
-	if err := prepareLedger(0)(ctx, r); err != nil {
-		return err
+func prepareTable(ctx context.Context, r *run) (func(), error) {
+	if _, err := prepareLedger(0)(ctx, r); err != nil {
+		return nil, err
 	}
 	db, err := openTable(tableBeside(r.Data))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(insertRows(ctx, db, r.Events, true), db.Close())
+	return nil, errors.Join(insertRows(ctx, db, r.Events, true), db.Close())
 }
 
 // tableBeside names the table of a shared ledger's rows, which stands beside it:

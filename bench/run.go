@@ -18,7 +18,8 @@ type run struct {
 	Batch     int     // events of one operation
 	Events    int64   // of a large ledger
 	Dir       string  // empty, removed afterwards
-	Data      string  // what all runs of a contest share
+	Data      string  // directory that all runs of a contest share
+	Database  string  // address of a PostgreSQL server's database, likewise
 	Graven    string  // the program
 	Rate      float64 // operations a second, where they come at a given rate
 }
