@@ -2,11 +2,15 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/finding"
+	"github.com/graven-audit/graven/internal/ledger"
 )
 
 var _ finding.Sources = (*Store)(nil)
@@ -14,12 +18,49 @@ var _ finding.Sources = (*Store)(nil)
 // signs are the types of events that say how long their source will be silent.
 var signs = []string{event.TypeHeartbeat, event.TypeStopped}
 
-// countBatch bounds the entries that are counted at a time.
-const countBatch = 100_000
+const (
+	// countBatch bounds the entries that are counted at a time, which takes a
+	// fraction of the time that a question may wait: one that gives up leaves
+	// less to be counted for the next.
+	countBatch = 20_000
+	// countEvery is how often it is looked whether there is something to count.
+	countEvery = 5 * time.Second
+)
 
-// Derived implements [finding.Sources]. Sources are counted when somebody asks,
-// and now and then.
+// keepCounts counts sources before somebody asks, until ctx ends.
+func (s *Store) keepCounts(ctx context.Context) {
+	tick := time.NewTicker(countEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		c := s.newest.Load()
+		if c == nil {
+			continue
+		}
+		// While the database is away there is nothing to count; while another
+		// server counts, it is done.
+		err := s.Derived(ctx, c.Size)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, ledger.ErrAway) && !errors.Is(err, ledger.ErrBusy) && s.o.OnError != nil {
+			s.o.OnError(fmt.Errorf("count the sources of events: %w", err))
+		}
+	}
+}
+
+// Derived implements [finding.Sources]. Sources are counted every few seconds,
+// and when somebody asks.
 func (s *Store) Derived(ctx context.Context, size int64) error {
+	err := s.count(ctx, size)
+	if ctx.Err() != nil {
+		return ctx.Err() // the database is not to blame
+	}
+	return err
+}
+
+func (s *Store) count(ctx context.Context, size int64) error {
 	var done int64
 	if err := s.again(ctx, func() error { return s.readers.QueryRow(ctx, "SELECT size FROM counted").Scan(&done) }); err != nil {
 		return storeError(err)

@@ -89,6 +89,9 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if !o.ReadOnly {
 		s.done.Go(func() { s.keepMonths(background) })
 	}
+	if !o.ReadOnly && !o.Copying {
+		s.done.Go(func() { s.keepCounts(background) })
+	}
 	return s, nil
 }
 
