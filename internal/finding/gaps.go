@@ -29,6 +29,9 @@ const (
 	// others one of them.
 	maxIncidents = 500
 	maxSteps     = 10_000
+	// maxEvents bounds the events of which it is looked whether they belong to
+	// an incident, for one answer.
+	maxEvents = 50_000
 	// MaxBytes bounds the records of an incident, in bytes. What is larger is
 	// told to be.
 	MaxBytes = 4 << 20

@@ -20,16 +20,17 @@ func (x *Finder) incidents(ctx context.Context, q Question, g *Gaps, size int64)
 	if err := f.Check(); err != nil {
 		return nil // the window ends before it begins
 	}
-	seen := map[string]bool{}
+	seen, events := map[string]bool{}, 0
 	err := x.Search.Each(ctx, &f, search.Range{First: q.After + 1, End: size}, func(h search.Hit) error {
 		id := h.Event.CorrelationID
-		if id == "" || seen[id] {
-			return nil
-		}
-		if len(seen) == maxIncidents {
+		fresh := id != "" && !seen[id]
+		if events == maxEvents || fresh && len(seen) == maxIncidents {
 			before := h.Record.Index - 1
 			g.Next = &before
 			return errEnough
+		}
+		if events++; !fresh {
+			return nil
 		}
 		seen[id] = true
 		return x.incident(ctx, &f, q, g, h, size)

@@ -22,7 +22,9 @@ func conditions(f *search.Filter, args []any) (sql string, all []any, possible b
 	}
 	one := func(column, value string) {
 		if value != "" {
-			add(column+" = $%d", value)
+			// Some columns are indexed where they are not empty, which a plan
+			// that is kept for other values must know.
+			add(column+" = $%d AND "+column+" <> ''", value)
 		}
 	}
 	list := func(column string, values []string) {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,12 +12,21 @@ import (
 	"github.com/graven-audit/graven/verify"
 )
 
-const selectRecords = `SELECT e.ledger_index, e.event_hash, e.leaf_hash, e.entry, d.salt, d.erasable
+const (
+	fromRecords = `SELECT e.ledger_index, e.event_hash, e.leaf_hash, e.entry, d.salt, d.erasable
 	FROM audit_events e LEFT JOIN audit_event_details d ON d.ledger_index = e.ledger_index AND d.recorded_month = e.recorded_month
-	WHERE e.recorded_month = $1 AND e.ledger_index >= $2 AND e.ledger_index < $3 ORDER BY e.ledger_index LIMIT $4`
+	WHERE `
+	selectRecords = fromRecords + "e.recorded_month = $1 AND e.ledger_index >= $2 AND e.ledger_index < $3 ORDER BY e.ledger_index LIMIT $4"
+	pickRecords   = fromRecords + "e.recorded_month >= $1 AND e.recorded_month <= $2 AND e.ledger_index = ANY($3)"
+)
 
-// readBatch is how many records are read at a time.
-const readBatch = 500
+const (
+	// readBatch is how many records are read at a time.
+	readBatch = 500
+	// pickBatch is how many are picked at a time, most of which may be read in
+	// vain, and each be as large as there are.
+	pickBatch = 32
+)
 
 // A stored is a record with the hash of its leaf, as they stand in the database.
 type stored struct {
@@ -40,9 +50,12 @@ func (r *stored) scan(row pgx.CollectableRow) error {
 
 // batch reads the next records of a month.
 func (s *Store) batch(ctx context.Context, m month, first, end int64, limit int) ([]stored, error) {
-	var list []stored
-	err := s.again(ctx, func() error {
-		rows, err := s.readers.Query(ctx, selectRecords, m.month, first, end, limit)
+	return s.selected(ctx, selectRecords, m.month, first, end, limit)
+}
+
+func (s *Store) selected(ctx context.Context, query string, args ...any) (list []stored, err error) {
+	err = s.again(ctx, func() error {
+		rows, err := s.readers.Query(ctx, query, args...)
 		if err != nil {
 			return err
 		}
@@ -56,17 +69,57 @@ func (s *Store) batch(ctx context.Context, m month, first, end int64, limit int)
 // sealed, as far as the hash beside it tells, is [search.ErrChanged].
 func (s *Store) Record(ctx context.Context, index int64) (trail.Record, error) {
 	r, err := s.record(ctx, index)
-	if err != nil {
-		return r.Record, err
+	if err == nil {
+		err = r.check()
 	}
+	return r.Record, err
+}
+
+// check holds a record against the hash beside it.
+func (r *stored) check() error {
 	if leaf := trail.LeafHash(r.Entry); string(leaf[:]) != string(r.leaf) {
-		return r.Record, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
+		return fmt.Errorf("%w: entry %d", search.ErrChanged, r.Index)
 	}
 	if err := verify.CheckPresent(&r.Record); err != nil {
-		return r.Record, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
+		return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, r.Index, err)
 	}
-	return r.Record, nil
+	return nil
 }
+
+// Pick implements [search.Picker].
+func (s *Store) Pick(ctx context.Context, indexes []int64, fn func(*trail.Record) error) error {
+	for some := range slices.Chunk(indexes, pickBatch) {
+		months, err := s.monthsOf(ctx, slices.Min(some), slices.Max(some)+1)
+		if err != nil {
+			return err
+		}
+		found := make(map[int64]*stored, len(some))
+		if len(months) > 0 {
+			list, err := s.selected(ctx, pickRecords, months[0].month, months[len(months)-1].month, some)
+			if err != nil {
+				return err
+			}
+			for i := range list {
+				found[list[i].Index] = &list[i]
+			}
+		}
+		for _, index := range some {
+			r, ok := found[index]
+			if !ok {
+				return errNoRecord(index)
+			}
+			if err := r.check(); err != nil {
+				return err
+			}
+			if err := fn(&r.Record); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func errNoRecord(index int64) error { return fmt.Errorf("record %d is not there", index) }
 
 func (s *Store) record(ctx context.Context, index int64) (stored, error) {
 	months, err := s.monthsOf(ctx, index, index+1)
@@ -79,7 +132,7 @@ func (s *Store) record(ctx context.Context, index int64) (stored, error) {
 			return append(list, stored{})[0], err
 		}
 	}
-	return stored{}, fmt.Errorf("record %d is not there", index)
+	return stored{}, errNoRecord(index)
 }
 
 // Records implements [search.Reader]. A record that does not follow from the

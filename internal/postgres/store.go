@@ -36,7 +36,7 @@ type Options struct {
 }
 
 // A Store is a ledger in a database. It implements [ledger.Store],
-// [search.Index] and [search.Reader].
+// [search.Index], [search.Reader] and [search.Picker].
 type Store struct {
 	o       Options
 	readers *pgxpool.Pool
@@ -64,6 +64,7 @@ var (
 	_ ledger.Shared = (*Store)(nil)
 	_ search.Index  = (*Store)(nil)
 	_ search.Reader = (*Store)(nil)
+	_ search.Picker = (*Store)(nil)
 )
 
 // Open opens the ledger in the database at dsn, whose schema must be there

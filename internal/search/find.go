@@ -21,6 +21,14 @@ type Reader interface {
 	Records(ctx context.Context, r Range, fn func(*trail.Record) error) error
 }
 
+// A Picker is a Reader of which one question for several records costs less than
+// as many questions.
+type Picker interface {
+	// Pick calls fn for the record at each of several indexes, in their order,
+	// until fn gives an error, which it returns. The records are fn's to keep.
+	Pick(ctx context.Context, indexes []int64, fn func(*trail.Record) error) error
+}
+
 var (
 	// ErrNotReady means that the index has not caught up with what was asked
 	// for. Doors answer 503 with Retry-After.
@@ -200,20 +208,14 @@ func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batc
 			return err
 		}
 		offset = 0
-		for _, index := range found {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			h, err := x.Get(ctx, index)
-			if err != nil {
-				return err
-			}
+		err = x.pick(ctx, found, func(h Hit) error {
 			if !f.Match(h.Event) {
-				continue
+				return nil
 			}
-			if err := fn(h); err != nil {
-				return err
-			}
+			return fn(h)
+		})
+		if err != nil {
+			return err
 		}
 		if len(found) < batch {
 			return nil
@@ -224,6 +226,32 @@ func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batc
 			r.End = last
 		}
 	}
+}
+
+// pick calls fn for the event at each of several indexes.
+func (x *Finder) pick(ctx context.Context, indexes []int64, fn func(Hit) error) error {
+	if p, ok := x.Reader.(Picker); ok {
+		return p.Pick(ctx, indexes, func(r *trail.Record) error {
+			e, err := r.Event()
+			if err != nil {
+				return err
+			}
+			return fn(Hit{Event: e, Record: *r})
+		})
+	}
+	for _, index := range indexes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := x.Get(ctx, index)
+		if err != nil {
+			return err
+		}
+		if err := fn(h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Get returns the event at an index.
