@@ -54,7 +54,8 @@ func prepareServer(_ context.Context, r *run) (end func(), err error) {
 			err = errors.New(string(why))
 		}
 	}()
-	server := testenv.StartPostgres(s, "fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "max_wal_size=4GB")
+	// The files of its log are kept, as those of one that has run for a while.
+	server := testenv.StartPostgres(s, "fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "min_wal_size=2GB", "max_wal_size=4GB")
 	r.Database = server.DSN("postgres", "postgres")
 	return s.end, nil
 }

@@ -1,7 +1,11 @@
 package postgres
 
 import (
+	"context"
+	"encoding/binary"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
@@ -46,96 +50,176 @@ func split(t time.Time) (time.Time, int16) {
 	return at, int16(t.Sub(at))
 }
 
-const appendSQL = `SELECT graven.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-	$21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)`
-
-// rows are a pool as the columns of arrays that graven.append takes.
-type rows struct {
-	size       int64
-	chain      string
-	checkpoint []byte
-
-	recordedAt                             []time.Time
-	ids                                    [][16]byte
-	types                                  []string
-	timestamps                             []time.Time
-	nanos                                  []int16
-	categories, actions, outcomes          []string
-	actorTypes, actors                     []string
-	kinds, resources, namespaces, clusters []string
-	correlations, severities               []string
-	retentionDays                          []int32
-	sources, epochs                        []string
-	seqs                                   []int64
-	hashes                                 []string
-	leaves, entries, salts, erasables      [][]byte
-	levels                                 []int16
-	ns                                     []int64
-	subtrees                               [][]byte
+// prepare prepares a connection to append pools, and learns the number of the
+// type of entries, which each database has another of.
+func (a *arguments) prepare(ctx context.Context, conn *pgx.Conn) error {
+	if err := conn.QueryRow(ctx, "SELECT 'graven.new_entry'::regtype::oid").Scan(&a.entryType); err != nil {
+		return err
+	}
+	_, err := conn.Prepare(ctx, appendStatement, "SELECT graven.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+	return err
 }
 
-// set makes the rows those of a pool that extends head.
-func (c *rows) set(head ledger.Head, p *ledger.Pool) {
-	c.size, c.chain, c.checkpoint = head.Tree.Size(), trail.Hex(head.Chain), p.Head.Checkpoint.Note
-	c.clear()
-	c.hashes = append(c.hashes, c.chain)
+// appendStatement is the name of the statement that appends a pool.
+const appendStatement = "append"
+
+// exec appends the pool.
+func (a *arguments) exec(ctx context.Context, conn *pgx.Conn) error {
+	values := [][]byte{a.size, a.chain, a.checkpoint, a.entries.end(), a.ids.end(), a.salts.end(), a.erasables.end(), a.levels.end(), a.ns.end(), a.subtrees.end()}
+	formats := make([]int16, len(values))
+	for i := range formats {
+		formats[i] = pgx.BinaryFormatCode
+	}
+	return conn.PgConn().ExecPrepared(ctx, appendStatement, values, formats, nil).Read().Err
+}
+
+// Numbers of PostgreSQL's own types.
+const (
+	typeBytes  = 17
+	typeInt8   = 20
+	typeInt2   = 21
+	typeInt4   = 23
+	typeText   = 25
+	typeMoment = 1184
+	typeUUID   = 2950
+)
+
+// Arguments are those of graven.append, in PostgreSQL's binary format. What
+// encodes them in general takes longer than the ledger does for all else.
+type arguments struct {
+	entryType uint32
+
+	size, chain, checkpoint []byte
+	entries                 array
+	ids, salts, erasables   array
+	levels, ns, subtrees    array
+}
+
+// set makes the arguments those of a pool that extends head.
+func (a *arguments) set(head ledger.Head, p *ledger.Pool) {
+	a.size = binary.BigEndian.AppendUint64(a.size[:0], uint64(head.Tree.Size()))
+	before := trail.Hex(head.Chain)
+	a.chain, a.checkpoint = append(a.chain[:0], before...), p.Head.Checkpoint.Note
+	a.entries.begin(a.entryType)
+	a.ids.begin(typeUUID)
+	a.salts.begin(typeBytes)
+	a.erasables.begin(typeBytes)
+	a.levels.begin(typeInt2)
+	a.ns.begin(typeInt8)
+	a.subtrees.begin(typeBytes)
 	tree := head.Tree
 	for i := range p.Records {
 		r := &p.Records[i]
-		c.add(rowOf(p.Events[i]))
-		c.hashes = append(c.hashes, trail.Hex(r.Chain))
-		c.leaves = append(c.leaves, p.Leaves[i][:])
-		c.entries = append(c.entries, r.Entry)
-		c.salts = append(c.salts, r.Salt[:])
-		c.erasables = append(c.erasables, r.Erasable)
+		row, hash := rowOf(p.Events[i]), trail.Hex(r.Chain)
+		a.entries.row(&row, hash, before, p.Leaves[i][:], r.Entry)
+		before = hash
+		a.ids.add(row.id[:])
+		a.salts.add(r.Salt[:])
+		a.erasables.add(r.Erasable)
 		tree.Append(p.Leaves[i], func(level int, n int64, h trail.Hash) {
 			if level > 0 && level%trail.TileHeight == 0 {
-				c.levels = append(c.levels, int16(level))
-				c.ns = append(c.ns, n)
-				c.subtrees = append(c.subtrees, h[:])
+				a.levels.add(binary.BigEndian.AppendUint16(nil, uint16(level)))
+				a.ns.add(binary.BigEndian.AppendUint64(nil, uint64(n)))
+				a.subtrees.add(h[:])
 			}
 		})
 	}
 }
 
-func (c *rows) clear() {
-	for _, column := range []*[]string{&c.types, &c.categories, &c.actions, &c.outcomes, &c.actorTypes, &c.actors, &c.kinds, &c.resources,
-		&c.namespaces, &c.clusters, &c.correlations, &c.severities, &c.sources, &c.epochs, &c.hashes} {
-		*column = (*column)[:0]
-	}
-	for _, column := range []*[][]byte{&c.leaves, &c.entries, &c.salts, &c.erasables, &c.subtrees} {
-		*column = (*column)[:0]
-	}
-	c.recordedAt, c.ids, c.timestamps, c.nanos, c.retentionDays = c.recordedAt[:0], c.ids[:0], c.timestamps[:0], c.nanos[:0], c.retentionDays[:0]
-	c.levels, c.ns, c.seqs = c.levels[:0], c.ns[:0], c.seqs[:0]
+// An array is one of PostgreSQL's, of one dimension.
+type array struct {
+	buf []byte
+	n   uint32
 }
 
-func (c *rows) add(r row) {
-	c.recordedAt = append(c.recordedAt, r.recordedAt)
-	c.ids = append(c.ids, r.id)
-	c.types = append(c.types, r.eventType)
-	c.timestamps = append(c.timestamps, r.timestamp)
-	c.nanos = append(c.nanos, r.nanos)
-	c.categories = append(c.categories, r.category)
-	c.actions = append(c.actions, r.action)
-	c.outcomes = append(c.outcomes, r.outcome)
-	c.actorTypes = append(c.actorTypes, r.actorType)
-	c.actors = append(c.actors, r.actor)
-	c.kinds = append(c.kinds, r.kind)
-	c.resources = append(c.resources, r.resource)
-	c.namespaces = append(c.namespaces, r.namespace)
-	c.clusters = append(c.clusters, r.cluster)
-	c.correlations = append(c.correlations, r.correlation)
-	c.severities = append(c.severities, r.severity)
-	c.retentionDays = append(c.retentionDays, r.retentionDays)
-	c.sources = append(c.sources, r.source)
-	c.epochs = append(c.epochs, r.epoch)
-	c.seqs = append(c.seqs, r.seq)
+// arrayHead is the size of what stands before the elements: the number of
+// dimensions, whether there are nulls, the type, the number of elements, and the
+// index of the first.
+const arrayHead = 5 * 4
+
+// maxKept bounds the memory that is kept for the next pool, in bytes.
+const maxKept = 8 << 20
+
+func (a *array) begin(elements uint32) {
+	if cap(a.buf) > maxKept {
+		a.buf = nil
+	}
+	a.n, a.buf = 0, append(a.buf[:0], make([]byte, arrayHead)...)
+	binary.BigEndian.PutUint32(a.buf[8:], elements)
 }
 
-// args returns the arguments of appendSQL.
-func (c *rows) args() []any {
-	return []any{c.size, c.chain, c.checkpoint, c.recordedAt, c.ids, c.types, c.timestamps, c.nanos, c.categories, c.actions, c.outcomes,
-		c.actorTypes, c.actors, c.kinds, c.resources, c.namespaces, c.clusters, c.correlations, c.severities, c.retentionDays,
-		c.sources, c.epochs, c.seqs, c.hashes, c.leaves, c.entries, c.salts, c.erasables, c.levels, c.ns, c.subtrees}
+// add adds an element; nil is null.
+func (a *array) add(b []byte) {
+	a.n++
+	if b == nil {
+		a.buf = binary.BigEndian.AppendUint32(a.buf, null)
+		return
+	}
+	a.buf = append(binary.BigEndian.AppendUint32(a.buf, uint32(len(b))), b...)
 }
+
+// null stands for the length of what is null.
+const null = 1<<32 - 1
+
+// end returns the array.
+func (a *array) end() []byte {
+	if a.n == 0 {
+		return a.buf[:3*4] // of no dimension
+	}
+	for i, v := range []uint32{1, 1} {
+		binary.BigEndian.PutUint32(a.buf[4*i:], v)
+	}
+	binary.BigEndian.PutUint32(a.buf[12:], a.n)
+	binary.BigEndian.PutUint32(a.buf[16:], 1)
+	return a.buf
+}
+
+// row adds an element of the type graven.new_entry.
+func (a *array) row(r *row, hash, before string, leaf, entry []byte) {
+	at := len(a.buf)
+	a.n++
+	const columns = 24
+	a.buf = binary.BigEndian.AppendUint32(append(a.buf, 0, 0, 0, 0), columns)
+	a.moment(r.recordedAt)
+	a.column(typeUUID, len(r.id))
+	a.buf = append(a.buf, r.id[:]...)
+	a.text(r.eventType)
+	a.moment(r.timestamp)
+	a.column(typeInt2, 2)
+	a.buf = binary.BigEndian.AppendUint16(a.buf, uint16(r.nanos))
+	for _, s := range [...]string{r.category, r.action, r.outcome, r.actorType, r.actor, r.kind, r.resource, r.namespace, r.cluster, r.correlation, r.severity} {
+		a.text(s)
+	}
+	a.column(typeInt4, 4)
+	a.buf = binary.BigEndian.AppendUint32(a.buf, uint32(r.retentionDays))
+	a.text(r.source)
+	a.text(r.epoch)
+	a.column(typeInt8, 8)
+	a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(r.seq))
+	a.text(hash)
+	a.text(before)
+	a.column(typeBytes, len(leaf))
+	a.buf = append(a.buf, leaf...)
+	a.column(typeBytes, len(entry))
+	a.buf = append(a.buf, entry...)
+	binary.BigEndian.PutUint32(a.buf[at:], uint32(len(a.buf)-at-4))
+}
+
+// column begins a column of an element.
+func (a *array) column(of uint32, size int) {
+	a.buf = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(a.buf, of), uint32(size))
+}
+
+func (a *array) text(s string) {
+	a.column(typeText, len(s))
+	a.buf = append(a.buf, s...)
+}
+
+// moment adds a column of a time, of which there are whole microseconds.
+func (a *array) moment(t time.Time) {
+	a.column(typeMoment, 8)
+	a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(t.UnixMicro()-epoch))
+}
+
+// epoch is where PostgreSQL's time begins, 2000-01-01, in microseconds of ours.
+const epoch = 946_684_800_000_000

@@ -49,7 +49,7 @@ type Store struct {
 	known  bool
 	moved  bool
 	locked bool
-	rows   rows
+	args   arguments
 	made   time.Time // month of which there are partitions, while copying
 
 	months atomic.Pointer[[]month]
@@ -133,7 +133,10 @@ func (s *Store) connect(ctx context.Context) error {
 	s.known = false
 	conn, err := pgx.ConnectConfig(ctx, s.readers.Config().ConnConfig)
 	if err == nil {
-		if err = admit(ctx, conn); err != nil {
+		if err = admit(ctx, conn); err == nil {
+			err = s.args.prepare(ctx, conn)
+		}
+		if err != nil {
 			conn.Close(ctx)
 		}
 	}
@@ -262,8 +265,8 @@ func (s *Store) Append(ctx context.Context, p *ledger.Pool) error {
 			return storeError(err)
 		}
 	}
-	s.rows.set(s.head, p)
-	_, err := s.writer.Exec(ctx, appendSQL, s.rows.args()...)
+	s.args.set(s.head, p)
+	err := s.args.exec(ctx, s.writer)
 	if err == nil && s.locked {
 		err = s.finish("COMMIT")
 	}

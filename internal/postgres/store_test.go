@@ -31,8 +31,9 @@ func ledgerIn(t testing.TB, server *testenv.Postgres) string {
 	if _, _, err := postgres.Migrate(t.Context(), server.DSN(name, "postgres")); err != nil {
 		t.Fatal(err)
 	}
-	server.SQL(name, `DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app') THEN CREATE ROLE app LOGIN; END IF; END $$;
-		GRANT graven_writer TO app`)
+	// Other tests make the role of the same server at the same time.
+	server.SQL(name, `DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+		DO $$ BEGIN GRANT graven_writer TO app; EXCEPTION WHEN unique_violation THEN NULL; END $$`)
 	return name
 }
 
