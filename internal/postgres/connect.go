@@ -51,7 +51,8 @@ func configure(dsn string) (*pgxpool.Config, error) {
 	params["statement_timeout"] = milliseconds(statementTimeout)
 	params["lock_timeout"] = milliseconds(lockTimeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
-	params["jit"] = "off" // compiling takes longer than what we ask
+	// To compile, or to start other processes, takes longer than what we ask.
+	params["jit"], params["max_parallel_workers_per_gather"] = "off", "0"
 	if conn.ConnectTimeout == 0 || conn.ConnectTimeout > connectTimeout {
 		conn.ConnectTimeout = connectTimeout
 	}

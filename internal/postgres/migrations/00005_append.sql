@@ -41,7 +41,9 @@ CREATE FUNCTION graven.append(
     added graven.new_entry[], ids uuid[], salts bytea[], erasables bytea[],
     levels smallint[], ns bigint[], subtrees bytea[]
 ) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = graven, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = graven, pg_temp
+SET work_mem = '32MB' -- or arrays of a large pool are taken apart in a file
+AS $$
 DECLARE
     new_size bigint := expected_size + cardinality(added);
     last new_entry := added[cardinality(added)];
