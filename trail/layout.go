@@ -14,8 +14,6 @@ const (
 	// text forms of C2SP signed-note. The key's name is the ledger's origin.
 	KeyFile  = "keys/ledger.key"
 	VKeyFile = "keys/ledger.vkey"
-	// IndexFile is derived from the log and can be made anew.
-	IndexFile = "index.db"
 	// LockFile is locked by the one process that may write.
 	LockFile = "lock"
 )

@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,6 +42,9 @@ func (r *Record) Event() (*event.Event, error) {
 const (
 	FrameRecord     = 1
 	FrameCheckpoint = 2
+	// FrameErased is a record whose salt and erasable content were overwritten
+	// with zeros, so that all frames stay where they are.
+	FrameErased = 3
 )
 
 // recordHead is the fixed part of a record's frame: kind, index, chain, salt
@@ -61,9 +65,10 @@ func (r *Record) AppendFrame(dst []byte) []byte {
 // ParseFrame reads the body of a record's frame. The record shares its memory.
 func ParseFrame(body []byte) (Record, error) {
 	var r Record
-	if len(body) < recordHead || body[0] != FrameRecord {
+	if len(body) < recordHead || body[0] != FrameRecord && body[0] != FrameErased {
 		return r, errors.New("not a record")
 	}
+	erased := body[0] == FrameErased
 	r.Index = int64(binary.LittleEndian.Uint64(body[1:]))
 	copy(r.Chain[:], body[9:])
 	copy(r.Salt[:], body[41:])
@@ -73,8 +78,21 @@ func ParseFrame(body []byte) (Record, error) {
 		return r, errors.New("malformed record")
 	}
 	r.Entry = body[:n:n]
-	if n < len(body) {
-		r.Erasable = body[n:]
+	switch rest := body[n:]; {
+	case erased && (len(rest) == 0 || r.Salt != event.Salt{} || len(bytes.Trim(rest, "\x00")) > 0):
+		return r, errors.New("malformed record: something stands where its content was erased")
+	case !erased && len(rest) > 0:
+		r.Erasable = rest
 	}
 	return r, nil
+}
+
+// AppendErased appends the body of the frame that takes the place of r's once
+// its content was erased. It is as long as the one that r has.
+func (r *Record) AppendErased(dst []byte) []byte {
+	bare := Record{Index: r.Index, Chain: r.Chain, Entry: r.Entry}
+	start := len(dst)
+	dst = append(bare.AppendFrame(dst), make([]byte, len(r.Erasable))...)
+	dst[start] = FrameErased
+	return dst
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/tree"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -24,6 +25,8 @@ type collector struct {
 	last   *seal // the last checkpoint, until its signature is sure to be checked
 	lastAt place
 	sealed int64 // entries under checkpoints
+
+	absence tombstone.Absence
 
 	entries, details  int64 // since the last checkpoint
 	seals, signatures int64 // of checkpoints, all and checked
@@ -89,6 +92,11 @@ func (c *collector) record(b *block, f *checkedFrame, body []byte, at place) err
 	c.entries++
 	if !f.bare {
 		c.details++
+	} else if !b.damaged && f.fault == "" {
+		c.absence.Bare(r.Index)
+	}
+	if f.decides {
+		c.absence.Decision(r.Index, r.Entry)
 	}
 	if r.Index == 0 && !b.damaged {
 		c.keys.checkCreated(c.rep, r.Entry, at.String())
@@ -127,6 +135,9 @@ func (c *collector) checkpoint(s *seal, at place) error {
 	c.count()
 	if s.fault != "" && right == nil {
 		return nil // an unsigned root says nothing about the entries
+	}
+	if s.fault == "" && right != nil {
+		c.absence.Seal(s.Size)
 	}
 	return c.tree.settle(right, first, at)
 }

@@ -24,20 +24,33 @@ import (
 // Whatever is wrong with the ledger is in the report; an error means that it
 // could not be checked.
 func Dir(ctx context.Context, dir string, o Options) (*Report, error) {
-	rep := newReporter(dir, o)
-	d := &directory{path: dir, o: o, rep: rep, keys: newKeyring(o.Keys)}
-	defer func() {
+	for {
+		d := &directory{path: dir, o: o, rep: newReporter(dir, o), keys: newKeyring(o.Keys)}
+		err := d.open(ctx)
+		if err == nil {
+			err = d.check(ctx)
+		}
+		again := false
+		if err == nil && d.unnamed > 0 {
+			// A tombstone may stand in a segment that was begun meanwhile.
+			again, err = d.hasGrown()
+		}
 		if d.rows != nil {
 			d.rows.Close() // was only read
 		}
-	}()
-	if err := d.open(ctx); err != nil {
-		return nil, fmt.Errorf("verify %s: %w", dir, err)
+		if err != nil {
+			return nil, fmt.Errorf("verify %s: %w", dir, err)
+		}
+		if !again {
+			return d.rep.report(), nil
+		}
 	}
-	if err := d.check(ctx); err != nil {
-		return nil, fmt.Errorf("verify %s: %w", dir, err)
-	}
-	return rep.report(), nil
+}
+
+// hasGrown reports whether a segment was begun since the log was listed.
+func (d *directory) hasGrown() (bool, error) {
+	now, err := seglog.NewSurvey(filepath.Join(d.path, trail.LogDir), look)
+	return err == nil && d.manifest == nil && len(now.Segments) > len(d.survey.Segments), err
 }
 
 // A directory is a data directory that is being checked.
@@ -54,6 +67,8 @@ type directory struct {
 	// manifest is that of a backup, of which nothing counts behind what it says
 	// is good. It is nil where there is none.
 	manifest *datadir.Manifest
+	// unnamed counts the entries that lack their details, with no tombstone.
+	unnamed int64
 
 	cosigned cosigned
 }
@@ -239,8 +254,21 @@ func (d *directory) check(ctx context.Context) error {
 		return err
 	}
 	d.rep.merge(c.rep)
+	d.unnamed = reportAbsence(d.rep, &c.absence, max(known, c.sealed), d.segmentOf)
+	reportKept(d.rep, &c.absence, c.sealed)
 	d.conclude(c)
 	return nil
+}
+
+// segmentOf names the segment in which an entry stands.
+func (d *directory) segmentOf(index int64) string {
+	name := trail.LogDir
+	for _, seg := range d.survey.Segments {
+		if seg.Base <= uint64(index) {
+			name = trail.LogDir + "/" + seg.Name
+		}
+	}
+	return name
 }
 
 // least returns how many entries the ledger has at least, by its own word.

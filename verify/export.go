@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -28,7 +30,7 @@ func Export(ctx context.Context, r io.ReadSeeker, o Options) (*Report, error) {
 	if named, ok := r.(interface{ Name() string }); ok {
 		target = named.Name()
 	}
-	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), file: r}
+	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), file: r, bareAt: map[int64]int64{}}
 	if err := x.check(ctx); err != nil {
 		return nil, fmt.Errorf("verify export: %w", err)
 	}
@@ -54,6 +56,9 @@ type export struct {
 	absent int64          // entries before it that are not there
 	broken []seglog.Fault // lines that cannot be read, as the entries expected there
 	runs   []seglog.Run   // of the indexes of a whole export; From and To are lines
+
+	absence tombstone.Absence
+	bareAt  map[int64]int64 // lines of entries without details; of the first of them
 }
 
 // maxRuns bounds the runs that are remembered.
@@ -84,8 +89,29 @@ func (x *export) check(ctx context.Context) error {
 	default:
 		x.finishUnsigned()
 	}
+	if err == nil {
+		x.reportAbsence()
+	}
 	x.checkCosigned(place{at: max(x.ended, 1)})
 	return err
+}
+
+// reportAbsence judges the entries without details by the tombstones among the
+// lines, each of which has a proof, or stands in a whole ledger.
+func (x *export) reportAbsence() {
+	x.absence.Seal(x.tree.next)
+	if x.filtered() && x.seal.fault == "" {
+		x.absence.Seal(x.seal.Size)
+	}
+	reportAbsence(x.rep, &x.absence, math.MaxInt64, func(index int64) string {
+		if line, ok := x.bareAt[index]; ok {
+			return atLine(0, line)
+		}
+		return ""
+	})
+	if x.whole() {
+		reportKept(x.rep, &x.absence, x.seal.Size)
+	}
 }
 
 // peek reads the first line, for a key, and the last, for the checkpoint.
@@ -159,8 +185,17 @@ func (x *export) unreadable(c *checkedLine) {
 func (x *export) event(c *checkedLine) error {
 	x.lines++
 	x.rep.Entries++
-	if !c.bare {
+	switch {
+	case !c.bare:
 		x.rep.Details++
+	case c.fault == "":
+		x.absence.Bare(c.index)
+		if len(x.bareAt) < maxRuns {
+			x.bareAt[c.index] = c.number
+		}
+	}
+	if c.decides && c.fault == "" {
+		x.absence.Decision(c.index, c.entry)
 	}
 	if c.index == 0 && c.previous != (trail.Hash{}) && c.fault == "" {
 		c.kind, c.fault = Changed, "the chain does not begin with zeros"

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -43,8 +44,9 @@ type checkedLine struct {
 	// previous and hash are the chain before and after the entry.
 	previous, hash trail.Hash
 	leaf           trail.Hash
-	entry          []byte // of the first entry only
+	entry          []byte // of the first entry, and of those that decide
 	bare           bool   // without erasable content
+	decides        bool   // it may be of a tombstone, or of a hold
 	// kind and fault say what is wrong with the line in itself.
 	kind  Kind
 	fault string
@@ -129,8 +131,8 @@ func (x *export) line(c *checkedLine, text []byte) error {
 	}
 	r := &l.Record
 	c.read, c.index, c.previous, c.hash, c.bare = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
-	c.leaf = trail.LeafHash(r.Entry)
-	if c.index == 0 {
+	c.leaf, c.decides = trail.LeafHash(r.Entry), tombstone.Decides(r.Entry)
+	if c.index == 0 || c.decides {
 		c.entry = r.Entry
 	}
 	if trail.Link(l.Previous, r.Entry) != r.Chain {
@@ -140,8 +142,6 @@ func (x *export) line(c *checkedLine, text []byte) error {
 		return err
 	}
 	switch {
-	case c.bare:
-		return errBare
 	case !x.filtered() || x.seal.Note == nil:
 	case l.Proof == nil:
 		return errors.New("the line has no proof")

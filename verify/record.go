@@ -2,13 +2,14 @@ package verify
 
 import (
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
 // look tells records and checkpoints apart for a survey of the log.
 func look(body []byte) (n int64, commit, ok bool) {
 	switch body[0] {
-	case trail.FrameRecord:
+	case trail.FrameRecord, trail.FrameErased:
 		r, err := trail.ParseFrame(body)
 		return r.Index, false, err == nil && r.Index < 1<<56 // of which no ledger has more
 	case trail.FrameCheckpoint:
@@ -54,19 +55,8 @@ type checkedFrame struct {
 	leaf   trail.Hash
 	bare   bool   // without erasable content
 	fault  string // of the erasable content
-}
-
-// errBare is for an entry without its erasable content: there are no tombstones
-// that could name it.
-var errBare = &trail.ErasableError{Reason: "the details are missing, and no tombstone in the ledger says that they may be"}
-
-// CheckPresent checks that a record's erasable content is there, and is the
-// one that was sealed. Otherwise the error is a [trail.ErasableError].
-func CheckPresent(r *trail.Record) error {
-	if err := r.CheckErasable(); err != nil || r.Erasable != nil {
-		return err
-	}
-	return errBare
+	// decides: it may be of a tombstone, or of a hold.
+	decides bool
 }
 
 // A sampler says which checkpoints have their signatures checked at once: all
@@ -105,7 +95,9 @@ func (b *block) work(keys *keyring) {
 			c.seal = &s
 			continue
 		}
-		f.Body[0] = trail.FrameRecord
+		if f.Body[0] != trail.FrameErased { // its kind was damaged
+			f.Body[0] = trail.FrameRecord
+		}
 		r, err := trail.ParseFrame(f.Body)
 		if err != nil {
 			continue
@@ -114,7 +106,8 @@ func (b *block) work(keys *keyring) {
 		c.parsed, c.index, c.bare = true, r.Index, r.Erasable == nil
 		c.broken = known && trail.Link(previous, r.Entry) != r.Chain
 		c.leaf = trail.LeafHash(r.Entry)
-		if err := CheckPresent(&r); err != nil {
+		c.decides = tombstone.Decides(r.Entry)
+		if err := r.CheckErasable(); err != nil {
 			c.fault = err.Error()
 		}
 		previous, known = r.Chain, true

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/graven-audit/graven/internal/inorder"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -25,7 +26,7 @@ type Table interface {
 // Whatever is wrong with the ledger is in the report; an error means that it
 // could not be checked.
 func Rows(ctx context.Context, target string, t Table, checkpoint []byte, o Options) (*Report, error) {
-	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys)}
+	x := &export{o: o, rep: newReporter(target, o), keys: newKeyring(o.Keys), bareAt: map[int64]int64{}}
 	if err := x.checkTable(ctx, t, checkpoint); err != nil {
 		return nil, fmt.Errorf("verify %s: %w", target, err)
 	}
@@ -57,7 +58,11 @@ func (x *export) checkTable(ctx context.Context, t Table, checkpoint []byte) err
 	if err := inorder.Run(ctx, x.o.Workers, tableBlocks(t), func(b *lineBlock) { b.examine() }, x.collect); err != nil {
 		return err
 	}
-	return x.finishWhole()
+	if err := x.finishWhole(); err != nil {
+		return err
+	}
+	x.reportAbsence()
+	return nil
 }
 
 // tableRows is how many rows are checked at a time.
@@ -91,13 +96,13 @@ func (b *lineBlock) examine() {
 	for i := range b.records {
 		r, c := &b.records[i], &b.checked[i]
 		c.number, c.read, c.index, c.previous, c.hash = b.number+int64(i), true, r.Index, b.previous[i], r.Chain
-		c.bare, c.leaf = r.Erasable == nil, trail.LeafHash(r.Entry)
-		if r.Index == 0 {
+		c.bare, c.leaf, c.decides = r.Erasable == nil, trail.LeafHash(r.Entry), tombstone.Decides(r.Entry)
+		if r.Index == 0 || c.decides {
 			c.entry = r.Entry
 		}
 		if trail.Link(b.previous[i], r.Entry) != r.Chain {
 			c.kind, c.fault = Changed, "the entry does not have the hash that stands beside it"
-		} else if err := CheckPresent(r); err != nil {
+		} else if err := r.CheckErasable(); err != nil {
 			c.kind, c.fault = DetailsMismatch, err.Error()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -47,6 +48,7 @@ func (v *verifier) export(path string) error {
 		}
 		v.line(n, l, lines.Bytes())
 	}
+	v.absence.Seal(math.MaxInt64) // nothing in it is sealed, and who asks for a seal is told below
 	switch err := lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
 		v.found("line %d is longer than %d bytes; what follows was not checked", n, maxLine)
@@ -145,6 +147,9 @@ func (v *verifier) trailer(n int, t *trail.Trailer, text []byte) {
 		} else {
 			v.cosigned = w
 		}
+	}
+	if c != nil {
+		v.absence.Seal(c.Size) // what is not under it is found otherwise
 	}
 	switch {
 	case c == nil:

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/cosign"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -137,6 +139,7 @@ type verifier struct {
 	manifest   *manifest // nil unless it is a backup
 	gap        bool      // entries are missing, or out of order
 	first      []byte    // entry 0
+	absence    tombstone.Absence
 }
 
 // known is a root that something outside the entries tells of.
@@ -208,6 +211,7 @@ func (v *verifier) run(target string, since []byte) error {
 		return err
 	}
 	v.beyond()
+	v.absent()
 	v.witnessed()
 	return nil
 }
@@ -313,13 +317,23 @@ func (v *verifier) add(r *trail.Record, done func(level int, n int64, h trail.Ha
 }
 
 // content takes what a check of a record's erasable content has given. That
-// passes content which is gone; here there are no tombstones to allow it.
+// passes content which is gone; tombstones are to allow it.
 func (v *verifier) content(r *trail.Record, err error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		v.found("entry %d: %v", r.Index, err)
-	case r.Erasable == nil:
-		v.found("entry %d: the details are missing, and no tombstone in the ledger says that they may be", r.Index)
+		return
+	}
+	v.absence.Entry(r.Index, r.Entry, r.Erasable == nil)
+}
+
+// absent finds entries whose content is gone, though no tombstone names them.
+func (v *verifier) absent() {
+	v.absence.Unnamed(math.MaxInt64, func(index int64) bool {
+		v.found("entry %d: %v", index, tombstone.ErrBare)
+		return true
+	})
+	if n := v.absence.Named(); n > 0 {
+		fmt.Fprintf(v.out, "note: the details of %d entries were erased, as tombstones in the ledger say\n", n)
 	}
 }
 
@@ -333,6 +347,7 @@ func (v *verifier) signed(text []byte) {
 		v.found("the checkpoint after entry %d is not that of these %d entries", v.tree.Size()-1, v.tree.Size())
 	default:
 		v.checkpoint = c
+		v.absence.Seal(c.Size)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/client"
-	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/datadir"
 )
 
@@ -98,7 +97,7 @@ func (c *connection) client() (*client.Client, error) {
 
 // ask sends a request with a JSON body, if there is one, and reads the answer.
 // What the server finds wrong with the body, the flags are to blame for.
-func ask(ctx context.Context, c *client.Client, method, path string, body, into any) error {
+func ask(ctx context.Context, c *client.Client, method, path string, q url.Values, body, into any) error {
 	var text []byte
 	if body != nil {
 		var err error
@@ -106,7 +105,7 @@ func ask(ctx context.Context, c *client.Client, method, path string, body, into 
 			return err
 		}
 	}
-	resp, err := c.Do(ctx, method, path, nil, "application/json", bytes.NewReader(text))
+	resp, err := c.Do(ctx, method, path, q, "application/json", bytes.NewReader(text))
 	var p *client.Problem
 	if errors.As(err, &p) && p.Status == http.StatusBadRequest {
 		return usage("%w", err)
@@ -116,50 +115,6 @@ func ask(ctx context.Context, c *client.Client, method, path string, body, into 
 	}
 	defer resp.Body.Close()
 	return json.NewDecoder(resp.Body).Decode(into)
-}
-
-// A filter is the flags that say which events are meant.
-type filter struct {
-	values map[string]*string
-	since  string
-	access bool
-}
-
-// flags adds the filter's flags to a command.
-func (f *filter) flags(cmd *cobra.Command) {
-	f.values = map[string]*string{}
-	for _, d := range []struct{ flag, param, help string }{
-		{"type", "type", "event types, separated by commas; either spelling"},
-		{"category", "category", "categories, separated by commas"},
-		{"severity", "severity", "severities, separated by commas: critical, high, medium, low, info"},
-		{"actor", "actor", "who did it"},
-		{"correlation-id", "correlation_id", "the incident"},
-		{"namespace", "namespace", "namespace of the resource"},
-		{"kind", "kind", "kind of the resource"},
-		{"resource", "resource", "name of the resource"},
-		{"outcome", "outcome", "outcomes, separated by commas: success, failure, pending, unknown"},
-		{"cluster", "cluster", "the cluster"},
-		{"from", "from", "not before: a time, a date, or an age such as 24h or 7d"},
-		{"to", "to", "not after: a time, a date, or an age"},
-		{"text", "q", "text that stands anywhere in the event"},
-		{"detail-key", "detail_key", "a member of the details that is as --detail-value says"},
-		{"detail-value", "detail_value", "what the member --detail-key of the details is"},
-	} {
-		v := new(string)
-		shorthand := ""
-		if d.flag == "namespace" {
-			shorthand = "n"
-		}
-		cmd.Flags().StringVarP(v, d.flag, shorthand, "", d.help)
-		f.values[d.param] = v
-	}
-	cmd.Flags().StringVar(&f.since, "since", "", "no longer ago than, such as 24h or 7d; the same as --from")
-	cmd.Flags().BoolVar(&f.access, "access", false, "include events that tell who read the ledger")
-	for flag, values := range map[string][]string{
-		"severity": {"critical", "high", "medium", "low", "info"}, "outcome": {"success", "failure", "pending", "unknown"}} {
-		cobra.CheckErr(cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)))
-	}
-	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("type", completeTypes))
 }
 
 // positive is the value of a flag: a number from 1 on. 0 stands for none.
@@ -187,40 +142,6 @@ func (p positive) set(q url.Values) {
 func limitFlag(cmd *cobra.Command, limit *positive, help string) {
 	cmd.Flags().Var(limit, "limit", help)
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("limit", cobra.NoFileCompletions))
-}
-
-// query returns the filter as the server's parameters.
-func (f *filter) query() (url.Values, error) {
-	q := url.Values{}
-	for param, v := range f.values {
-		if *v != "" {
-			q.Set(param, *v)
-		}
-	}
-	if f.since != "" {
-		if q.Has("from") {
-			return nil, usage("--since and --from say the same")
-		}
-		q.Set("from", f.since)
-	}
-	if q.Has("detail_key") != q.Has("detail_value") {
-		return nil, usage("--detail-key and --detail-value say something together only")
-	}
-	if f.access {
-		q.Set("access", "true")
-	}
-	return q, nil
-}
-
-// completeTypes completes event types.
-func completeTypes(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	for _, t := range event.Types() {
-		if strings.HasPrefix(t.Type, prefix) {
-			names = append(names, t.Type+"\t"+t.Description)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func itoa[T int | int64](n T) string { return strconv.FormatInt(int64(n), 10) }

@@ -10,13 +10,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/graven-audit/graven/internal/terminal"
+
 	"github.com/graven-audit/graven/internal/known"
 	"github.com/graven-audit/graven/trail"
 )
 
 func newExport() *cobra.Command {
 	var conn connection
-	var f filter
+	var f terminal.Filter
 	var format, file string
 	var limit positive
 	cmd := &cobra.Command{
@@ -36,9 +38,9 @@ If a file's checkpoint shows that the ledger is shorter than the one that
   graven export --format cloudevents | kcat -P -t audit`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.query()
+			q, err := f.Query()
 			if err != nil {
-				return err
+				return usage("%w", err)
 			}
 			c, err := conn.client()
 			if err != nil {
@@ -68,7 +70,7 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 		},
 	}
 	conn.flags(cmd)
-	f.flags(cmd)
+	f.Flags(cmd)
 	limitFlag(cmd, &limit, "how many events at the most, the oldest first (default all)")
 	oneOf(cmd, &format, "format", "", "ndjson", "how to write them", []string{"ndjson", "csv", "cloudevents"})
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write; nothing is left there if the export breaks off (default: standard output)")

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/terminal"
 )
 
@@ -60,19 +59,27 @@ func holdOrder(path func(args []string) string) *cobra.Command {
 	var conn connection
 	var output string
 	var future bool
-	values := map[string]*string{}
+	var scope order
 	cmd := &cobra.Command{
 		RunE: func(cmd *cobra.Command, args []string) error {
-			order := map[string]any{"future": future}
-			for name, v := range values {
-				if *v != "" {
-					order[name] = *v
-				}
-			}
-			return askHold(cmd, &conn, http.MethodPost, path(args), order, output)
+			body := scope.body()
+			body["future"] = future
+			return askHold(cmd, &conn, http.MethodPost, path(args), body, output)
 		},
 	}
 	conn.flags(cmd)
+	scope.flags(cmd)
+	cmd.Flags().BoolVar(&future, "future", false, "although there is no such event yet")
+	cobra.CheckErr(cmd.MarkFlagRequired("reason"))
+	holdOutput(cmd, &output)
+	return cmd
+}
+
+// An order is the flags that say which events are meant, and why.
+type order map[string]*string
+
+func (o *order) flags(cmd *cobra.Command) {
+	*o = order{}
 	for _, d := range []struct{ flag, member, help string }{
 		{"reason", "reason", "why, as the ledger will tell; required"},
 		{"case", "case", "the matter that it belongs to"},
@@ -86,12 +93,19 @@ func holdOrder(path func(args []string) string) *cobra.Command {
 		{"to", "to", "not after: a time, a date, or an age"},
 		{"match", "match", "a condition in CEL over event"},
 	} {
-		values[d.member] = cmd.Flags().String(d.flag, "", d.help)
+		(*o)[d.member] = cmd.Flags().String(d.flag, "", d.help)
 	}
-	cmd.Flags().BoolVar(&future, "future", false, "although there is no such event yet")
-	cobra.CheckErr(cmd.MarkFlagRequired("reason"))
-	holdOutput(cmd, &output)
-	return cmd
+}
+
+// body returns what the flags say as the server's order.
+func (o order) body() map[string]any {
+	body := map[string]any{}
+	for name, v := range o {
+		if *v != "" {
+			body[name] = *v
+		}
+	}
+	return body
 }
 
 func newHoldRelease() *cobra.Command {
@@ -125,25 +139,11 @@ func newHoldList() *cobra.Command {
   graven hold list --released -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := conn.client()
-			if err != nil {
-				return err
-			}
-			var list struct {
-				Holds []*custody.Answer `json:"holds"`
-				Total int               `json:"total"`
-			}
 			q := url.Values{}
 			if released {
 				q.Set("released", "true")
 			}
-			if err := c.Get(cmd.Context(), holdsPath, q, &list); err != nil {
-				return err
-			}
-			if output != "table" {
-				return terminal.Document(cmd.OutOrStdout(), output, list)
-			}
-			return terminal.PrintHolds(cmd.OutOrStdout(), list.Holds)
+			return askAndPrint(cmd, &conn, http.MethodGet, holdsPath, q, nil, output, terminal.PrintHolds)
 		},
 	}
 	conn.flags(cmd)
@@ -175,16 +175,5 @@ func holdOutput(cmd *cobra.Command, output *string) {
 
 // askHold sends a request about one hold, and prints the hold.
 func askHold(cmd *cobra.Command, conn *connection, method, path string, body any, output string) error {
-	c, err := conn.client()
-	if err != nil {
-		return err
-	}
-	h := new(custody.Answer)
-	if err := ask(cmd.Context(), c, method, path, body, h); err != nil {
-		return err
-	}
-	if output != "table" {
-		return terminal.Document(cmd.OutOrStdout(), output, h)
-	}
-	return terminal.PrintHold(cmd.OutOrStdout(), h)
+	return askAndPrint(cmd, conn, method, path, nil, body, output, terminal.PrintHold)
 }

@@ -12,7 +12,7 @@ import (
 
 func newList() *cobra.Command {
 	var conn connection
-	var f filter
+	var f terminal.Filter
 	var output, order string
 	limit := positive(100)
 	cmd := &cobra.Command{
@@ -23,9 +23,9 @@ func newList() *cobra.Command {
   graven list --type RemediationExecuted --namespace production --limit 20 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.query()
+			q, err := f.Query()
 			if err != nil {
-				return err
+				return usage("%w", err)
 			}
 			c, err := conn.client()
 			if err != nil {
@@ -66,7 +66,7 @@ func newList() *cobra.Command {
 		},
 	}
 	conn.flags(cmd)
-	f.flags(cmd)
+	f.Flags(cmd)
 	oneOf(cmd, &output, "output", "o", "table", "how to print", terminal.Outputs)
 	limitFlag(cmd, &limit, "how many events at the most")
 	oneOf(cmd, &order, "order", "", "desc", "which come first, the newest or the oldest", []string{"desc", "asc"})

@@ -14,7 +14,7 @@ var streamOutputs = []string{"table", "wide", "ndjson", "csv", "name"}
 
 func newTail() *cobra.Command {
 	var conn connection
-	var f filter
+	var f terminal.Filter
 	var output, after string
 	var limit positive
 	cmd := &cobra.Command{
@@ -25,9 +25,9 @@ func newTail() *cobra.Command {
   graven tail --type ApprovalRequested --limit 1   # waits for one`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.query()
+			q, err := f.Query()
 			if err != nil {
-				return err
+				return usage("%w", err)
 			}
 			c, err := conn.client()
 			if err != nil {
@@ -42,7 +42,7 @@ func newTail() *cobra.Command {
 		},
 	}
 	conn.flags(cmd)
-	f.flags(cmd)
+	f.Flags(cmd)
 	limitFlag(cmd, &limit, "end after so many events (default never)")
 	oneOf(cmd, &output, "output", "o", "table", "how to print", streamOutputs)
 	cmd.Flags().StringVar(&after, "after", "", "begin behind the event with this index; -1 begins at the first")

@@ -58,7 +58,7 @@ makes tokens; superadmin makes superadmins too.`,
 			var made struct {
 				Token string `json:"token"`
 			}
-			if err := ask(cmd.Context(), c, http.MethodPost, "/api/v1/tokens", body, &made); err != nil {
+			if err := ask(cmd.Context(), c, http.MethodPost, "/api/v1/tokens", nil, body, &made); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Token)

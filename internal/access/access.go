@@ -19,6 +19,7 @@ const (
 	ReadAccess  Permission = "access" // see who read what
 	ManageToken Permission = "tokens" // make and revoke tokens
 	Hold        Permission = "hold"   // place, change and release legal holds
+	Erase       Permission = "erase"  // erase the content of events
 )
 
 // A Role is a set of permissions.
@@ -40,7 +41,7 @@ var roles = map[Role][]Permission{
 	Operator:   {Read, Export, Verify, Record},
 	Auditor:    {Read, Export, Verify, ReadAccess},
 	Admin:      {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold},
-	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold},
+	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold, Erase},
 }
 
 // Roles returns all roles, the weakest first.

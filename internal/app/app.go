@@ -20,6 +20,7 @@ import (
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
@@ -87,6 +88,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		return fmt.Errorf("%s holds the key of the ledger %s but there is no entry: bring back %s; to begin another ledger, take another directory",
 			c.Data, a.keys.Signer.Name(), where)
 	}
+	before := erasure.LastRecorded(ctx, store, newest)
 	tokens, fresh, err := a.openTokens(ctx, store)
 	if err != nil {
 		return err
@@ -133,6 +135,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 
 	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
+		Policies: c.Retention.policies, Confirmations: c.Erasure.Confirmations, Newest: before,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
 	if c.Spool.Directory != "" || c.DeadLetter != "" {
 		if rc.Recorder, err = a.openSpool(ctx, registry); err != nil {
@@ -144,6 +147,9 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		a.askWitnesses(quorum)
 	}
 	a.rest = rest.New(rc)
+	if err := a.keepRetention(ctx); err != nil {
+		return err
+	}
 	return a.listen()
 }
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -60,6 +61,14 @@ type Config struct {
 	// WitnessInterval is the least time between two checkpoints that they are
 	// asked about. Default 1s.
 	WitnessInterval time.Duration `yaml:"witnessInterval"`
+	// Retention says how long events are kept, and how often what is not kept
+	// any longer is erased.
+	Retention Retention `yaml:"retention"`
+	// Erasure is about content that somebody asks to erase.
+	Erasure struct {
+		// Confirmations is how many people must want it: 1, the default, or 2.
+		Confirmations int `yaml:"confirmations"`
+	} `yaml:"erasure"`
 	// ReadOnly serves a ledger in which nothing is recorded any more: a backup,
 	// or a predecessor. Who reads it stands in the server's own log only.
 	ReadOnly bool `yaml:"readOnly"`
@@ -210,7 +219,7 @@ func (c *Config) complete() error {
 	if err := c.completeLimits(); err != nil {
 		return err
 	}
-	if err := c.completeWitnesses(); err != nil {
+	if err := errors.Join(c.completeErasing(), c.completeWitnesses()); err != nil {
 		return err
 	}
 	if c.AnonymousRole != "" {

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
-	"github.com/graven-audit/graven/trail"
 )
 
 // Reindex makes anew what is derived from the log in a data directory, and says
@@ -17,5 +17,5 @@ func Reindex(dir string, progress func(done, total int64)) (string, error) {
 		return "", fmt.Errorf("%s: %w", dir, err)
 	}
 	size, err := filestore.Reindex(dir, filestore.Options{Verifier: keys.Verifier, Used: !keys.Unused, Progress: progress})
-	return fmt.Sprintf("%d entries indexed in %s", size, filepath.Join(dir, trail.IndexFile)), err
+	return fmt.Sprintf("%d entries indexed in %s", size, filepath.Join(dir, datadir.IndexFile)), err
 }

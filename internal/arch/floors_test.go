@@ -40,13 +40,13 @@ var rooms = []struct {
 }{
 	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/posting examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
-	{format, "trail internal/spool internal/quarantine"},
+	{format, "trail tombstone internal/spool internal/quarantine"},
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
-	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody"},
+	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant"},
 	{types, "api/..."},
 	{recorders, "recorder rbac"},
-	{engines, "internal/sqlite internal/answer internal/upload internal/document internal/deadletter"},
+	{engines, "internal/sqlite internal/answer internal/upload internal/document internal/deadletter internal/erasure"},
 	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/testkey internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/*"},
@@ -55,7 +55,7 @@ var rooms = []struct {
 
 // only closes the list of ours that a package, or a whole floor, may import.
 var only = map[string][]string{
-	"cmd/graven-verify": {"event", "trail", "cosign"},
+	"cmd/graven-verify": {"event", "trail", "tombstone", "cosign"},
 	"internal/gen":      {"event", "internal/rest"},
 	types.String():      {},
 	apart.String():      {},

@@ -22,7 +22,7 @@ import (
 // Files in a data directory that a server needs beside the ledger. The secret
 // ones are left out of a backup without the key.
 var (
-	openFiles   = []string{trail.VKeyFile, datadir.TokensFile, datadir.ElsewhereFile}
+	openFiles   = []string{datadir.FormatFile, trail.VKeyFile, datadir.TokensFile, datadir.ElsewhereFile}
 	secretFiles = []string{trail.KeyFile, datadir.AdminTokenFile}
 )
 
@@ -136,6 +136,9 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 		}
 	}
 	if err := errors.Join(err, w.close()); err != nil {
+		return nil, err
+	}
+	if err := copyFiles(o.FS, o.Source, o.Dir, []string{datadir.FormatFile}); err != nil { // something may have been erased meanwhile
 		return nil, err
 	}
 	if err := src.keepCosigned(o.FS, o.Dir); err != nil {

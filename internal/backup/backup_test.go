@@ -243,7 +243,7 @@ func TestABackupGoesOnFromWhereItWas(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
-	for _, name := range []string{trail.IndexFile, tree.Dir, "offsets"} {
+	for _, name := range []string{datadir.IndexFile, tree.Dir, "offsets"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is derived, and was copied", name)
 		}

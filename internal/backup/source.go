@@ -19,8 +19,8 @@ import (
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
-	"github.com/graven-audit/graven/verify"
 )
 
 // ErrRefused means that a ledger was found to be damaged, or not the one that
@@ -261,6 +261,8 @@ type scan struct {
 	pool pool
 	next position // behind the records of the pool
 	last []byte   // entry
+
+	absence tombstone.Absence
 }
 
 // run reads up to where the copy ends.
@@ -298,6 +300,9 @@ func (c *scan) run(ctx context.Context) error {
 	}
 	if c.kept != nil && !reflect.DeepEqual(c.at.manifest(c.kept.Origin, c.kept.Key), c.kept) {
 		return refuse("the manifest of the backup %s does not agree with its log", c.dir)
+	}
+	if err := c.absence.Check(); err != nil {
+		return refuse("%s: %w; if something is being erased just now, run it again", c.dir, err)
 	}
 	if c.last != nil {
 		return datadir.CheckEntry(c.last)
@@ -390,12 +395,12 @@ func (c *scan) forked(e claim) error {
 func (c *scan) frame(base uint64, f seglog.Frame) error {
 	c.pool.frames = seglog.AppendFrame(c.pool.frames, func(dst []byte) []byte { return append(dst, f.Body...) })
 	switch f.Body[0] {
-	case trail.FrameRecord:
+	case trail.FrameRecord, trail.FrameErased:
 		return c.record(f)
 	case trail.FrameCheckpoint:
 		return c.checkpoint(base, f)
 	}
-	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FrameCheckpoint))
+	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FrameErased))
 }
 
 func (c *scan) record(f seglog.Frame) error {
@@ -407,9 +412,10 @@ func (c *scan) record(f seglog.Frame) error {
 	if c.next.chain = trail.Link(c.next.chain, r.Entry); c.next.chain != r.Chain {
 		return refuse("entry %d of %s does not follow from the one before it: it was changed, or is of another history", index, c.dir)
 	}
-	if err := verify.CheckPresent(&r); err != nil {
+	if err := r.CheckErasable(); err != nil {
 		return refuse("entry %d of %s: %w", index, c.dir, err)
 	}
+	c.absence.Entry(r.Index, r.Entry, r.Erasable == nil)
 	c.next.append(trail.LeafHash(r.Entry))
 	c.pool.entries++
 	c.last = append(c.last[:0], r.Entry...)
@@ -436,6 +442,7 @@ func (c *scan) checkpoint(base uint64, f seglog.Frame) error {
 	}
 	c.next.segment, c.next.offset, c.next.note = base, f.End(), bytes.Clone(f.Body[1:])
 	c.at = c.next
+	c.absence.Seal(size)
 	if c.sink != nil {
 		c.pool.after = &c.at
 		if err := c.sink(&c.pool); err != nil {

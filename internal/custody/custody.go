@@ -2,7 +2,7 @@
 // each by an event of its own, and knows which of them keep an event.
 //
 // What a hold is, [retention] says. A [Keeper] finds the entries that holds are
-// made of by the index of event types, at the start as later: it asks the index
+// made of, and tombstones, by the index of event types, at the start as later: it asks the index
 // for those between where its book stands and the size that an answer is about.
 package custody
 
@@ -87,6 +87,15 @@ func (k *Keeper) Book(ctx context.Context, size int64) (*retention.Book, error) 
 	}
 	k.book.Skip(size)
 	return k.book, nil
+}
+
+// Erased implements [search.Tombs].
+func (k *Keeper) Erased(index int64) bool { return k.book.Erased(index) }
+
+// Follow implements [search.Tombs].
+func (k *Keeper) Follow(ctx context.Context) error {
+	_, _, err := k.current(ctx)
+	return err
 }
 
 // current returns the holds as of now, and the ledger's size.
@@ -300,24 +309,9 @@ func (k *Keeper) Get(ctx context.Context, c Caller, id string) (*Answer, error) 
 	return a, nil
 }
 
-// maxCount is how long events are counted that no index counts.
-const maxCount = 10 * time.Second
-
-// count returns the number of events in a scope, or nil where to count them
-// would take too long.
-func (k *Keeper) count(ctx context.Context, s *retention.Scope, size int64) (*int64, error) {
-	var n int64
-	m := s.Matcher()
-	if s.Event != "" {
-		h, err := k.one(ctx, s.Event, size)
-		if err != nil || h == nil {
-			return &n, err
-		}
-		if is, unsure := m.Match(&retention.Subject{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil}); is || unsure != nil {
-			n = 1
-		}
-		return &n, nil
-	}
+// filterOf returns a filter that finds the events in a scope, but for what its
+// condition says.
+func filterOf(s *retention.Scope) search.Filter {
 	f := search.Filter{Actor: s.Actor, CorrelationID: s.CorrelationID, Namespace: s.Namespace, Kind: s.Kind, Resource: s.Resource,
 		Access: true, Scope: s.Namespaces}
 	if s.From != nil {
@@ -326,6 +320,46 @@ func (k *Keeper) count(ctx context.Context, s *retention.Scope, size int64) (*in
 	if s.To != nil {
 		f.To = *s.To
 	}
+	return f
+}
+
+// Select calls fn for the events below size that are in a scope, in order, until
+// fn gives an error, which it returns. Where it cannot be told whether an event
+// is, unsure says why.
+func (k *Keeper) Select(ctx context.Context, s *retention.Scope, size int64, fn func(s *retention.Subject, unsure error) error) error {
+	m := s.Matcher()
+	look := func(h search.Hit) error {
+		subject := &retention.Subject{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil}
+		is, unsure := m.Match(subject)
+		if !is && unsure == nil {
+			return nil
+		}
+		return fn(subject, unsure)
+	}
+	if s.Event != "" {
+		h, err := k.one(ctx, s.Event, size)
+		if err != nil || h == nil {
+			return err
+		}
+		return look(*h)
+	}
+	f := filterOf(s)
+	return k.find.Each(ctx, &f, search.Range{End: size}, look)
+}
+
+// maxCount is how long events are counted that no index counts.
+const maxCount = 10 * time.Second
+
+// count returns the number of events in a scope, or nil where to count them
+// would take too long.
+func (k *Keeper) count(ctx context.Context, s *retention.Scope, size int64) (*int64, error) {
+	var n int64
+	one := func(*retention.Subject, error) error { n++; return nil }
+	if s.Event != "" {
+		err := k.Select(ctx, s, size, one)
+		return &n, err
+	}
+	f := filterOf(s)
 	if s.Match == "" {
 		a, err := k.find.Page(ctx, &f, search.Page{Limit: 1, Cursor: -1}, size)
 		if err != nil {
@@ -335,13 +369,7 @@ func (k *Keeper) count(ctx context.Context, s *retention.Scope, size int64) (*in
 	}
 	bounded, cancel := context.WithTimeout(ctx, maxCount)
 	defer cancel()
-	err := k.find.Each(bounded, &f, search.Range{End: size}, func(h search.Hit) error {
-		is, unsure := m.Match(&retention.Subject{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil})
-		if is || unsure != nil {
-			n++
-		}
-		return nil
-	})
+	err := k.Select(bounded, s, size, one)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		return nil, nil
 	}

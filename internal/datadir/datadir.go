@@ -18,6 +18,8 @@ const (
 	// FormatFile holds the number of the directory's format. Where there is
 	// none, it is 1.
 	FormatFile = "format"
+	// IndexFile is derived from the log and can be made anew.
+	IndexFile = "index.db"
 	// BackupFile marks a directory as a backup.
 	BackupFile = "backup.json"
 	// UnfinishedFile marks a directory that is being restored.
@@ -28,9 +30,12 @@ const (
 	AdminTokenFile = "admin.token"
 )
 
-// format is the format of the directories that this version knows, and of the
-// entries in them.
-const format = 1
+// ErasedFormat is the format of directories with records whose content was
+// erased: the newest that this version knows.
+const ErasedFormat = 2
+
+// entryFormat is the format of the entries that this version knows.
+const entryFormat = 1
 
 // ErrNewer means that something is in a format that this version does not know.
 var ErrNewer = errors.New("written by a newer Graven")
@@ -58,8 +63,8 @@ func CheckFormat(dir string) error {
 	switch {
 	case err != nil || n < 1:
 		return fmt.Errorf("%s does not hold the number of a format", path)
-	case n > format:
-		return fmt.Errorf("%s: %w", dir, Newer("the directory is", n, format))
+	case n > ErasedFormat:
+		return fmt.Errorf("%s: %w", dir, Newer("the directory is", n, ErasedFormat))
 	}
 	return nil
 }
@@ -90,8 +95,8 @@ func checkFiles(dir string) error {
 // is for others to say.
 func CheckEntry(entry []byte) error {
 	var v struct{ V int }
-	if err := json.Unmarshal(entry, &v); err == nil && v.V > format {
-		return Newer("the entries are", v.V, format)
+	if err := json.Unmarshal(entry, &v); err == nil && v.V > entryFormat {
+		return Newer("the entries are", v.V, entryFormat)
 	}
 	return nil
 }

@@ -11,6 +11,27 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
+// A Format is one in which events are exported.
+type Format struct {
+	ContentType string
+	Extension   string
+	// Begin, if not nil, returns what stands before the first event.
+	Begin func() []byte
+	// Line appends one event.
+	Line func(dst []byte, l *trail.Line) []byte
+}
+
+// Formats returns the formats of a ledger's events, by their names.
+func Formats(origin string) map[string]Format {
+	return map[string]Format{
+		"ndjson": {"application/x-ndjson", "ndjson", nil, func(dst []byte, l *trail.Line) []byte { return l.Append(dst) }},
+		"csv":    {"text/csv; charset=utf-8", "csv", CSVHeader, AppendCSV},
+		"cloudevents": {"application/x-ndjson", "cloudevents.ndjson", nil, func(dst []byte, l *trail.Line) []byte {
+			return AppendCloudEvent(dst, l, origin)
+		}},
+	}
+}
+
 var header = []string{"index", "id", "name", "timestamp", "eventType", "category", "action", "outcome", "severity",
 	"actorType", "actorName", "kind", "namespace", "resource", "correlationID", "cluster", "durationMs", "errorCode", "errorMessage",
 	"details", "recordedAt", "principal", "attribution", "previousHash", "hash"}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
@@ -53,7 +54,7 @@ func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, 
 	if limit <= 0 {
 		limit = 1000
 	}
-	path := filepath.Join(dir, trail.IndexFile)
+	path := filepath.Join(dir, datadir.IndexFile)
 	if !exists(path) {
 		r.Notes = append(r.Notes, "there is no index; a server that opens the directory derives it")
 		return r, nil
@@ -70,7 +71,7 @@ func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, 
 					whole.Omitted++
 					return
 				}
-				whole.Findings = append(whole.Findings, verify.Finding{Kind: verify.IndexMismatch, Index: index, Where: trail.IndexFile, Message: message})
+				whole.Findings = append(whole.Findings, verify.Finding{Kind: verify.IndexMismatch, Index: index, Where: datadir.IndexFile, Message: message})
 			},
 			Unproven: func(message string) { whole.Unproven = append(whole.Unproven, message) }}
 		if err := check.Run(ctx); err != nil {

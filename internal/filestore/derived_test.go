@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/storetest"
@@ -130,7 +131,7 @@ func TestOffsetsThatLeadElsewhereAreMadeAnew(t *testing.T) {
 				}
 			}
 			if !indexed {
-				if err := os.Remove(filepath.Join(dir, trail.IndexFile)); err != nil {
+				if err := os.Remove(filepath.Join(dir, datadir.IndexFile)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -81,10 +81,10 @@ func TestALaterFormatIsRefusedAndLeftAsItIs(t *testing.T) {
 		passes bool
 	}{
 		"the directory": {func(dir string) {
-			if err := os.WriteFile(filepath.Join(dir, datadir.FormatFile), []byte("2\n"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, datadir.FormatFile), []byte("3\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, "the directory is of format 2, and this version knows format 1", false},
+		}, "the directory is of format 3, and this version knows format 2", false},
 		"a segment": {func(dir string) {
 			path := lastSegment(t, dir)
 			data, err := os.ReadFile(path)
@@ -140,7 +140,7 @@ func TestAnIndexOfAnotherFormatIsMadeAnew(t *testing.T) {
 		r := b.Start(t)
 		r.AppendMany(0, 300)
 		r.Stop()
-		db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, trail.IndexFile))
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, datadir.IndexFile))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +214,7 @@ func TestLedgersOfEarlierVersionsGoOn(t *testing.T) {
 		t.Errorf("%v, %+v", err, rep)
 	}
 	// What is derived can be made anew, tiles of the old entries among it.
-	for _, name := range []string{tree.Dir, "offsets", trail.IndexFile} {
+	for _, name := range []string{tree.Dir, "offsets", datadir.IndexFile} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/storetest"
@@ -65,7 +66,7 @@ func TestWhatIsThereIsAnsweredWhileTheIndexCannotBeWritten(t *testing.T) {
 
 // execute runs a statement on the index.
 func execute(dir, statement string) error {
-	db, err := sql.Open("sqlite", filepath.Join(dir, trail.IndexFile))
+	db, err := sql.Open("sqlite", filepath.Join(dir, datadir.IndexFile))
 	if err != nil {
 		return err
 	}

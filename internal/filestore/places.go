@@ -184,7 +184,7 @@ func (p *places) make(base uint64) error {
 			return err
 		}
 		for _, f := range frames {
-			if f.Body[0] == trail.FrameRecord {
+			if isRecord(f.Body) {
 				offsets = append(offsets, uint32(f.Offset))
 			}
 		}
@@ -207,5 +207,8 @@ func (p *places) write(base int64, offsets []uint32) error {
 	p.files.Forget(uint64(base)) // what was there before
 	return nil
 }
+
+// isRecord reports whether a frame is a record's, by its kind.
+func isRecord(body []byte) bool { return body[0] == trail.FrameRecord || body[0] == trail.FrameErased }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -17,13 +17,13 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/internal/storetest"
 	"github.com/graven-audit/graven/internal/testdisk"
-	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -74,7 +74,7 @@ func newPower(t *testing.T) *power {
 	t.Helper()
 	p := &power{dir: testdisk.MemoryDir(t)}
 	p.bed = storetest.NewBed(t, nil)
-	path := filepath.Join(p.dir, trail.IndexFile)
+	path := filepath.Join(p.dir, datadir.IndexFile)
 	index, err := sqlite.Open(path)
 	if err == nil {
 		err = index.Close()
@@ -104,7 +104,7 @@ func (p *power) lose(t *testing.T, seed uint64) {
 		return
 	}
 	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, trail.IndexFile), p.index, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, datadir.IndexFile), p.index, 0o600); err != nil {
 		fail("%v", err)
 		return
 	}

@@ -200,7 +200,7 @@ scan:
 		}
 		for _, f := range frames {
 			switch f.Body[0] {
-			case trail.FrameRecord:
+			case trail.FrameRecord, trail.FrameErased:
 				rec, err := trail.ParseFrame(f.Body)
 				if err != nil || rec.Index != next {
 					end.several = true

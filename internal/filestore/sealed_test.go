@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
@@ -180,7 +181,7 @@ type workshop struct {
 
 // withoutIndex keeps the index, which package verify does not read.
 func withoutIndex(name string) bool {
-	return strings.HasPrefix(name, trail.IndexFile) || strings.HasPrefix(name, "offsets/")
+	return strings.HasPrefix(name, datadir.IndexFile) || strings.HasPrefix(name, "offsets/")
 }
 
 func newWorkshop(t *testing.T, whole image, key note.Verifier) *workshop {

@@ -19,7 +19,6 @@ import (
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
 	"github.com/graven-audit/graven/trail"
-	"github.com/graven-audit/graven/verify"
 )
 
 // Options of a Store.
@@ -61,8 +60,10 @@ type Store struct {
 	lock    *os.File
 	log     *seglog.Log
 	tip     seglog.File
-	// What follows is owned by the appending goroutine. notRolled is
-	// set while no segment can be begun.
+	erasing sync.Mutex // held by Erase
+	// appending guards what follows. notRolled is set while no segment can be
+	// begun.
+	appending sync.Mutex
 	head      ledger.Head
 	batch     seglog.Batch
 	deriver   sqlite.Deriver
@@ -151,6 +152,9 @@ func (s *Store) open(o Options) error {
 	if o.ReadOnly {
 		return s.openDerived(o)
 	}
+	if err := o.FS.Remove(filepath.Join(s.dir, rewriteFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // what a crash has left
+	}
 	if s.tip, err = o.FS.Open(filepath.Join(s.dir, trail.TipFile), os.O_RDWR|os.O_CREATE); err != nil {
 		return err
 	}
@@ -218,9 +222,9 @@ func checkVersions(log *seglog.Log) error {
 		}
 		for _, f := range frames {
 			switch kind := f.Body[0]; {
-			case kind > trail.FrameCheckpoint:
-				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FrameCheckpoint))
-			case kind == trail.FrameRecord:
+			case kind > trail.FrameErased:
+				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FrameErased))
+			case isRecord(f.Body):
 				if rec, err := trail.ParseFrame(f.Body); err == nil {
 					last = append(last[:0], rec.Entry...)
 				}
@@ -234,7 +238,7 @@ func (s *Store) openDerived(o Options) error {
 	if err := s.openHashes(o.replaceHashes); err != nil {
 		return err
 	}
-	path := filepath.Join(s.dir, trail.IndexFile)
+	path := filepath.Join(s.dir, datadir.IndexFile)
 	var err error
 	s.index, err = sqlite.Open(path)
 	if errors.Is(err, sqlite.ErrFormat) { // it is made anew, like one that is not there
@@ -265,6 +269,8 @@ func (s *Store) Unlock() {}
 
 // Append implements [ledger.Store].
 func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
+	s.appending.Lock()
+	defer s.appending.Unlock()
 	first := p.Records[0].Index
 	if first != s.head.Tree.Size() {
 		panic("internal error: a pool does not extend the head")
@@ -417,7 +423,7 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 	if own := trail.LeafHash(r.Entry); known && leaf != own && !s.hashes.mistaken(index, own) {
 		return r, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
 	}
-	if err := verify.CheckPresent(&r); err != nil {
+	if err := r.CheckErasable(); err != nil {
 		return r, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, index, err)
 	}
 	return r, nil
@@ -517,7 +523,7 @@ func readSegment(ctx context.Context, reader *seglog.Reader, buf []byte, next, e
 			return next, err
 		}
 		for _, f := range frames {
-			if f.Body[0] != trail.FrameRecord {
+			if !isRecord(f.Body) {
 				continue
 			}
 			r, err := trail.ParseFrame(f.Body)

@@ -20,11 +20,11 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/storetest"
 	"github.com/graven-audit/graven/internal/testdisk"
-	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
 
@@ -247,7 +247,7 @@ func (x *examiner) run(t *testing.T, o ordeal) []call {
 		x.met[c.name+", "+o.fault.name]++
 		x.mu.Unlock()
 		// SQLite takes some of them for failures, and the next start goes on.
-		if refused != "" && o.fault.errno == syscall.EINTR && !strings.HasPrefix(c.file, trail.IndexFile) {
+		if refused != "" && o.fault.errno == syscall.EINTR && !strings.HasPrefix(c.file, datadir.IndexFile) {
 			t.Errorf("%s: what was only interrupted is refused: %s", what, refused)
 		}
 		if refused != "" && o.fault.short {

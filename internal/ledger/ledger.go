@@ -227,7 +227,9 @@ func (l *Ledger) Own(ctx context.Context, events ...*event.Event) error {
 	return l.ownBy(ctx, self, events...)
 }
 
-// self is the ledger as a principal.
+// Self returns how the ledger names itself as a principal.
+func Self() By { return self }
+
 var self = By{Principal: "graven", Via: "internal"}
 
 func (l *Ledger) ownBy(ctx context.Context, by By, events ...*event.Event) error {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
-	"github.com/graven-audit/graven/verify"
 )
 
 const (
@@ -80,7 +79,7 @@ func (r *stored) check() error {
 	if leaf := trail.LeafHash(r.Entry); string(leaf[:]) != string(r.leaf) {
 		return fmt.Errorf("%w: entry %d", search.ErrChanged, r.Index)
 	}
-	if err := verify.CheckPresent(&r.Record); err != nil {
+	if err := r.CheckErasable(); err != nil {
 		return fmt.Errorf("%w: entry %d: %w", search.ErrChanged, r.Index, err)
 	}
 	return nil

@@ -33,7 +33,7 @@ func ledgerIn(t testing.TB, server *testenv.Postgres) string {
 	}
 	// Other tests make the role of the same server at the same time.
 	server.SQL(name, `DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
-		DO $$ BEGIN GRANT graven_writer TO app; EXCEPTION WHEN unique_violation THEN NULL; END $$`)
+		DO $$ BEGIN GRANT graven_writer, graven_purger TO app; EXCEPTION WHEN unique_violation THEN NULL; END $$`)
 	return name
 }
 

@@ -36,6 +36,11 @@ var needs = map[string]access.Permission{
 	"GET /api/v1/audit/legal-hold/{id}":            access.Read,
 	"POST /api/v1/audit/legal-hold/{id}":           access.Hold,
 	"DELETE /api/v1/audit/legal-hold/{id}":         access.Hold,
+	"GET /api/v1/retention/plan":                   access.Verify,
+	"POST /api/v1/retention/run":                   access.Erase,
+	"POST /api/v1/erasures":                        access.Erase,
+	"POST /api/v1/erasures/plan":                   access.Erase,
+	"POST /api/v1/erasures/{id}/confirm":           access.Erase,
 	"GET /api/v1/audit/stream":                     access.Read,
 	"POST /api/v1/ingest/kube-audit":               access.Record,
 	"GET /api/v1/tokens":                           access.ManageToken,
@@ -57,7 +62,7 @@ var may = map[string][]access.Permission{
 	"operator":   {access.Read, access.Export, access.Verify, access.Record},
 	"auditor":    {access.Read, access.Export, access.Verify, access.ReadAccess},
 	"admin":      {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold},
-	"superadmin": {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold},
+	"superadmin": {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Erase},
 }
 
 // requests returns how to call each route without an effect.
@@ -66,8 +71,11 @@ func requests(d *door) map[string]func(c *caller) *answer {
 	for _, r := range d.rest.Routes() {
 		path := strings.NewReplacer("{id}", "1", "{correlation_id}", "inc-0", "{name}", "nobody", "entries/{path...}", "entries/000.p/1", "{path...}", "0/000.p/1").Replace(r.Path)
 		method := r.Method
-		if path == "/api/v1/audit/stream" {
+		switch path {
+		case "/api/v1/audit/stream":
 			method = http.MethodHead
+		case "/api/v1/retention/run":
+			path += "?dryRun=true" // which is refused, for it would be a run
 		}
 		list[r.Method+" "+r.Path] = func(c *caller) *answer { return c.do(method, path, strings.NewReader("{}")) }
 	}

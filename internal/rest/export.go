@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -12,27 +13,10 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/export"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
-
-// A format writes exported events.
-type format struct {
-	contentType string
-	extension   string
-	// begin returns what stands before the first event.
-	begin func() []byte
-	// line appends one event.
-	line func(dst []byte, l *trail.Line) []byte
-}
-
-func (s *Server) formats() map[string]format {
-	return map[string]format{
-		"ndjson":      {"application/x-ndjson", "ndjson", nil, func(dst []byte, l *trail.Line) []byte { return l.Append(dst) }},
-		"csv":         {"text/csv; charset=utf-8", "csv", export.CSVHeader, export.AppendCSV},
-		"cloudevents": {"application/x-ndjson", "cloudevents.ndjson", nil, s.cloudEvent},
-	}
-}
 
 // An exportQuestion says what to export, and how.
 type exportQuestion struct {
@@ -60,7 +44,7 @@ func (s *Server) exportQuestion(c *call) (exportQuestion, error) {
 	q.filter, _, err = s.question(c, func(param, value string) (known bool, err error) {
 		switch param {
 		case "format":
-			if _, ok := s.formats()[value]; !ok {
+			if _, ok := export.Formats("")[value]; !ok {
 				return true, badParam("format", "one of ndjson, csv, cloudevents")
 			}
 			q.format = value
@@ -119,14 +103,17 @@ func (s *Server) export(c *call) error {
 			return err
 		}
 	}
-	fm := s.formats()[q.format]
+	fm := export.Formats(cp.Origin)[q.format]
 	x := &exporter{s: s, c: c, q: &q, whole: whole, format: fm, w: bufio.NewWriterSize(c.w, 64<<10), checkpoint: cp, cosigned: cosigned}
-	c.w.Header().Set("Content-Type", fm.contentType)
-	c.w.Header().Set("Content-Disposition", `attachment; filename="audit-export-`+s.c.Now().UTC().Format("20060102-150405")+"."+fm.extension+`"`)
-	if fm.begin != nil {
-		x.w.Write(fm.begin())
+	c.w.Header().Set("Content-Type", fm.ContentType)
+	c.w.Header().Set("Content-Disposition", `attachment; filename="audit-export-`+s.c.Now().UTC().Format("20060102-150405")+"."+fm.Extension+`"`)
+	if fm.Begin != nil {
+		x.w.Write(fm.Begin())
 	}
 	if err := x.lines(); err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	if err := x.settle(math.MaxInt64); err != nil {
 		return err
 	}
 	if q.checkpoint {
@@ -146,11 +133,14 @@ type exporter struct {
 	c          *call
 	q          *exportQuestion
 	whole      bool // the whole ledger, whose lines prove each other
-	format     format
+	format     export.Format
 	w          *bufio.Writer
 	checkpoint *trail.Checkpoint
 	cosigned   *trail.Checkpoint
-	count      int64
+	count      int64 // of lines
+	matched    int64
+
+	owed *retention.Owed // tombstones that lines without content need
 
 	line  trail.Line
 	buf   []byte
@@ -164,7 +154,7 @@ func (x *exporter) lines() error {
 	if !x.whole {
 		return x.s.find.Each(x.c.ctx(), &x.q.filter, all, x.write)
 	}
-	return x.s.c.Store.Records(x.c.ctx(), all, func(r *trail.Record) error {
+	return x.s.find.Reader.Records(x.c.ctx(), all, func(r *trail.Record) error {
 		e, err := r.Event()
 		if err != nil {
 			return err
@@ -191,7 +181,61 @@ func (x *exporter) trailer() error {
 	return json.NewEncoder(x.w).Encode(t)
 }
 
+// write writes the line of an event that matches, and before it the tombstones
+// that lines before it need.
 func (x *exporter) write(h search.Hit) error {
+	err := x.settle(h.Record.Index)
+	if err == nil {
+		err = x.put(h)
+	}
+	if x.matched++; err == nil && x.matched == x.q.limit {
+		return errEnough
+	}
+	return err
+}
+
+// settle writes the tombstones before an index that lines need.
+func (x *exporter) settle(before int64) error {
+	for {
+		index, ok := x.owed.Next(before)
+		if !ok {
+			return nil
+		}
+		h, err := x.s.find.Get(x.c.ctx(), index)
+		if err == nil {
+			err = x.put(h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// owe takes note of the tombstone that a line without content needs.
+func (x *exporter) owe(index int64) error {
+	if x.q.format != "ndjson" {
+		return nil
+	}
+	if x.owed == nil {
+		book, err := x.s.holds.Book(x.c.ctx(), x.checkpoint.Size)
+		if err != nil {
+			return err
+		}
+		x.owed = retention.NewOwed(book, x.checkpoint.Size, !x.whole && x.q.filter.Scope == nil)
+	}
+	if !x.owed.Need(index) {
+		return newProblem(http.StatusServiceUnavailable, "erasing", "Content is being erased", "export again")
+	}
+	return nil
+}
+
+// put writes a line.
+func (x *exporter) put(h search.Hit) error {
+	if h.Record.Erasable == nil {
+		if err := x.owe(h.Record.Index); err != nil {
+			return err
+		}
+	}
 	previous := x.chain
 	if h.Record.Index != x.last+1 || x.count == 0 {
 		var err error
@@ -208,20 +252,11 @@ func (x *exporter) write(h search.Hit) error {
 		}
 		x.line.Proof = append(tlog.RecordProof{}, proof...) // never nil
 	}
-	x.buf = x.format.line(x.buf[:0], &x.line)
+	x.buf = x.format.Line(x.buf[:0], &x.line)
 	x.count++
-	if _, err := x.w.Write(x.buf); err != nil {
-		return err
-	}
-	if x.count == x.q.limit {
-		return errEnough
-	}
-	return nil
+	_, err := x.w.Write(x.buf)
+	return err
 }
 
 // errEnough means that the limit of lines was reached.
 var errEnough = errors.New("enough")
-
-func (s *Server) cloudEvent(dst []byte, l *trail.Line) []byte {
-	return export.AppendCloudEvent(dst, l, s.c.Ledger.State().Checkpoint.Origin)
-}

@@ -16,9 +16,6 @@ func (c *call) custodian() custody.Caller {
 
 // order reads what to hold, or to release.
 func (s *Server) order(c *call) (*custody.Order, error) {
-	if err := c.noParams(); err != nil {
-		return nil, err
-	}
 	data, err := s.body(c)
 	if err != nil {
 		return nil, err
@@ -69,9 +66,6 @@ func (s *Server) listHolds(c *call) error {
 
 // getHold answers GET /api/v1/audit/legal-hold/{id}.
 func (s *Server) getHold(c *call) error {
-	if err := c.noParams(); err != nil {
-		return err
-	}
 	a, err := s.holds.Get(c.ctx(), c.custodian(), c.r.PathValue("id"))
 	return c.answer(a, err)
 }

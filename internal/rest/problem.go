@@ -9,6 +9,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/custody"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
@@ -115,7 +116,12 @@ func problemOf(err error, flat bool) *problem {
 		return newProblem(http.StatusConflict, "exists", "It exists already", err.Error())
 	case errors.Is(err, custody.ErrSeveral), errors.Is(err, custody.ErrTooMany):
 		return newProblem(http.StatusConflict, "holds", "The legal holds that stand do not allow this", err.Error())
-	case errors.Is(err, access.ErrNoToken), errors.Is(err, custody.ErrNoHold), errors.Is(err, custody.ErrNothing):
+	case errors.Is(err, erasure.ErrHeld), errors.Is(err, erasure.ErrOvertaken):
+		return newProblem(http.StatusConflict, "held", "A legal hold keeps what was to be erased", err.Error())
+	case errors.Is(err, erasure.ErrSamePerson):
+		return newProblem(http.StatusForbidden, "same-person", "Two must want this", err.Error())
+	case errors.Is(err, access.ErrNoToken), errors.Is(err, custody.ErrNoHold), errors.Is(err, custody.ErrNothing),
+		errors.Is(err, erasure.ErrNothing), errors.Is(err, erasure.ErrNoRequest):
 		return notFound(err.Error())
 	default:
 		return because(err, newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "the server's log says more"))

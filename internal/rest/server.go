@@ -23,8 +23,11 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/answer"
 	"github.com/graven-audit/graven/internal/custody"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/finding"
+	"github.com/graven-audit/graven/internal/grant"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/internal/verdict"
@@ -49,6 +52,7 @@ type Store interface {
 	// Stored reads records as they stand on the disk, changed or not; the
 	// store itself gives [search.ErrChanged] for one that was.
 	Stored() search.Reader
+	erasure.Store
 	// Verify checks the whole ledger as it stands on the disk.
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
 }
@@ -81,6 +85,12 @@ type Config struct {
 	Tokens   *access.Tokens
 	// Witnesses is nil where nobody is asked to cosign.
 	Witnesses Witnesses
+	// Policies say how long events are kept; nil means none of the
+	// configuration's. Confirmations is how many must want an erasure, 1 or 2.
+	Policies      *retention.Policies
+	Confirmations int
+	// Newest is when the newest entry was recorded before the server started.
+	Newest time.Time
 	// AnonymousRole is the role of calls without a token; empty refuses them.
 	AnonymousRole access.Role
 	// PublicLog says what /log/ serves without a token: "none" (the default),
@@ -119,8 +129,8 @@ type Server struct {
 	work    *access.Quota // bytes that calls work with
 	exports *access.Quota
 	verify  *semaphore.Weighted
-	// granting makes checking, recording and saving a token one step.
-	granting sync.Mutex
+	eraser  *erasure.Eraser
+	grants  *grant.Granter
 	// stopping is closed when streams must end.
 	stopping chan struct{}
 	stop     sync.Once
@@ -159,17 +169,28 @@ func New(c Config) *Server {
 	if c.Recorder == nil {
 		c.Recorder = c.Ledger
 	}
-	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: c.Store}, mux: http.NewServeMux(),
+	holds := custody.New(c.Ledger, c.Journal, c.Store, c.Now)
+	present := search.Present{Reader: c.Store, Tombs: holds}
+	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: present}, mux: http.NewServeMux(),
 		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},
 		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
-		holds: custody.New(c.Ledger, c.Journal, c.Store, c.Now), stopping: make(chan struct{})}
-	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store}
+		holds: holds, stopping: make(chan struct{})}
+	if c.Policies == nil {
+		c.Policies = new(retention.Policies)
+	}
+	s.eraser = erasure.New(erasure.Config{Ledger: c.Ledger, Journal: c.Journal, Store: c.Store, Holds: holds, Policies: c.Policies,
+		Confirmations: c.Confirmations, Clock: erasure.NewSystemClock(), Newest: c.Newest})
+	s.grants = &grant.Granter{Tokens: c.Tokens, Journal: c.Journal, Now: c.Now}
+	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store, Tombs: holds}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))
 	}
 	s.mux.Handle("/", s.route(route{pattern: "/", handle: s.nowhere}))
 	return s
 }
+
+// Eraser returns what erases.
+func (s *Server) Eraser() *erasure.Eraser { return s.eraser }
 
 // nowhere answers what no route takes.
 func (s *Server) nowhere(c *call) error {
@@ -228,30 +249,45 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/audit/events", access.Record, false, s.record},
 		{"POST /api/v1/audit/events/batch", access.Record, false, s.recordBatch},
 		{"GET /api/v1/audit/events", access.Read, true, s.listFlat},
-		{"GET /api/v1/audit/events/{id}", access.Read, true, s.get},
-		{"GET /api/v1/audit/events/{id}/proof", access.Read, true, s.proof},
-		{"POST /api/v1/audit/verify-chain", access.Verify, false, s.verifyChain},
+		{"GET /api/v1/audit/events/{id}", access.Read, true, plain(s.get)},
+		{"GET /api/v1/audit/events/{id}/proof", access.Read, true, plain(s.proof)},
+		{"POST /api/v1/audit/verify-chain", access.Verify, false, plain(s.verifyChain)},
 		{"GET /api/v1/audit/verify", access.Verify, false, s.verifyLedger},
 		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
 		{"GET /api/v1/audit/gaps", access.Read, true, s.gaps},
 		{"GET /api/v1/audit/legal-hold", access.Read, true, s.listHolds},
-		{"POST /api/v1/audit/legal-hold", access.Hold, false, s.placeHold},
-		{"DELETE /api/v1/audit/legal-hold", access.Hold, false, s.releaseHold},
-		{"GET /api/v1/audit/legal-hold/{id}", access.Read, true, s.getHold},
-		{"POST /api/v1/audit/legal-hold/{id}", access.Hold, false, s.changeHold},
-		{"DELETE /api/v1/audit/legal-hold/{id}", access.Hold, false, s.releaseHold},
+		{"POST /api/v1/audit/legal-hold", access.Hold, false, plain(s.placeHold)},
+		{"DELETE /api/v1/audit/legal-hold", access.Hold, false, plain(s.releaseHold)},
+		{"GET /api/v1/audit/legal-hold/{id}", access.Read, true, plain(s.getHold)},
+		{"POST /api/v1/audit/legal-hold/{id}", access.Hold, false, plain(s.changeHold)},
+		{"DELETE /api/v1/audit/legal-hold/{id}", access.Hold, false, plain(s.releaseHold)},
+		{"GET /api/v1/retention/plan", access.Verify, true, plain(s.planRetention)},
+		{"POST /api/v1/retention/run", access.Erase, false, plain(s.runRetention)},
+		{"POST /api/v1/erasures/plan", access.Erase, true, plain(s.erase(true))},
+		{"POST /api/v1/erasures", access.Erase, false, plain(s.erase(false))},
+		{"POST /api/v1/erasures/{id}/confirm", access.Erase, false, plain(s.confirmErasure)},
 		{"GET /api/v1/audit/stream", access.Read, true, s.stream},
 		{"POST /api/v1/ingest/kube-audit", access.Record, false, s.ingestKubeAudit},
-		{"GET /api/v1/tokens", access.ManageToken, true, s.listTokens},
-		{"POST /api/v1/tokens", access.ManageToken, false, s.createToken},
-		{"DELETE /api/v1/tokens/{name}", access.ManageToken, false, s.revokeToken},
+		{"GET /api/v1/tokens", access.ManageToken, true, plain(s.listTokens)},
+		{"POST /api/v1/tokens", access.ManageToken, false, plain(s.createToken)},
+		{"DELETE /api/v1/tokens/{name}", access.ManageToken, false, plain(s.revokeToken)},
 		{"GET /log/checkpoint", s.logPerm("hashes"), true, s.checkpoint},
 		{"GET /log/tile/entries/{path...}", s.logPerm("entries"), true, s.logEntries},
 		{"GET /log/tile/{path...}", s.logPerm("hashes"), true, s.logHashes},
 		{"GET /metrics", access.Read, false, s.metrics},
-		{"GET /openapi.json", access.Read, false, s.openAPI},
+		{"GET /openapi.json", access.Read, false, plain(s.openAPI)},
 		{"GET /healthz", "", false, s.healthz},
 		{"GET /readyz", "", false, s.readyz},
+	}
+}
+
+// plain has a handler refuse a query string, for it asks nothing.
+func plain(handle func(*call) error) func(*call) error {
+	return func(c *call) error {
+		if err := c.noParams(); err != nil {
+			return err
+		}
+		return handle(c)
 	}
 }
 

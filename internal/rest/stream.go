@@ -102,7 +102,7 @@ func (s *Server) mayRead(c *call) bool {
 // is 0.
 func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *int64, size int64, left *int64) error {
 	checked := time.Now()
-	err := s.c.Store.Records(ctx, search.Range{First: *next, End: size}, func(r *trail.Record) error {
+	err := s.find.Reader.Records(ctx, search.Range{First: *next, End: size}, func(r *trail.Record) error {
 		if time.Since(checked) > time.Second {
 			if checked = time.Now(); !s.mayRead(c) {
 				return errStopping // and whoever called finds out, too

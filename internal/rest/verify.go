@@ -16,9 +16,6 @@ import (
 // incident is held against its neighbour in the chain, against the signed
 // checkpoint, and its details against their digest.
 func (s *Server) verifyChain(c *call) error {
-	if err := c.noParams(); err != nil {
-		return err
-	}
 	data, err := s.body(c)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/tombstone"
 )
 
 // An Act is one entry of a hold: who did it, when and why.
@@ -55,16 +57,24 @@ func (h *Hold) at(before int64) *Version {
 	return nil
 }
 
-// A Book knows all holds of a ledger as of some size. It may be used
-// concurrently.
+// A Book knows all holds of a ledger, and what its tombstones name, as of some
+// size. It may be used concurrently.
 type Book struct {
-	mu    sync.RWMutex
-	size  int64
-	holds []*Hold // in the order of their placing
-	byID  map[event.ID]int
+	mu     sync.RWMutex
+	size   int64
+	erased tombstone.Erased
+	tombs  []Tomb
+	holds  []*Hold // in the order of their placing
+	byID   map[event.ID]int
 	// own are the entries that holds are made of, by index: without them a
 	// book could not be made anew.
 	own map[int64]int
+}
+
+// A Tomb is a tombstone that counts, and its index.
+type Tomb struct {
+	Index int64
+	*tombstone.Tombstone
 }
 
 // NewBook returns the book of an empty ledger.
@@ -81,14 +91,14 @@ func (b *Book) Size() int64 {
 }
 
 // Skip tells the book that no entry below size, from where it stands on, is of
-// a hold.
+// a hold, or a tombstone.
 func (b *Book) Skip(size int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.size = max(b.size, size)
 }
 
-// Follow tells the book of the next entry that may be of a hold.
+// Follow tells the book of the next entry that may be of a hold, or a tombstone.
 //
 // What has no effect is passed over: a change or release of what does not
 // stand. What cannot be read places a hold on everything, for what it keeps is
@@ -100,7 +110,10 @@ func (b *Book) Follow(index int64, e *event.Event) error {
 		return fmt.Errorf("%w: %d after %d", ErrOrder, index, b.size-1)
 	}
 	b.size = index + 1
-	if !slices.Contains(Types(), e.EventType) {
+	if t := b.erased.Follow(index, e); t != nil {
+		b.tombs = append(b.tombs, Tomb{index, t})
+	}
+	if !slices.Contains(holdTypes(), e.EventType) {
 		return nil
 	}
 	act := Act{Index: index, At: e.Recorded.At, By: e.Recorded.Principal}
@@ -145,6 +158,7 @@ func (b *Book) Unread(index int64, why error) {
 	defer b.mu.Unlock()
 	if index >= b.size {
 		b.size = index + 1
+		b.erased.Grow(index)
 		b.unread(Act{Index: index}, event.DeriveID("unread hold", fmt.Sprint(index)), why)
 	}
 }
@@ -201,6 +215,21 @@ func (b *Book) Grew(first, before int64) bool {
 	return slices.ContainsFunc(b.holds, func(h *Hold) bool {
 		return slices.ContainsFunc(h.Versions, func(v Version) bool { return v.Index >= first && v.Index < before })
 	})
+}
+
+// Erased reports whether a tombstone names an entry.
+func (b *Book) Erased(index int64) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.erased.Names(index)
+}
+
+// Tombs returns the tombstones that count, from an index on, in order.
+func (b *Book) Tombs(from int64) []Tomb {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	i, _ := slices.BinarySearchFunc(b.tombs, from, func(t Tomb, from int64) int { return cmp.Compare(t.Index, from) })
+	return slices.Clone(b.tombs[i:])
 }
 
 // Holds returns all holds, released ones too, in the order of their placing.

@@ -8,17 +8,23 @@ import (
 	"io"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/tombstone"
 )
 
 // Types of the entries that holds are made of.
 const (
-	TypePlaced   = "LegalHoldPlaced"
-	TypeChanged  = "LegalHoldChanged"
+	TypePlaced   = tombstone.TypeHoldPlaced
+	TypeChanged  = tombstone.TypeHoldChanged
 	TypeReleased = "LegalHoldReleased"
 )
 
-// Types are the types of the entries that holds are made of.
-func Types() []string { return []string{TypePlaced, TypeChanged, TypeReleased} }
+// Types are the types of the entries that a [Book] is made of: those of holds,
+// and tombstones.
+func Types() []string {
+	return append(holdTypes(), tombstone.TypeRetentionRun, tombstone.TypeContentErased)
+}
+
+func holdTypes() []string { return []string{TypePlaced, TypeChanged, TypeReleased} }
 
 const (
 	maxReason = 2000

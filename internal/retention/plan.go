@@ -73,6 +73,9 @@ func NewPlanner(b *Book, p *Policies, now time.Time, first int64) *Planner {
 		plan: Plan{Size: b.Size(), Now: now, Details: []Range{}, Policies: map[string]int64{}, Held: []Keeping{}}}
 }
 
+// Size returns the size of the ledger that the plan is for.
+func (p *Planner) Size() int64 { return p.plan.Size }
+
 // Add tells of the next entry.
 func (p *Planner) Add(s *Subject) error {
 	if s.Index != p.next || s.Index >= p.plan.Size {

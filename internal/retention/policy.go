@@ -1,6 +1,8 @@
 package retention
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -14,16 +16,16 @@ const maxDays = 36500
 // A Policy says how long events are kept, in days from when they were recorded.
 // Zero says nothing. Where several policies match, the longest counts.
 type Policy struct {
-	Name string `yaml:"name"`
+	Name string `yaml:"name" json:"name"`
 	// Match is a condition in CEL over the event. Empty matches all.
-	Match string `yaml:"match"`
+	Match string `yaml:"match" json:"match,omitempty"`
 	// MinimumDays is for how long neither details nor entry go.
-	MinimumDays int `yaml:"minimumDays"`
+	MinimumDays int `yaml:"minimumDays" json:"minimumDays,omitempty"`
 	// DetailsDays is how long details, error messages and original spellings
 	// are kept, EntryDays how long the rest is, of which details are a part:
 	// they go with it at the latest.
-	DetailsDays int `yaml:"detailsDays"`
-	EntryDays   int `yaml:"entryDays"`
+	DetailsDays int `yaml:"detailsDays" json:"detailsDays,omitempty"`
+	EntryDays   int `yaml:"entryDays" json:"entryDays,omitempty"`
 }
 
 // Policies say how long each event is kept. They do not change.
@@ -71,6 +73,15 @@ func NewPolicies(list []Policy) (*Policies, error) {
 		}
 	}
 	return p, nil
+}
+
+// Digest returns the SHA-256, in hexadecimal, of the policies as JSON.
+func (p *Policies) Digest() string {
+	text, err := json.Marshal(p.list)
+	if err != nil {
+		panic("internal error: " + err.Error()) // texts and numbers can be written
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))
 }
 
 // A Term is how long an event is kept.

@@ -230,24 +230,29 @@ func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batc
 
 // pick calls fn for the event at each of several indexes.
 func (x *Finder) pick(ctx context.Context, indexes []int64, fn func(Hit) error) error {
-	if p, ok := x.Reader.(Picker); ok {
-		return p.Pick(ctx, indexes, func(r *trail.Record) error {
-			e, err := r.Event()
-			if err != nil {
-				return err
-			}
-			return fn(Hit{Event: e, Record: *r})
-		})
+	return pick(ctx, x.Reader, indexes, func(r *trail.Record) error {
+		e, err := r.Event()
+		if err != nil {
+			return err
+		}
+		return fn(Hit{Event: e, Record: *r})
+	})
+}
+
+// pick calls fn for the record at each of several indexes.
+func pick(ctx context.Context, from Reader, indexes []int64, fn func(*trail.Record) error) error {
+	if p, ok := from.(Picker); ok {
+		return p.Pick(ctx, indexes, fn)
 	}
 	for _, index := range indexes {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		h, err := x.Get(ctx, index)
+		r, err := from.Record(ctx, index)
 		if err != nil {
 			return err
 		}
-		if err := fn(h); err != nil {
+		if err := fn(&r); err != nil {
 			return err
 		}
 	}

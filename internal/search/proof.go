@@ -7,7 +7,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/trail"
-	"github.com/graven-audit/graven/verify"
 )
 
 // Prove returns the proof that an entry with the given leaf is under a
@@ -55,7 +54,7 @@ func Sealed(ctx context.Context, stored Reader, r Range, fn func(*trail.Record) 
 		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
 			return fmt.Errorf("%w: entry %d", ErrChanged, rec.Index)
 		}
-		if err := verify.CheckPresent(rec); err != nil {
+		if err := rec.CheckErasable(); err != nil {
 			return fmt.Errorf("%w: entry %d: %w", ErrChanged, rec.Index, err)
 		}
 		return fn(rec)

@@ -14,6 +14,7 @@ import (
 	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -27,6 +28,8 @@ type Store interface {
 	// Wait returns when everything is derived from the entries below size.
 	Wait(ctx context.Context, size int64) error
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
+	Erase(ctx context.Context, to int64, runs []tombstone.Run) error
+	ErasedTo(ctx context.Context) int64
 	Close() error
 }
 
@@ -106,6 +109,13 @@ func (r *Running) Stop() {
 	if err := r.Store.Close(); err != nil {
 		r.t.Error(err)
 	}
+}
+
+// Abandon closes ledger and store, which may be broken.
+func (r *Running) Abandon() {
+	r.closed = true
+	r.Ledger.Close()
+	_ = r.Store.Close()
 }
 
 // By is who records in tests.

@@ -38,6 +38,9 @@ func Run(t *testing.T, newBed func(t *testing.T) *Bed) {
 		{"a question sees what was recorded before it", readYourWrites},
 		{"what is missing of a source is known", sources},
 		{"holds are what the ledger says of them", holds},
+		{"what is due is erased, and what is held is not", erasing},
+		{"what somebody asks to erase goes when another confirms it", requested},
+		{"a run that nobody asked for waits where the clock was set", clock},
 		{"every entry has a proof under the checkpoint", proofs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

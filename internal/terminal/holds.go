@@ -9,11 +9,17 @@ import (
 	"github.com/graven-audit/graven/internal/custody"
 )
 
+// Holds are legal holds as a server lists them.
+type Holds struct {
+	Holds []*custody.Answer `json:"holds"`
+	Total int               `json:"total"`
+}
+
 // PrintHolds writes legal holds, a line each.
-func PrintHolds(out io.Writer, list []*custody.Answer) error {
+func PrintHolds(out io.Writer, list *Holds) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tPLACED\tBY\tSTATUS\tSCOPE\tREASON")
-	for _, h := range list {
+	for _, h := range list.Holds {
 		status := "stands"
 		if h.ReleasedAt != "" {
 			status = "released"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -98,6 +99,24 @@ func unprivileged(dir string) (*syscall.Credential, error) {
 }
 
 func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
+
+// Holds returns the server's files that hold a text.
+func (p *Postgres) Holds(text []byte) (names []string) {
+	err := filepath.WalkDir(p.data(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if bytes.Contains(content, text) {
+			names = append(names, path)
+		}
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return names
+}
 
 // run runs one of PostgreSQL's programs to its end.
 func (p *Postgres) run(program string, args ...string) {

@@ -30,8 +30,8 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
-	"github.com/graven-audit/graven/verify"
 )
 
 // ErrRefused means that the source is not what was signed, or that the target
@@ -127,6 +127,9 @@ func (c *Copy) Run(ctx context.Context, to Target) (pools int64, err error) {
 	if size := w.head.Tree.Size(); size != w.end {
 		return w.pools, refuse("%s has no checkpoint behind entry %d, and should have %d entries", c.From, size-1, w.end)
 	}
+	if err := w.absence.Check(); err != nil {
+		return w.pools, refuse("%s: %w", c.From, err)
+	}
 	return w.pools, nil
 }
 
@@ -144,6 +147,8 @@ type writer struct {
 	pool  ledger.Pool
 	size  int // of the pool, in bytes
 	pools int64
+
+	absence tombstone.Absence
 }
 
 // record adds a record to the pool.
@@ -155,9 +160,10 @@ func (w *writer) record(r *trail.Record) error {
 	if w.next.Chain = trail.Link(w.next.Chain, r.Entry); w.next.Chain != r.Chain {
 		return refuse("%s: entry %d does not follow from the one before it: it was changed, or is of another history", w.From, index)
 	}
-	if err := verify.CheckPresent(r); err != nil {
+	if err := r.CheckErasable(); err != nil {
 		return refuse("%s: entry %d: %w", w.From, index, err)
 	}
+	w.absence.Entry(r.Index, r.Entry, r.Erasable == nil)
 	e, _, err := event.ParseEntry(r.Entry)
 	if err != nil {
 		if newer := datadir.CheckEntry(r.Entry); newer != nil {
@@ -198,6 +204,7 @@ func (w *writer) checkpoint(ctx context.Context, text []byte) error {
 	if err := w.append(ctx); err != nil {
 		return fmt.Errorf("%s: after entry %d: %w", w.To, w.head.Tree.Size()-1, err)
 	}
+	w.absence.Seal(size)
 	w.head, w.pool, w.size = w.next, ledger.Pool{}, 0
 	if w.pools++; w.Progress != nil {
 		w.Progress(size, w.end)

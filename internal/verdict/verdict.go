@@ -13,6 +13,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -26,6 +27,7 @@ type Judge struct {
 	// Stored reads records as they stand on the disk, changed or not.
 	Stored search.Reader
 	Hashes tlog.HashReader
+	Tombs  search.Tombs
 }
 
 // An Incident is the verdict on the events of an incident, in Kubernaut's form.
@@ -119,7 +121,16 @@ func (j *Judge) entry(ctx context.Context, cp *trail.Checkpoint, r *trail.Record
 	} else if err != nil {
 		return nil, err
 	}
-	if err := verify.CheckPresent(r); err != nil {
+	err := r.CheckErasable()
+	if err == nil && r.Erasable == nil && !j.Tombs.Erased(r.Index) {
+		if err := j.Tombs.Follow(ctx); err != nil {
+			return nil, err
+		}
+		if !j.Tombs.Erased(r.Index) {
+			err = tombstone.ErrBare
+		}
+	}
+	if err != nil {
 		t.kind, t.Message = verify.DetailsMismatch, err.Error()
 		return t, nil
 	}

@@ -1,0 +1,179 @@
+package erasure
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/custody"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/tombstone"
+	"github.com/graven-audit/graven/trail"
+)
+
+// A Store is where the ledger is kept.
+type Store interface {
+	custody.Store
+	// Erase erases the salts and the erasable content of the entries of runs,
+	// which are in order and apart, durably. They are those of all tombstones
+	// behind ErasedTo, up to the one at index to. It may be called again.
+	Erase(ctx context.Context, to int64, runs []tombstone.Run) error
+	// ErasedTo returns the index of the last tombstone up to which Erase has
+	// done its work, or -1.
+	ErasedTo(ctx context.Context) int64
+}
+
+// Config of an Eraser. All fields are required, but for the last.
+type Config struct {
+	Ledger  *ledger.Ledger
+	Journal *ledger.Journal
+	Store   Store
+	Holds   *custody.Keeper
+	// Policies say how long events are kept.
+	Policies *retention.Policies
+	// Confirmations is how many principals must want an erasure that somebody
+	// asks for: 1 or 2.
+	Confirmations int
+	Clock         Clock
+	// Newest is when the newest entry was recorded that the ledger had before
+	// this server started; zero for none.
+	Newest time.Time
+}
+
+// An Eraser erases. It may be used concurrently.
+type Eraser struct {
+	c     Config
+	watch *watch
+
+	acting   sync.Mutex // makes planning and recording one step
+	applying sync.Mutex // held while the store erases
+
+	following sync.Mutex
+	// book is made of the entries alone. The keeper's is made with the help of
+	// the index, where a hold could be hidden.
+	book *retention.Book
+}
+
+// New returns an eraser.
+func New(c Config) *Eraser {
+	return &Eraser{c: c, watch: newWatch(c.Clock, c.Newest), book: retention.NewBook()}
+}
+
+var (
+	// ErrHeld means that a legal hold keeps what was to be erased.
+	ErrHeld = errors.New("a legal hold keeps some of these events; nothing was erased")
+	// ErrOvertaken means that holds were placed while it was decided what may
+	// go, again and again.
+	ErrOvertaken = errors.New("a legal hold was placed meanwhile; nothing was erased, try again")
+)
+
+// Follow finds out what tombstones name, so that nobody sees it any more.
+func (x *Eraser) Follow(ctx context.Context) error { return x.c.Holds.Follow(ctx) }
+
+// Resume has the store erase what tombstones name, and it has not erased yet.
+func (x *Eraser) Resume(ctx context.Context) error { return x.apply(ctx) }
+
+// apply has the store erase what tombstones name.
+func (x *Eraser) apply(ctx context.Context) error {
+	x.applying.Lock()
+	defer x.applying.Unlock()
+	from := x.c.Store.ErasedTo(ctx) + 1
+	known, err := x.c.Holds.Book(ctx, x.c.Ledger.State().Size())
+	if err != nil || len(known.Tombs(from)) == 0 {
+		return err
+	}
+	book, _, err := x.state(ctx)
+	if err != nil {
+		return err
+	}
+	tombs := book.Tombs(from)
+	if len(tombs) == 0 {
+		return nil
+	}
+	return x.c.Store.Erase(ctx, tombs[len(tombs)-1].Index, merge(tombs))
+}
+
+// merge returns the entries that tombstones name, in order and apart.
+func merge(tombs []retention.Tomb) []tombstone.Run {
+	var all []tombstone.Run
+	for _, t := range tombs {
+		all = append(all, t.Details...)
+	}
+	slices.SortFunc(all, func(a, b tombstone.Run) int { return cmp.Compare(a.First, b.First) })
+	merged := all[:0]
+	for _, r := range all {
+		if last := len(merged) - 1; last >= 0 && r.First <= merged[last].End() {
+			merged[last].Count = max(merged[last].End(), r.End()) - merged[last].First
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
+// state returns holds and tombstones as of now, and the ledger's size.
+func (x *Eraser) state(ctx context.Context) (*retention.Book, int64, error) {
+	if err := x.c.Ledger.Refresh(ctx); err != nil {
+		return nil, 0, err
+	}
+	size := x.c.Ledger.State().Size()
+	x.following.Lock()
+	defer x.following.Unlock()
+	err := x.c.Store.Records(ctx, search.Range{First: x.book.Size(), End: size}, func(r *trail.Record) error {
+		if !tombstone.Decides(r.Entry) {
+			return nil
+		}
+		e, _, err := event.ParseEntry(r.Entry)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", r.Index, err)
+		}
+		return x.book.Follow(r.Index, e)
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	x.book.Skip(size)
+	return x.book, size, nil
+}
+
+// reader reads what was not erased, or told to be.
+func (x *Eraser) reader() search.Reader { return search.Present{Reader: x.c.Store, Tombs: tombs{x}} }
+
+// tombs are an eraser's [search.Tombs].
+type tombs struct{ x *Eraser }
+
+func (t tombs) Erased(index int64) bool { return t.x.book.Erased(index) }
+
+func (t tombs) Follow(ctx context.Context) error {
+	_, _, err := t.x.state(ctx)
+	return err
+}
+
+// bury records a tombstone for some entries, decided as of a size, and reports
+// whether it counts. The store has yet to erase them.
+func (x *Eraser) bury(ctx context.Context, act ledger.Act, t *tombstone.Tombstone) (bool, error) {
+	act.Facts = t.Member()
+	if err := x.c.Journal.Once(ctx, act); err != nil {
+		return false, fmt.Errorf("record what is to be erased: %w", err)
+	}
+	if err := x.Follow(ctx); err != nil { // nobody sees it from here on
+		return false, err
+	}
+	book, _, err := x.state(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range t.Details {
+		if !book.Erased(r.First) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,140 @@
+package filestore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+
+	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/tombstone"
+	"github.com/graven-audit/graven/trail"
+)
+
+const (
+	// erasedFile tells up to which tombstone, by its index, all that they name
+	// was erased here. It is not part of a backup: what comes out of one is gone
+	// through again.
+	erasedFile = "erased"
+	// rewriteFile is a segment that is about to replace another.
+	rewriteFile = "rewrite.tmp"
+)
+
+// ErasedTo returns the index of the last tombstone up to which all was erased
+// that tombstones name, or -1.
+func (s *Store) ErasedTo(context.Context) int64 {
+	text, err := os.ReadFile(filepath.Join(s.dir, erasedFile))
+	if err != nil {
+		return -1 // looking again costs time only
+	}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
+// Erase overwrites the salts and the erasable content of entries with zeros. It
+// is durable when Erase returns, and Erase may be called again where it failed.
+// The runs, in order, are those of all tombstones behind [Store.ErasedTo] up to
+// the one at index to.
+//
+// A segment is replaced by a copy in which all frames stand where they were. If
+// the active one has something to be erased, another is begun first.
+func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run) error {
+	if s.tip == nil {
+		return ledger.ErrReadOnly
+	}
+	s.erasing.Lock()
+	defer s.erasing.Unlock()
+	if len(runs) > 0 {
+		if err := s.seal(runs[len(runs)-1].End()); err != nil {
+			return fmt.Errorf("erase: %w", ledgerError(err))
+		}
+	}
+	bases := s.log.Segments()
+	for i, base := range bases {
+		end := uint64(math.MaxInt64)
+		if i+1 < len(bases) {
+			end = bases[i+1]
+		}
+		if err := s.eraseIn(ctx, base, within(runs, int64(base), int64(end))); err != nil {
+			return fmt.Errorf("erase: %w", ledgerError(err))
+		}
+	}
+	return seglog.WriteFile(s.fs, filepath.Join(s.dir, erasedFile), fmt.Appendf(nil, "%d\n", to))
+}
+
+// seal begins another segment if one of the entries below end stands in the
+// active one.
+func (s *Store) seal(end int64) error {
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	bases := s.log.Segments()
+	size := s.head.Tree.Size()
+	if end <= int64(bases[len(bases)-1]) || end > size {
+		return nil
+	}
+	if err := s.log.Roll(uint64(size)); err != nil {
+		return err
+	}
+	s.places.roll(size)
+	return nil
+}
+
+// within returns the runs that have entries from first on, below end.
+func within(runs []tombstone.Run, first, end int64) []tombstone.Run {
+	i := sort.Search(len(runs), func(i int) bool { return runs[i].End() > first })
+	j := sort.Search(len(runs), func(j int) bool { return runs[j].First >= end })
+	return runs[i:max(i, j)]
+}
+
+// eraseIn erases entries of one segment, if there is something left to erase.
+func (s *Store) eraseIn(ctx context.Context, base uint64, runs []tombstone.Run) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	var named tombstone.Indexes
+	for _, r := range runs {
+		named.Add(r)
+	}
+	hasContent := errors.New("there is something to erase")
+	r, err := s.log.Reader(base, seglog.FirstOffset)
+	if err != nil {
+		return err
+	}
+	_, err = readSegment(ctx, r, make([]byte, 1<<20), int64(base), math.MaxInt64, func(r *trail.Record) error {
+		if named.Has(r.Index) && r.Erasable != nil {
+			return hasContent
+		}
+		return nil
+	})
+	if !errors.Is(err, hasContent) {
+		return err
+	}
+	if err := s.markErased(); err != nil {
+		return err
+	}
+	return s.log.Rewrite(base, filepath.Join(s.dir, rewriteFile), func(body []byte) {
+		if r, err := trail.ParseFrame(body); err == nil && r.Erasable != nil && named.Has(r.Index) {
+			copy(body, r.AppendErased(nil))
+		}
+	})
+}
+
+// markErased marks the directory as one that versions cannot read which know of
+// no erased records.
+func (s *Store) markErased() error {
+	path := filepath.Join(s.dir, datadir.FormatFile)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	return seglog.WriteFile(s.fs, path, fmt.Appendf(nil, "%d\n", datadir.ErasedFormat))
+}

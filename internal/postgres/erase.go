@@ -1,0 +1,47 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/graven-audit/graven/tombstone"
+)
+
+// ErasedTo returns the index of the last tombstone up to which all was erased
+// that tombstones name, or -1, also where that cannot be told: to erase again
+// costs time only.
+func (s *Store) ErasedTo(ctx context.Context) int64 {
+	upto := int64(-1)
+	err := s.again(ctx, func() error {
+		return s.readers.QueryRow(ctx, "SELECT upto FROM erased").Scan(&upto)
+	})
+	if err != nil {
+		return -1
+	}
+	return upto
+}
+
+// Erase erases the salts and the erasable content that the tombstones up to an
+// index name. The database finds the entries by itself, and believes nobody: the
+// runs are not needed. The role must be a member of graven_purger.
+func (s *Store) Erase(ctx context.Context, to int64, _ []tombstone.Run) error {
+	err := pgx.BeginFunc(ctx, s.readers, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "SELECT graven.erase($1)", to)
+		return err
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "42501" {
+		return refuse("what is to be erased cannot be: %s; grant the server's role graven_purger", pg.Message)
+	}
+	if err != nil {
+		return fmt.Errorf("erase: %w", storeError(err))
+	}
+	return nil
+}

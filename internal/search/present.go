@@ -1,0 +1,71 @@
+package search
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/graven-audit/graven/tombstone"
+	"github.com/graven-audit/graven/trail"
+)
+
+// Tombs knows what a ledger's tombstones name.
+type Tombs interface {
+	// Erased reports whether a tombstone names an entry, as far as is known.
+	Erased(index int64) bool
+	// Follow finds out about all tombstones that there are.
+	Follow(ctx context.Context) error
+}
+
+// Present reads records as those may see them who read the ledger: without what
+// a tombstone names, whether or not the store has come to erase it. A record
+// that lacks its erasable content, though no tombstone names it, is
+// [ErrChanged].
+type Present struct {
+	Reader
+	Tombs Tombs
+}
+
+// Record implements [Reader].
+func (p Present) Record(ctx context.Context, index int64) (trail.Record, error) {
+	r, err := p.Reader.Record(ctx, index)
+	if err == nil {
+		err = p.look(ctx, &r)
+	}
+	return r, err
+}
+
+// Records implements [Reader].
+func (p Present) Records(ctx context.Context, r Range, fn func(*trail.Record) error) error {
+	return p.Reader.Records(ctx, r, func(rec *trail.Record) error {
+		if err := p.look(ctx, rec); err != nil {
+			return err
+		}
+		return fn(rec)
+	})
+}
+
+// Pick implements [Picker].
+func (p Present) Pick(ctx context.Context, indexes []int64, fn func(*trail.Record) error) error {
+	return pick(ctx, p.Reader, indexes, func(r *trail.Record) error {
+		if err := p.look(ctx, r); err != nil {
+			return err
+		}
+		return fn(r)
+	})
+}
+
+func (p Present) look(ctx context.Context, r *trail.Record) error {
+	named := p.Tombs.Erased(r.Index)
+	if r.Erasable == nil && !named {
+		if err := p.Tombs.Follow(ctx); err != nil {
+			return err
+		}
+		if named = p.Tombs.Erased(r.Index); !named {
+			return fmt.Errorf("%w: entry %d: %w", ErrChanged, r.Index, tombstone.ErrBare)
+		}
+	}
+	if named {
+		r.Salt, r.Erasable = [16]byte{}, nil
+	}
+	return nil
+}

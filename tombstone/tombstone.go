@@ -1,0 +1,280 @@
+// Package tombstone knows which entries' content a ledger says was erased.
+//
+// The content of an event, its details, error message and original spellings,
+// can be erased without breaking chain or tree, for an entry holds digests of it
+// only. The ledger says what was erased by entries of its own, tombstones: they
+// tell content that was erased from content that somebody took away.
+package tombstone
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/graven-audit/graven/event"
+)
+
+// Types of the ledger's own entries that decide what may be erased.
+const (
+	// TypeHoldPlaced and TypeHoldChanged have events kept that were not.
+	TypeHoldPlaced  = "LegalHoldPlaced"
+	TypeHoldChanged = "LegalHoldChanged"
+	// TypeRetentionRun and TypeContentErased are tombstones: of what was due,
+	// and of what somebody asked to erase.
+	TypeRetentionRun  = "RetentionRun"
+	TypeContentErased = "ContentErased"
+)
+
+// ErrBare is for an entry whose erasable content is gone, though no tombstone
+// names it.
+var ErrBare = errors.New("the details are missing, and no tombstone in the ledger says that they may be")
+
+// MaxRuns bounds the runs of entries that a tombstone names.
+const MaxRuns = 4096
+
+// A Run is Count entries from First on.
+type Run struct{ First, Count int64 }
+
+// End returns the index behind the run's last entry.
+func (r Run) End() int64 { return r.First + r.Count }
+
+// A Tombstone is what an entry says was erased: the salt and the erasable
+// content of other entries, all before it. It stands in the entry's member
+// "ledger", which only the ledger writes:
+//
+//	{"erased":{"asOf":4096,"details":[[0,256],[300,1]],"policies":"<SHA-256, hexadecimal>"}}
+type Tombstone struct {
+	// AsOf is the size of the ledger for which was decided what may go. Where a
+	// hold was placed or changed from there on, but before the tombstone, it
+	// names nothing: what it says was decided without knowing of the hold.
+	AsOf int64
+	// Details are the entries, in order.
+	Details []Run
+	// Policies is the digest of the policies that were applied; empty where
+	// somebody asked.
+	Policies string
+}
+
+// Member returns the tombstone as the member "ledger" of its entry.
+func (t *Tombstone) Member() map[string]any {
+	details := make([]any, len(t.Details))
+	for i, r := range t.Details {
+		details[i] = []any{r.First, r.Count}
+	}
+	erased := map[string]any{"asOf": t.AsOf, "details": details}
+	if t.Policies != "" {
+		erased["policies"] = t.Policies
+	}
+	return map[string]any{"erased": erased}
+}
+
+// Parse reads what the entry of an index says in its member "ledger".
+func Parse(index int64, member []byte) (*Tombstone, error) {
+	var outer struct {
+		Erased *struct {
+			AsOf     *int64     `json:"asOf"`
+			Details  [][2]int64 `json:"details"`
+			Policies string     `json:"policies"`
+		} `json:"erased"`
+	}
+	d := json.NewDecoder(bytes.NewReader(member))
+	d.DisallowUnknownFields() // a newer version may mean more
+	if err := d.Decode(&outer); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	x := outer.Erased
+	switch {
+	case x == nil:
+		return nil, errors.New("ledger.erased: missing")
+	case x.AsOf == nil || *x.AsOf < 0 || *x.AsOf > index:
+		return nil, errors.New("ledger.erased.asOf: not the size of the ledger that it was decided for")
+	case len(x.Details) > MaxRuns:
+		return nil, fmt.Errorf("ledger.erased.details: %d runs, the limit is %d", len(x.Details), MaxRuns)
+	}
+	t := &Tombstone{AsOf: *x.AsOf, Policies: x.Policies}
+	end := int64(0)
+	for i, pair := range x.Details {
+		r := Run{pair[0], pair[1]}
+		if r.First < end || r.Count < 1 || r.Count > t.AsOf-r.First {
+			return nil, fmt.Errorf("ledger.erased.details[%d]: not entries below %d that stand behind those before", i, t.AsOf)
+		}
+		end = r.End()
+		t.Details = append(t.Details, r)
+	}
+	return t, nil
+}
+
+// Erased knows which entries' content a ledger's tombstones name, as of some
+// size. The zero Erased is that of an empty ledger.
+type Erased struct {
+	named Indexes
+	grown int64 // behind the last hold that was placed or changed
+}
+
+// Decides reports whether an entry may be one that [Erased.Follow] must be told
+// of. It is quick, and rarely says so of others.
+func Decides(entry []byte) bool { return bytes.Contains(entry, ownMember) }
+
+// ownMember cannot stand within a string, where quotes are escaped.
+var ownMember = []byte(`"ledger":{`)
+
+// Grow takes note of an entry that may have placed a hold, and cannot be read.
+func (x *Erased) Grow(index int64) { x.grown = index + 1 }
+
+// Follow takes note of the next entry that decides what may be erased, in order
+// of index. It returns the tombstone, if the entry is one and it counts. What
+// cannot be read names nothing.
+func (x *Erased) Follow(index int64, e *event.Event) *Tombstone {
+	switch e.EventType {
+	case TypeHoldPlaced, TypeHoldChanged:
+		x.Grow(index)
+	case TypeRetentionRun, TypeContentErased:
+		t, err := Parse(index, e.Ledger)
+		if err != nil || t.AsOf < x.grown {
+			return nil
+		}
+		for _, r := range t.Details {
+			x.named.Add(r)
+		}
+		return t
+	}
+	return nil
+}
+
+// Names reports whether a tombstone names an entry.
+func (x *Erased) Names(index int64) bool { return x.named.Has(index) }
+
+// Indexes is a set of indexes of entries. It takes memory by how far they are
+// apart: a bit for each where they are dense. The zero set is empty.
+type Indexes struct {
+	pages map[int64]*page
+	count int64
+}
+
+const pageSize = 1 << 13 // indexes, in 1 KiB
+
+type page [pageSize / 64]uint64
+
+// Add adds the entries of a run.
+func (s *Indexes) Add(r Run) {
+	if s.pages == nil {
+		s.pages = map[int64]*page{}
+	}
+	for i := r.First; i < r.End(); {
+		p := s.pages[i/pageSize]
+		if p == nil {
+			p = new(page)
+			s.pages[i/pageSize] = p
+		}
+		at := i % pageSize
+		n := min(64-at%64, r.End()-i) // of the bits of one word
+		mask := (^uint64(0) >> (64 - n)) << (at % 64)
+		s.count += int64(bits.OnesCount64(mask &^ p[at/64]))
+		p[at/64] |= mask
+		i += n
+	}
+}
+
+// Has reports whether an index is in the set.
+func (s *Indexes) Has(index int64) bool {
+	p := s.pages[index/pageSize]
+	return p != nil && p[index%pageSize/64]>>(index%64)&1 == 1
+}
+
+// without calls fn for the indexes below end of s that are not in other, in
+// order, until fn returns false.
+func (s *Indexes) without(other *Indexes, end int64, fn func(index int64) bool) {
+	for _, n := range slices.Sorted(maps.Keys(s.pages)) {
+		p := s.pages[n]
+		var rest page
+		if o := other.pages[n]; o != nil {
+			rest = *o
+		}
+		for k := range p {
+			for w := p[k] &^ rest[k]; w != 0; w &= w - 1 {
+				if i := n*pageSize + int64(k)*64 + int64(bits.TrailingZeros64(w)); i >= end || !fn(i) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// An Absence judges the entries of a ledger that lack their erasable content. It
+// is told of all entries that are of interest, in order of index; a tombstone
+// counts once it is sealed. The zero Absence has seen no entry.
+type Absence struct {
+	bare    Indexes
+	erased  Erased
+	pending []decision // entries that decide, and are not sealed yet
+}
+
+type decision struct {
+	index int64
+	entry []byte
+}
+
+// Entry tells of the next entry, and whether it lacks its erasable content.
+func (a *Absence) Entry(index int64, entry []byte, bare bool) {
+	if bare {
+		a.Bare(index)
+	}
+	if Decides(entry) {
+		a.Decision(index, entry)
+	}
+}
+
+// Bare tells of an entry that lacks its erasable content.
+func (a *Absence) Bare(index int64) { a.bare.Add(Run{index, 1}) }
+
+// Decision tells of an entry of which [Decides] is true. It keeps a copy.
+func (a *Absence) Decision(index int64, entry []byte) {
+	a.pending = append(a.pending, decision{index, bytes.Clone(entry)})
+}
+
+// Seal tells that the entries below size are under a checkpoint.
+func (a *Absence) Seal(size int64) {
+	n := 0
+	for ; n < len(a.pending) && a.pending[n].index < size; n++ {
+		if e, _, err := event.ParseEntry(a.pending[n].entry); err == nil {
+			a.erased.Follow(a.pending[n].index, e)
+		}
+	}
+	a.pending = a.pending[n:]
+}
+
+// Named returns how many entries lack their content, as tombstones say.
+func (a *Absence) Named() int64 {
+	n := a.bare.count
+	a.Unnamed(math.MaxInt64, func(int64) bool { n--; return true })
+	return n
+}
+
+// Unnamed calls fn for the entries below end that lack their content though no
+// tombstone names them, in order, until fn returns false.
+func (a *Absence) Unnamed(end int64, fn func(index int64) bool) {
+	a.bare.without(&a.erased.named, end, fn)
+}
+
+// Kept returns how many entries below end have their content, though tombstones
+// name them.
+func (a *Absence) Kept(end int64) (n int64) {
+	a.erased.named.without(&a.bare, end, func(int64) bool { n++; return true })
+	return n
+}
+
+// Check returns [ErrBare] with the first entry that lacks its content though no
+// tombstone names it, or nil.
+func (a *Absence) Check() error {
+	var err error
+	a.Unnamed(math.MaxInt64, func(index int64) bool {
+		err = fmt.Errorf("entry %d: %w", index, ErrBare)
+		return false
+	})
+	return err
+}

@@ -1,0 +1,165 @@
+package tombstone_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/tombstone"
+)
+
+// tombstone returns an entry's event that says what was erased.
+func stone(t *testing.T, asOf int64, runs ...tombstone.Run) *event.Event {
+	t.Helper()
+	member, err := json.Marshal((&tombstone.Tombstone{AsOf: asOf, Details: runs, Policies: "ab"}).Member())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &event.Event{EventType: tombstone.TypeRetentionRun, Ledger: member}
+}
+
+func TestATombstoneIsReadAsItWasWritten(t *testing.T) {
+	want := tombstone.Tombstone{AsOf: 4096, Details: []tombstone.Run{{First: 0, Count: 256}, {First: 300, Count: 1}}, Policies: "ab"}
+	got, err := tombstone.Parse(5000, stone(t, 4096, want.Details...).Ledger)
+	if err != nil || got.AsOf != want.AsOf || !slices.Equal(got.Details, want.Details) || got.Policies != want.Policies {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestATombstoneThatMakesNoSenseNamesNothing(t *testing.T) {
+	for member, says := range map[string]string{
+		``: "ledger", `{}`: "missing", `{"erased":null}`: "missing", `{"erased":{}}`: "asOf",
+		`{"erased":{"asOf":-1}}`:                                                                       "asOf",
+		`{"erased":{"asOf":101}}`:                                                                      "asOf",
+		`{"erased":{"asOf":9,"details":[[3,0]]}}`:                                                      "details[0]",
+		`{"erased":{"asOf":9,"details":[[-1,2]]}}`:                                                     "details[0]",
+		`{"erased":{"asOf":9,"details":[[3,7]]}}`:                                                      "details[0]",
+		`{"erased":{"asOf":9,"details":[[3,2],[4,1]]}}`:                                                "details[1]",
+		`{"erased":{"asOf":9,"details":[[3,9223372036854775807]]}}`:                                    "details[0]",
+		`{"erased":{"asOf":9,"details":[[0,1]],"entries":9}}`:                                          "unknown field",
+		`{"erased":{"asOf":1e9,"details":[` + strings.Repeat(`[0,1],`, tombstone.MaxRuns) + `[0,1]]}}`: "",
+	} {
+		_, err := tombstone.Parse(100, []byte(member))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%.60s: %v", member, err)
+		}
+		var x tombstone.Erased
+		if x.Follow(100, &event.Event{EventType: tombstone.TypeRetentionRun, Ledger: []byte(member)}) != nil || x.Names(3) {
+			t.Errorf("%.60s names something", member)
+		}
+	}
+	var x tombstone.Erased
+	if x.Follow(100, &event.Event{EventType: "RemediationExecuted", Ledger: stone(t, 9, tombstone.Run{First: 3, Count: 1}).Ledger}) != nil || x.Names(3) {
+		t.Error("an event of another type names something")
+	}
+}
+
+func TestAHoldBetweenThePlanAndTheTombstoneVoidsIt(t *testing.T) {
+	for _, tt := range []struct {
+		hold  int64
+		kind  string
+		names bool
+	}{
+		{10, tombstone.TypeHoldPlaced, true}, {19, tombstone.TypeHoldChanged, true}, {20, tombstone.TypeHoldPlaced, false},
+		{24, tombstone.TypeHoldChanged, false}, {24, "LegalHoldReleased", true},
+	} {
+		var x tombstone.Erased
+		x.Follow(tt.hold, &event.Event{EventType: tt.kind})
+		got := x.Follow(25, stone(t, 20, tombstone.Run{First: 3, Count: 1}))
+		if (got != nil) != tt.names || x.Names(3) != tt.names || x.Names(4) {
+			t.Errorf("a %s at %d: it counts: %v", tt.kind, tt.hold, got != nil)
+		}
+	}
+}
+
+func TestIndexesAreThoseThatWereAdded(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 50 {
+		var s tombstone.Absence
+		want := map[int64]bool{}
+		var set tombstone.Indexes
+		for range 20 {
+			r := tombstone.Run{First: rnd.Int64N(40_000), Count: 1 + rnd.Int64N(300)}
+			set.Add(r)
+			for i := r.First; i < r.End(); i++ {
+				want[i] = true
+			}
+		}
+		for i := range int64(41_000) {
+			if set.Has(i) != want[i] {
+				t.Fatalf("%d is in the set: %v", i, set.Has(i))
+			}
+			if want[i] {
+				s.Bare(i)
+			}
+		}
+		n := 0
+		s.Unnamed(20_000, func(i int64) bool {
+			if !want[i] || i >= 20_000 {
+				t.Fatalf("%d is told of", i)
+			}
+			n++
+			return true
+		})
+		for i := range want {
+			if i < 20_000 {
+				n--
+			}
+		}
+		if n != 0 || s.Named() != 0 {
+			t.Fatalf("%d too many, %d named", n, s.Named())
+		}
+	}
+}
+
+func TestContentMayBeGoneWhereASealedTombstoneNamesIt(t *testing.T) {
+	entry := func(e *event.Event) []byte {
+		e.Timestamp = time.Now().UTC()
+		e.Recorded = event.Recorded{At: e.Timestamp, Principal: "graven", Via: "self"}
+		e.Actor, e.Resource = event.Actor{Type: event.ActorSystem, Name: "graven"}, event.Resource{Kind: "Ledger", Name: "test"}
+		e.Complete(e.Timestamp)
+		if err := e.SetDetails(map[string]any{"n": 1}); err != nil {
+			t.Fatal(err)
+		}
+		return e.AppendEntry(nil, e.Digests(event.Salt{}))
+	}
+	var a tombstone.Absence
+	a.Entry(3, []byte("{}"), true)
+	a.Entry(4, []byte("{}"), true)
+	a.Entry(5, []byte("{}"), false)
+	a.Entry(6, entry(stone(t, 6, tombstone.Run{First: 3, Count: 1}, tombstone.Run{First: 5, Count: 1})), false)
+	a.Entry(7, entry(stone(t, 6, tombstone.Run{First: 4, Count: 1})), false)
+	if a.Check() == nil || a.Named() != 0 {
+		t.Error("a tombstone counts that is not sealed")
+	}
+	a.Seal(7)
+	if err := a.Check(); err == nil || !strings.Contains(err.Error(), "entry 4") || a.Named() != 1 || a.Kept(10) != 1 || a.Kept(5) != 0 {
+		t.Errorf("after one is sealed: %v, %d named, %d kept", err, a.Named(), a.Kept(10))
+	}
+	a.Seal(8)
+	if err := a.Check(); err != nil || a.Named() != 2 {
+		t.Errorf("after both are: %v, %d named", err, a.Named())
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"erased":{"asOf":9,"details":[[0,2],[3,1]],"policies":"ab"}}`))
+	f.Fuzz(func(t *testing.T, member []byte) {
+		got, err := tombstone.Parse(1<<40, member)
+		if err != nil {
+			return
+		}
+		text, err := json.Marshal(got.Member())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := tombstone.Parse(1<<40, text)
+		if err != nil || again.AsOf != got.AsOf || !slices.Equal(again.Details, got.Details) || again.Policies != got.Policies {
+			t.Errorf("%s became %s: %v", member, text, err)
+		}
+	})
+}

@@ -1,0 +1,25 @@
+package verify
+
+import "github.com/graven-audit/graven/tombstone"
+
+// reportAbsence reports the entries below end whose content is gone, and may not
+// be. It returns how many there are.
+func reportAbsence(rep *reporter, a *tombstone.Absence, end int64, where func(index int64) string) (n int64) {
+	a.Unnamed(end, func(index int64) bool {
+		n++
+		rep.add(DetailsMismatch, index, where(index), "%v", tombstone.ErrBare)
+		return true
+	})
+	if named := a.Named(); named > 0 {
+		rep.note("the details of %d entries were erased, as tombstones in the ledger say", named)
+	}
+	return n
+}
+
+// reportKept tells of content that is there, though it was to be erased, among
+// the entries below end, all of which are there.
+func reportKept(rep *reporter, a *tombstone.Absence, end int64) {
+	if kept := a.Kept(end); kept > 0 {
+		rep.note("the details of %d entries are still here, though tombstones say that they were erased; a server erases them when it starts", kept)
+	}
+}
