@@ -64,7 +64,7 @@ func holdOrder(path func(args []string) string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := scope.body()
 			body["future"] = future
-			return askHold(cmd, &conn, http.MethodPost, path(args), body, output)
+			return askAndPrint(cmd, &conn, http.MethodPost, path(args), nil, body, output, terminal.PrintHold)
 		},
 	}
 	conn.flags(cmd)
@@ -118,7 +118,8 @@ func newHoldRelease() *cobra.Command {
   graven hold release 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 --reason "placed by mistake"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askHold(cmd, &conn, http.MethodDelete, holdsPath+"/"+url.PathEscape(args[0]), map[string]any{"release_reason": reason}, output)
+			return askAndPrint(cmd, &conn, http.MethodDelete, holdsPath+"/"+url.PathEscape(args[0]), nil,
+				map[string]any{"release_reason": reason}, output, terminal.PrintHold)
 		},
 	}
 	conn.flags(cmd)
@@ -161,7 +162,7 @@ func newHoldShow() *cobra.Command {
 		Example: "  graven hold show 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 -o yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askHold(cmd, &conn, http.MethodGet, holdsPath+"/"+url.PathEscape(args[0]), nil, output)
+			return askAndPrint(cmd, &conn, http.MethodGet, holdsPath+"/"+url.PathEscape(args[0]), nil, nil, output, terminal.PrintHold)
 		},
 	}
 	conn.flags(cmd)
@@ -171,9 +172,4 @@ func newHoldShow() *cobra.Command {
 
 func holdOutput(cmd *cobra.Command, output *string) {
 	oneOf(cmd, output, "output", "o", "table", "how to print", documentOutputs)
-}
-
-// askHold sends a request about one hold, and prints the hold.
-func askHold(cmd *cobra.Command, conn *connection, method, path string, body any, output string) error {
-	return askAndPrint(cmd, conn, method, path, nil, body, output, terminal.PrintHold)
 }

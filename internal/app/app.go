@@ -23,6 +23,7 @@ import (
 	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/witness"
 	"github.com/graven-audit/graven/trail"
@@ -200,12 +201,12 @@ func (a *App) listen() error {
 		}
 		a.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	limited := limit(listener, c.MaxConnections)
-	a.http.ConnState = limited.changed
+	limited := listener.Limit(l, c.MaxConnections)
+	a.http.ConnState = limited.Changed
 	a.listener = limited
 	a.onStop("http", func(ctx context.Context) error {
 		a.rest.Stop()

@@ -1,4 +1,5 @@
-package app
+// Package listener bounds the connections to a server.
+package listener
 
 import (
 	"container/list"
@@ -8,11 +9,11 @@ import (
 	"sync"
 )
 
-// connections are a listener whose connections are bounded in number. Beyond
-// the bound one that waits for a request makes room, the one that has waited
+// A Listener is one whose connections are bounded in number. Beyond the
+// bound one that waits for a request makes room, the one that has waited
 // longest, so that those who open connections and say nothing shut out nobody.
 // Where none waits, it is the new one that goes.
-type connections struct {
+type Listener struct {
 	net.Listener
 	max int
 
@@ -24,7 +25,7 @@ type connections struct {
 // A connection is one of them.
 type connection struct {
 	net.Conn
-	all  *connections
+	all  *Listener
 	once sync.Once
 
 	// at and closed are guarded by all.mu. at is the place in all.waiting, nil
@@ -33,12 +34,13 @@ type connection struct {
 	closed bool
 }
 
-func limit(l net.Listener, max int) *connections {
-	return &connections{Listener: l, max: max, waiting: list.New()}
+// Limit returns a listener with up to max connections of l.
+func Limit(l net.Listener, max int) *Listener {
+	return &Listener{Listener: l, max: max, waiting: list.New()}
 }
 
 // Accept implements net.Listener.
-func (l *connections) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -51,7 +53,7 @@ func (l *connections) Accept() (net.Conn, error) {
 }
 
 // admit counts a connection, and returns the one that must go for it, if any.
-func (l *connections) admit(c *connection) *connection {
+func (l *Listener) admit(c *connection) *connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.at = l.waiting.PushBack(c)
@@ -81,8 +83,9 @@ func (c *connection) leave() {
 	}
 }
 
-// changed is told by the HTTP server of its connections.
-func (l *connections) changed(conn net.Conn, state http.ConnState) {
+// Changed is told by the HTTP server of its connections: it is to be the
+// server's ConnState.
+func (l *Listener) Changed(conn net.Conn, state http.ConnState) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
