@@ -77,8 +77,13 @@ func TestTheCommandsOfTheRetentionPageRunAsWritten(t *testing.T) {
 	}
 	defer d.stop(syscall.SIGTERM)
 	event := `{"eventType":"RemediationExecuted","timestamp":"2026-03-19T14:30:00Z","actor":{"type":"controller","name":"remediation-reconciler"},"resource":{"kind":"RemediationPlan"},"correlationID":"inc-8f2a4b"}`
-	script := "echo '" + event + "' | graven record -f -\n" + strings.Join(blocks(t, "docs/retention.md", "hold"), "\n")
+	script := "echo '" + event + "' | graven record -f -\n" + strings.Join(blocks(t, "docs/retention.md", "retention"), "\n") + strings.Join(blocks(t, "docs/retention.md", "hold"), "\n")
 	out, err := shell(t, dir, script, "GRAVEN_URL="+d.url)
+	for _, want := range []string{"DUE the content of 0 events", "WOULD ERASE the content of 1 event", "ERASED the content of 1 event", "STAYS correlationID: inc-8f2a4b"} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
+			t.Errorf("the page does not print %q:\n%s", want, out)
+		}
+	}
 	if err != nil || strings.Count(out, "hold_id: ") != 3 || strings.Count(out, "released_by: admin") != 1 {
 		t.Errorf("%v:\n%s", err, out)
 	}

@@ -117,6 +117,9 @@ func TestAConfigurationIsReadStrictly(t *testing.T) {
 		"a witness without its address": {"witnesses:\n- key: " + key, `witnesses[0].url: "" is not an address`},
 		"a witness without its key":     {"witnesses:\n- url: http://x\n  key: x", "line 3: witnesses[0].key: not a witness's key"},
 		"a threshold beyond all":        {"witnessThreshold: 1", "line 1: witnessThreshold: from 1 to the number of witnesses, 0"},
+		"a policy that says nothing":    {"retention:\n  policies:\n  - name: x", ": retention.policies[0].entryDays: required"},
+		"a policy that is no condition": {"retention:\n  policies:\n  - name: x\n    entryDays: 1\n    match: event.nope", "line 5: retention.policies[0].match: line 1, column 6"},
+		"three who must confirm":        {"erasure:\n  confirmations: 3", "line 2: erasure.confirmations: 1 or 2"},
 		"an interval of a day":          {"witnessInterval: 24h", "line 1: witnessInterval: from 10ms to 1h"},
 	} {
 		if c, err := read(t, tt.text); err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "graven.yaml") {
@@ -144,6 +147,7 @@ func TestAFieldOfAnotherFormIsNamedWithItsLine(t *testing.T) {
 	fields := 0
 	var each func(of reflect.Type, prefix, field string)
 	each = func(of reflect.Type, prefix, field string) {
+		indent := prefix[strings.LastIndex(prefix, "\n")+1:]
 		for i := range of.NumField() {
 			f := of.Field(i)
 			name := f.Tag.Get("yaml")
@@ -163,9 +167,9 @@ func TestAFieldOfAnotherFormIsNamedWithItsLine(t *testing.T) {
 			}
 			switch f.Type.Kind() {
 			case reflect.Struct:
-				each(f.Type, prefix+name+":\n  ", field+name+".")
+				each(f.Type, prefix+name+":\n"+indent+"  ", field+name+".")
 			case reflect.Slice:
-				each(f.Type.Elem(), prefix+name+":\n- ", field+name+"[0].")
+				each(f.Type.Elem(), prefix+name+":\n"+indent+"- ", field+name+"[0].")
 			}
 		}
 	}

@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/retention"
@@ -23,8 +23,13 @@ type Retention struct {
 
 // completeErasing reads the policies, and the rules of erasure.
 func (c *Config) completeErasing() (err error) {
-	if c.Retention.policies, err = retention.NewPolicies(c.Retention.Policies); err != nil {
-		return fmt.Errorf("retention.%w", err)
+	c.Retention.policies, err = retention.NewPolicies(c.Retention.Policies)
+	var field *event.FieldError
+	if errors.As(err, &field) {
+		return wrong("retention."+field.Field, "%s", field.Reason)
+	}
+	if err != nil {
+		return err
 	}
 	if c.Erasure.Confirmations == 0 {
 		c.Erasure.Confirmations = 1
