@@ -11,7 +11,7 @@ func reportAbsence(rep *reporter, a *tombstone.Absence, end int64, where func(in
 		return true
 	})
 	if named := a.Named(); named > 0 {
-		rep.note("the details of %d entries were erased, as tombstones in the ledger say", named)
+		rep.note("the details of %d %s erased, as tombstones in the ledger say", named, plural(named, "entry were", "entries were"))
 	}
 	return n
 }
@@ -20,6 +20,6 @@ func reportAbsence(rep *reporter, a *tombstone.Absence, end int64, where func(in
 // the entries below end, all of which are there.
 func reportKept(rep *reporter, a *tombstone.Absence, end int64) {
 	if kept := a.Kept(end); kept > 0 {
-		rep.note("the details of %d entries are still here, though tombstones say that they were erased; a server erases them when it starts", kept)
+		rep.note("the details of %d %s still here, though tombstones say that they were erased; a server erases them when it starts", kept, plural(kept, "entry are", "entries are"))
 	}
 }

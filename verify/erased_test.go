@@ -50,7 +50,7 @@ func TestOnlyASealedTombstoneExcusesContentThatIsGone(t *testing.T) {
 	}{
 		{"none", func(*ledger) {}, []int64{4}, []found{{verify.DetailsMismatch, 4}}, ""},
 		{"one that names them", func(l *ledger) { l.append(t, l.own(t, tombstone.TypeRetentionRun, names)); l.seal(t) }, []int64{3, 4, 7}, nil, "the details of 3 entries were erased"},
-		{"one that names others", func(l *ledger) { l.append(t, l.own(t, tombstone.TypeContentErased, names)); l.seal(t) }, []int64{4, 5}, []found{{verify.DetailsMismatch, 5}}, "the details of 1 entries were erased"},
+		{"one that names others", func(l *ledger) { l.append(t, l.own(t, tombstone.TypeContentErased, names)); l.seal(t) }, []int64{4, 5}, []found{{verify.DetailsMismatch, 5}}, "the details of 1 entry were erased"},
 		{"one that was not carried out", func(l *ledger) { l.append(t, l.own(t, tombstone.TypeRetentionRun, names)); l.seal(t) }, []int64{7}, nil, "the details of 2 entries are still here"},
 		{"one that is not sealed", func(l *ledger) {
 			l.append(t, l.event(t))

@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/graven-audit/graven/cosign"
@@ -51,8 +52,8 @@ func checkFiles(dir string) error {
 // then has all that it tells of, though a server may be writing.
 func (v *verifier) directory(dir string) error {
 	v.whole = true
-	if text, err := readSmall(filepath.Join(dir, "format")); err == nil && strings.TrimSpace(string(text)) != "1" {
-		return fmt.Errorf("the directory is of format %.20q, and this version knows format 1: it was written by a newer Graven; use the graven-verify of that version", strings.TrimSpace(string(text)))
+	if text, err := readSmall(filepath.Join(dir, "format")); err == nil && !slices.Contains([]string{"1", "2"}, strings.TrimSpace(string(text))) {
+		return fmt.Errorf("the directory is of format %.20q, and this version knows format 2: it was written by a newer Graven; use the graven-verify of that version", strings.TrimSpace(string(text)))
 	}
 	if tip, err := readSmall(filepath.Join(dir, trail.TipFile)); err != nil {
 		v.found("the tip record cannot be read: %v", err)

@@ -32,7 +32,7 @@ and so does every proof.`,
 func asking[T any](use, short, method, path string, print func(io.Writer, *T) error) *cobra.Command {
 	var conn connection
 	var output string
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, Example: "  graven retention " + use + "\n  graven retention " + use + " -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return askAndPrint(cmd, &conn, method, path, nil, nil, output, print)
 		}}
