@@ -569,7 +569,7 @@ func TestAGoldenLedgerThatGoesOnIsGood(t *testing.T) {
 			t.Errorf("%d more: exit code %d:\n%s%s", more, code, out.String(), errs.String())
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "format"), []byte("2\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "format"), []byte("3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer

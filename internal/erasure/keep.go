@@ -1,0 +1,54 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/graven-audit/graven/internal/ledger"
+)
+
+// lookEvery is how often it is looked whether something is to be erased.
+const lookEvery = time.Minute
+
+// Keep erases what tombstones name and is still there, and what is due, as often
+// as interval says, unless it is 0, until ctx ends.
+func (x *Eraser) Keep(ctx context.Context, interval time.Duration, log *slog.Logger) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	resumed := x.resumeLogged(ctx, log)
+	last := time.Now().Add(lookEvery - interval) // the first run follows soon
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		resumed = resumed || x.resumeLogged(ctx, log)
+		if interval > 0 && time.Since(last) >= interval {
+			last = time.Now()
+			x.runLogged(ctx, log)
+		}
+	}
+}
+
+func (x *Eraser) resumeLogged(ctx context.Context, log *slog.Logger) bool {
+	err := x.Resume(ctx)
+	if err != nil && ctx.Err() == nil {
+		log.Error("what tombstones name could not be erased yet; nobody sees it", "error", err)
+	}
+	return err == nil
+}
+
+func (x *Eraser) runLogged(ctx context.Context, log *slog.Logger) {
+	switch r, err := x.Run(ctx, ledger.Self(), true); {
+	case ctx.Err() != nil:
+	case errors.Is(err, ErrClock):
+		log.Warn("retention waits for 'graven retention run'", "reason", err)
+	case err != nil:
+		log.Error("the retention run failed", "error", err)
+	case r.Erased > 0:
+		log.Info("retention", "erased", r.Erased, "run", r.Run)
+	}
+}
