@@ -39,6 +39,8 @@ type Bed struct {
 	Verifier    note.Verifier
 	VerifierKey string
 	SignerKey   string // the secret half, for another process
+	// Now is the ledger's clock; nil means time.Now.
+	Now func() time.Time
 	// Open opens the ledger's store.
 	Open func() (Store, error)
 }
@@ -87,7 +89,7 @@ func (b *Bed) TryStart(t testing.TB) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := ledger.Open(t.Context(), ledger.Config{Store: store, Signer: b.Signer, VerifierKey: b.VerifierKey, Version: "test"})
+	l, err := ledger.Open(t.Context(), ledger.Config{Store: store, Signer: b.Signer, VerifierKey: b.VerifierKey, Version: "test", Now: b.Now})
 	if err != nil {
 		store.Close()
 		return nil, err
