@@ -75,7 +75,7 @@ func (x *Eraser) Run(ctx context.Context, by ledger.By, scheduled bool) (*Result
 		if err != nil {
 			return nil, err
 		}
-		result.Plan = plan
+		result.Plan = plan.Shown()
 		overtaken, err := x.record(ctx, by, id, plan, result)
 		if err == nil && overtaken && try == maxTries {
 			err = ErrOvertaken

@@ -17,7 +17,7 @@ func (s *Server) planRetention(c *call) error {
 	}
 	defer s.verify.Release(1)
 	p, err := s.eraser.Plan(c.ctx())
-	return c.answer(p, err)
+	return c.answer(p.Shown(), err)
 }
 
 // runRetention answers POST /api/v1/retention/run.

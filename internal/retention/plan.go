@@ -25,8 +25,9 @@ type Plan struct {
 	// Details are the entries whose details are due and not held, in order;
 	// those whose details are gone are left out.
 	Details []Range `json:"details"`
-	// DetailsCount is how many these are.
+	// DetailsCount is how many these are, Runs how many ranges.
 	DetailsCount int64 `json:"detailsCount"`
+	Runs         int   `json:"runs"`
 	// Entries is the prefix in which every entry is due and none is held, up to
 	// a multiple of [Width]; it may be empty. What stands in the member
 	// "ledger" of its entries, the run's tombstone must carry on.
@@ -71,6 +72,19 @@ type Planner struct {
 func NewPlanner(b *Book, p *Policies, now time.Time, first int64) *Planner {
 	return &Planner{book: b, policies: p, first: first, next: first, prefix: first, keeping: map[event.ID]int{},
 		plan: Plan{Size: b.Size(), Now: now, Details: []Range{}, Policies: map[string]int64{}, Held: []Keeping{}}}
+}
+
+// maxShown bounds the ranges of a plan that are shown.
+const maxShown = 1000
+
+// Shown returns the plan as it is shown: with the first 1,000 ranges.
+func (p *Plan) Shown() *Plan {
+	if p == nil || len(p.Details) <= maxShown {
+		return p
+	}
+	shown := *p
+	shown.Details = p.Details[:maxShown]
+	return &shown
 }
 
 // Size returns the size of the ledger that the plan is for.
@@ -136,6 +150,7 @@ func (p *Planner) Plan() (*Plan, error) {
 		return nil, fmt.Errorf("%w: the plan ends at %d of %d", ErrOrder, p.next, p.plan.Size)
 	}
 	plan := p.plan
+	plan.Runs = len(plan.Details)
 	plan.Entries = Range{p.first, max(p.first, p.prefix-p.prefix%Width)}
 	if plan.Stops == nil && plan.Entries.End < plan.Size {
 		plan.Stops = &Stop{plan.Entries.End, fmt.Sprintf("entries go by the %d, and there are fewer", Width)}
