@@ -53,6 +53,9 @@ type Options struct {
 	// SyncEvery is how long items that are not put durably may stay in the
 	// operating system's memory only; 0 means a second.
 	SyncEvery time.Duration
+	// Forget is for how long an empty spool may keep what it held, which has a
+	// better place by then, and may be erased there; 0 means ten seconds.
+	Forget time.Duration
 	// OnDamage, if not nil, is told, by Open and Next, of what is left out
 	// because it is damaged. Its error stops them, and it is told again.
 	OnDamage func(Damage) error
@@ -131,6 +134,9 @@ func Open(dir string, o Options) (*Spool, error) {
 	}
 	if o.SyncEvery == 0 {
 		o.SyncEvery = time.Second
+	}
+	if o.Forget == 0 {
+		o.Forget = 10 * time.Second
 	}
 	if o.FS == nil {
 		o.FS = seglog.OS{}
@@ -244,7 +250,8 @@ func (s *Spool) write() {
 	defer close(s.ended)
 	tick := time.NewTicker(s.o.SyncEvery)
 	defer tick.Stop()
-	for {
+	var emptySince time.Time
+	for quit := false; !quit; {
 		select {
 		case <-s.wake:
 			s.writeWaiting()
@@ -255,12 +262,30 @@ func (s *Spool) write() {
 		case <-s.quit:
 			s.writeWaiting()
 			s.sync()
-			return
+			quit = true
 		}
-		if err := s.trim(); err != nil && s.o.OnError != nil {
+		var err error
+		switch empty := s.empty(); {
+		case !empty:
+			emptySince = time.Time{}
+		case emptySince.IsZero() && !quit:
+			emptySince = time.Now()
+		case quit || time.Since(emptySince) >= s.o.Forget:
+			err = s.roll(s.next) // so that the old segment can go
+		}
+		if err = errors.Join(err, s.trim()); err != nil && s.o.OnError != nil {
 			s.o.OnError(err)
 		}
 	}
+}
+
+// empty reports whether all that the spool holds is done with, and still there.
+// It is the writer's.
+func (s *Spool) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.segments)
+	return s.broken == nil && n > 0 && s.done == s.next && s.segments[n-1].size > seglog.FirstOffset
 }
 
 // writeWaiting writes what waits, in as few batches as possible.
