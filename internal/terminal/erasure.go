@@ -33,7 +33,7 @@ func PrintRun(out io.Writer, r *erasure.Result) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "ERASED\tthe content of %s\n", events(r.Erased))
 	if r.Run != "" {
-		fmt.Fprintf(w, "RUN\t%s, %d tombstones\n", Cell(r.Run), r.Tombstones)
+		fmt.Fprintf(w, "RUN\t%s, %s\n", Cell(r.Run), many(int64(r.Tombstones), "tombstone"))
 	}
 	for _, h := range r.Plan.Held {
 		if h.Details > 0 {
@@ -66,9 +66,12 @@ func PrintErasure(out io.Writer, a *erasure.Answer) error {
 	return w.Flush()
 }
 
-func events(n int64) string {
-	if n == 1 {
-		return "1 event"
+func events(n int64) string { return many(n, "event") }
+
+// many writes a number of things.
+func many(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
 	}
-	return fmt.Sprintf("%d events", n)
+	return fmt.Sprintf("%d %s", n, thing)
 }
