@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,20 @@ func (l *Log) copyTo(tmp string, base uint64, edit func(body []byte)) (err error
 		}
 		at += int64(len(out))
 		if out = out[:0]; err != nil {
+			break
+		}
+	}
+	// Zeros end the frames, and may be damage: what stands behind them can be
+	// brought back only while it is there.
+	for at := r.Offset(); ; at += int64(len(buf)) {
+		n, err := r.r.ReadAt(buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if len(bytes.Trim(buf[:n], "\x00")) > 0 {
+			return r.damage("something stands behind the end of the frames")
+		}
+		if err != nil {
 			return f.Sync()
 		}
 	}
