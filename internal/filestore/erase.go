@@ -133,8 +133,9 @@ func (s *Store) eraseIn(ctx context.Context, base uint64, runs []tombstone.Run) 
 // no erased records.
 func (s *Store) markErased() error {
 	path := filepath.Join(s.dir, datadir.FormatFile)
-	if _, err := os.Stat(path); err == nil {
+	format := fmt.Appendf(nil, "%d\n", datadir.ErasedFormat)
+	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, format) {
 		return nil
 	}
-	return seglog.WriteFile(s.fs, path, fmt.Appendf(nil, "%d\n", datadir.ErasedFormat))
+	return seglog.WriteFile(s.fs, path, format)
 }
