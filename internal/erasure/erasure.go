@@ -77,8 +77,14 @@ var (
 // Follow finds out what tombstones name, so that nobody sees it any more.
 func (x *Eraser) Follow(ctx context.Context) error { return x.c.Holds.Follow(ctx) }
 
-// Resume has the store erase what tombstones name, and it has not erased yet.
-func (x *Eraser) Resume(ctx context.Context) error { return x.apply(ctx) }
+// Resume has the store erase what tombstones name, those of other servers among
+// them, and it has not erased yet.
+func (x *Eraser) Resume(ctx context.Context) error {
+	if err := x.Follow(ctx); err != nil {
+		return err
+	}
+	return x.apply(ctx)
+}
 
 // apply has the store erase what tombstones name.
 func (x *Eraser) apply(ctx context.Context) error {

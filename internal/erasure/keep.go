@@ -17,7 +17,7 @@ const lookEvery = time.Minute
 func (x *Eraser) Keep(ctx context.Context, interval time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	resumed := x.resumeLogged(ctx, log)
+	x.resumeLogged(ctx, log)
 	last := time.Now().Add(lookEvery - interval) // the first run follows soon
 	for {
 		select {
@@ -25,7 +25,7 @@ func (x *Eraser) Keep(ctx context.Context, interval time.Duration, log *slog.Log
 			return
 		case <-tick.C:
 		}
-		resumed = resumed || x.resumeLogged(ctx, log)
+		x.resumeLogged(ctx, log) // another server may have ended in between, or what kept the store from it
 		if interval > 0 && time.Since(last) >= interval {
 			last = time.Now()
 			x.runLogged(ctx, log)
@@ -33,12 +33,10 @@ func (x *Eraser) Keep(ctx context.Context, interval time.Duration, log *slog.Log
 	}
 }
 
-func (x *Eraser) resumeLogged(ctx context.Context, log *slog.Logger) bool {
-	err := x.Resume(ctx)
-	if err != nil && ctx.Err() == nil {
+func (x *Eraser) resumeLogged(ctx context.Context, log *slog.Logger) {
+	if err := x.Resume(ctx); err != nil && ctx.Err() == nil {
 		log.Error("what tombstones name could not be erased yet; nobody sees it", "error", err)
 	}
-	return err == nil
 }
 
 func (x *Eraser) runLogged(ctx context.Context, log *slog.Logger) {
