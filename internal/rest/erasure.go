@@ -37,11 +37,11 @@ func (s *Server) erase(look bool) func(*call) error {
 		if err != nil {
 			return err
 		}
-		act := s.eraser.Erase
 		if look {
-			act = s.eraser.Look
+			a, err := s.eraser.Look(c.ctx(), c.custodian(), o)
+			return c.erased(a, err)
 		}
-		a, err := act(context.WithoutCancel(c.ctx()), c.custodian(), o)
+		a, err := s.eraser.Erase(context.WithoutCancel(c.ctx()), c.custodian(), o)
 		return c.erased(a, err)
 	}
 }
