@@ -186,6 +186,23 @@ func (s *Indexes) Has(index int64) bool {
 	return p != nil && p[index%pageSize/64]>>(index%64)&1 == 1
 }
 
+// Empty reports whether there is no index in the set.
+func (s *Indexes) Empty() bool { return s.count == 0 }
+
+// Meets reports whether the sets have an index in common.
+func (s *Indexes) Meets(other *Indexes) bool {
+	for n, p := range s.pages {
+		if o := other.pages[n]; o != nil {
+			for k := range p {
+				if p[k]&o[k] != 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // without calls fn for the indexes below end of s that are not in other, in
 // order, until fn returns false.
 func (s *Indexes) without(other *Indexes, end int64, fn func(index int64) bool) {
@@ -243,6 +260,8 @@ func (a *Absence) Seal(size int64) {
 	for ; n < len(a.pending) && a.pending[n].index < size; n++ {
 		if e, _, err := event.ParseEntry(a.pending[n].entry); err == nil {
 			a.erased.Follow(a.pending[n].index, e)
+		} else {
+			a.erased.Grow(a.pending[n].index)
 		}
 	}
 	a.pending = a.pending[n:]

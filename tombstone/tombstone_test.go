@@ -22,6 +22,19 @@ func stone(t *testing.T, asOf int64, runs ...tombstone.Run) *event.Event {
 	return &event.Event{EventType: tombstone.TypeRetentionRun, Ledger: member}
 }
 
+// entry returns the canonical bytes of an entry of the ledger's own.
+func entry(t *testing.T, e *event.Event) []byte {
+	t.Helper()
+	e.Timestamp = time.Now().UTC()
+	e.Recorded = event.Recorded{At: e.Timestamp, Principal: "graven", Via: "self"}
+	e.Actor, e.Resource = event.Actor{Type: event.ActorSystem, Name: "graven"}, event.Resource{Kind: "Ledger", Name: "test"}
+	e.Complete(e.Timestamp)
+	if err := e.SetDetails(map[string]any{"n": 1}); err != nil {
+		t.Fatal(err)
+	}
+	return e.AppendEntry(nil, e.Digests(event.Salt{}))
+}
+
 func TestATombstoneIsReadAsItWasWritten(t *testing.T) {
 	want := tombstone.Tombstone{AsOf: 4096, Details: []tombstone.Run{{First: 0, Count: 256}, {First: 300, Count: 1}}, Policies: "ab"}
 	got, err := tombstone.Parse(5000, stone(t, 4096, want.Details...).Ledger)
@@ -76,6 +89,36 @@ func TestAHoldBetweenThePlanAndTheTombstoneVoidsIt(t *testing.T) {
 	}
 }
 
+func TestATombstoneAcrossWhatCannotBeReadNamesNothing(t *testing.T) {
+	var a tombstone.Absence
+	a.Entry(3, []byte("{}"), true)
+	a.Entry(7, []byte(`{"ledger":{`), false) // it may have been a hold
+	a.Entry(8, entry(t, stone(t, 7, tombstone.Run{First: 3, Count: 1})), false)
+	a.Seal(9)
+	if a.Check() == nil {
+		t.Error("a tombstone counts that an entry which cannot be read may have voided")
+	}
+	a.Entry(9, entry(t, stone(t, 8, tombstone.Run{First: 3, Count: 1})), false)
+	a.Seal(10)
+	if err := a.Check(); err != nil {
+		t.Errorf("decided behind it: %v", err)
+	}
+}
+
+func TestSetsMeetWhereTheyHaveAnIndexInCommon(t *testing.T) {
+	var a, b, none tombstone.Indexes
+	a.Add(tombstone.Run{First: 5, Count: 3})
+	a.Add(tombstone.Run{First: 100_000, Count: 1})
+	b.Add(tombstone.Run{First: 8, Count: 90_000})
+	if a.Meets(&b) || a.Meets(&none) || none.Meets(&a) {
+		t.Error("they meet")
+	}
+	b.Add(tombstone.Run{First: 100_000, Count: 1})
+	if !a.Meets(&b) || !b.Meets(&a) || a.Empty() || !none.Empty() {
+		t.Error("they do not")
+	}
+}
+
 func TestIndexesAreThoseThatWereAdded(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 50 {
@@ -117,22 +160,12 @@ func TestIndexesAreThoseThatWereAdded(t *testing.T) {
 }
 
 func TestContentMayBeGoneWhereASealedTombstoneNamesIt(t *testing.T) {
-	entry := func(e *event.Event) []byte {
-		e.Timestamp = time.Now().UTC()
-		e.Recorded = event.Recorded{At: e.Timestamp, Principal: "graven", Via: "self"}
-		e.Actor, e.Resource = event.Actor{Type: event.ActorSystem, Name: "graven"}, event.Resource{Kind: "Ledger", Name: "test"}
-		e.Complete(e.Timestamp)
-		if err := e.SetDetails(map[string]any{"n": 1}); err != nil {
-			t.Fatal(err)
-		}
-		return e.AppendEntry(nil, e.Digests(event.Salt{}))
-	}
 	var a tombstone.Absence
 	a.Entry(3, []byte("{}"), true)
 	a.Entry(4, []byte("{}"), true)
 	a.Entry(5, []byte("{}"), false)
-	a.Entry(6, entry(stone(t, 6, tombstone.Run{First: 3, Count: 1}, tombstone.Run{First: 5, Count: 1})), false)
-	a.Entry(7, entry(stone(t, 6, tombstone.Run{First: 4, Count: 1})), false)
+	a.Entry(6, entry(t, stone(t, 6, tombstone.Run{First: 3, Count: 1}, tombstone.Run{First: 5, Count: 1})), false)
+	a.Entry(7, entry(t, stone(t, 6, tombstone.Run{First: 4, Count: 1})), false)
 	if a.Check() == nil || a.Named() != 0 {
 		t.Error("a tombstone counts that is not sealed")
 	}
