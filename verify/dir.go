@@ -15,6 +15,7 @@ import (
 	"github.com/graven-audit/graven/internal/inorder"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/tree"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -24,16 +25,18 @@ import (
 // Whatever is wrong with the ledger is in the report; an error means that it
 // could not be checked.
 func Dir(ctx context.Context, dir string, o Options) (*Report, error) {
-	for {
+	for before := (tombstone.Indexes{}); ; {
 		d := &directory{path: dir, o: o, rep: newReporter(dir, o), keys: newKeyring(o.Keys)}
 		err := d.open(ctx)
 		if err == nil {
 			err = d.check(ctx)
 		}
 		again := false
-		if err == nil && d.unnamed > 0 {
-			// A tombstone may stand in a segment that was begun meanwhile.
+		if err == nil && !d.unnamed.Empty() && !d.unnamed.Meets(&before) {
+			// A tombstone may stand in a segment that was begun meanwhile. One
+			// for what was bare before the log was listed does not.
 			again, err = d.hasGrown()
+			before = d.unnamed
 		}
 		if d.rows != nil {
 			d.rows.Close() // was only read
@@ -67,8 +70,8 @@ type directory struct {
 	// manifest is that of a backup, of which nothing counts behind what it says
 	// is good. It is nil where there is none.
 	manifest *datadir.Manifest
-	// unnamed counts the entries that lack their details, with no tombstone.
-	unnamed int64
+	// unnamed are the entries that lack their details, with no tombstone.
+	unnamed tombstone.Indexes
 
 	cosigned cosigned
 }

@@ -3,17 +3,17 @@ package verify
 import "github.com/graven-audit/graven/tombstone"
 
 // reportAbsence reports the entries below end whose content is gone, and may not
-// be. It returns how many there are.
-func reportAbsence(rep *reporter, a *tombstone.Absence, end int64, where func(index int64) string) (n int64) {
+// be, and returns them.
+func reportAbsence(rep *reporter, a *tombstone.Absence, end int64, where func(index int64) string) (unnamed tombstone.Indexes) {
 	a.Unnamed(end, func(index int64) bool {
-		n++
+		unnamed.Add(tombstone.Run{First: index, Count: 1})
 		rep.add(DetailsMismatch, index, where(index), "%v", tombstone.ErrBare)
 		return true
 	})
 	if named := a.Named(); named > 0 {
 		rep.note("the details of %d %s erased, as tombstones in the ledger say", named, plural(named, "entry were", "entries were"))
 	}
-	return n
+	return unnamed
 }
 
 // reportKept tells of content that is there, though it was to be erased, among
