@@ -29,8 +29,9 @@ func (s *Store) ErasedTo(ctx context.Context) int64 {
 // index name. The database finds the entries by itself, and believes nobody: the
 // runs are not needed. The role must be a member of graven_purger.
 func (s *Store) Erase(ctx context.Context, to int64, _ []tombstone.Run) error {
-	err := pgx.BeginFunc(ctx, s.readers, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+	err := pgx.BeginTxFunc(ctx, s.readers, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		// It waits for whoever reads, and appending waits for it meanwhile.
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000"); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "SELECT graven.erase($1)", to)

@@ -63,6 +63,15 @@ func TestOnlyAPurgerErasesAndOnlyWhatATombstoneNames(t *testing.T) {
 	if rest := strings.TrimSpace(server.SQL(name, "SELECT count(*) FROM graven.audit_event_details")); rest != fmt.Sprint(size) {
 		t.Errorf("without a tombstone, %s of %d rows are left", rest, size)
 	}
+	if out, err := server.TrySQL("app", name, "SELECT graven.erase(9000000000000000000)"); err != nil {
+		t.Fatal(err, out)
+	}
+	if upto := strings.TrimSpace(server.SQL(name, "SELECT upto FROM graven.erased")); upto != fmt.Sprint(size-1) {
+		t.Errorf("of %d entries, tombstones up to %s are done with", size, upto)
+	}
+	if out, err := server.TrySQL("app", name, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT graven.erase(1)"); err == nil || !strings.Contains(out+err.Error(), "read committed") {
+		t.Errorf("in a transaction that does not see what is appended meanwhile: %v, %s", err, out)
+	}
 	server.SQL(name, "UPDATE graven.erased SET upto = -1; REVOKE graven_purger FROM app")
 	x := r.Erasing(0, 1)
 	defer x.Journal.Close()

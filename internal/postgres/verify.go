@@ -64,8 +64,11 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))) }()
-	// It goes through everything, at the reader's pace.
-	if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+	// It goes through everything, at the reader's pace. An erasure would leave
+	// partitions empty for whoever had looked before and read them after it: the
+	// lock comes before the first look.
+	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+		LOCK TABLE audit_event_details IN ACCESS SHARE MODE`); err != nil {
 		return nil, err
 	}
 	limit := o.MaxFindings

@@ -29,31 +29,51 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = graven, pg_temp AS $$
 DECLARE
     done bigint;
     part text;
+    first bigint;
+    behind bigint;
     found_some boolean;
     rest bigint;
     gone bigint := 0;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        -- What was appended while a lock is waited for would be truncated unseen.
+        RAISE EXCEPTION 'graven.erase wants the isolation level read committed';
+    END IF;
     SELECT upto INTO done FROM erased FOR UPDATE;
+    SELECT least(tombstone, size - 1) INTO tombstone FROM ledger_head;
     IF done >= tombstone THEN
         RETURN 0;
     END IF;
+    -- Runs may overlap. With the greatest end of those that begin no later, an
+    -- entry is named if the last run that begins no later ends behind it.
     CREATE TEMP TABLE named ON COMMIT DROP AS
-        SELECT t.ledger_index AS by, t.as_of, (run ->> 0)::bigint AS low, (run ->> 0)::bigint + (run ->> 1)::bigint AS high
-        FROM (SELECT ledger_index, convert_from(entry, 'UTF8')::jsonb -> 'ledger' -> 'erased' AS said,
-                (convert_from(entry, 'UTF8')::jsonb -> 'ledger' -> 'erased' ->> 'asOf')::bigint AS as_of
-            FROM audit_events WHERE event_type IN ('RetentionRun', 'ContentErased') AND ledger_index > done AND ledger_index <= tombstone) t,
-            jsonb_array_elements(t.said -> 'details') run
-        WHERE t.as_of <= t.ledger_index;
-    -- A hold that was placed or changed meanwhile voids a tombstone.
-    DELETE FROM named n WHERE n.high > n.as_of OR EXISTS (SELECT FROM audit_events h
-        WHERE h.event_type IN ('LegalHoldPlaced', 'LegalHoldChanged') AND h.ledger_index >= n.as_of AND h.ledger_index < n.by);
+        WITH told AS (
+            SELECT ledger_index, convert_from(entry, 'UTF8')::jsonb -> 'ledger' -> 'erased' AS said
+            FROM audit_events WHERE event_type IN ('RetentionRun', 'ContentErased') AND ledger_index > done AND ledger_index <= tombstone
+        ), counting AS MATERIALIZED (
+            SELECT said -> 'details' AS details, (said ->> 'asOf')::bigint AS as_of FROM told t
+            WHERE (said ->> 'asOf')::bigint <= ledger_index
+            -- A hold that was placed or changed meanwhile voids a tombstone.
+            AND NOT EXISTS (SELECT FROM audit_events h WHERE h.event_type IN ('LegalHoldPlaced', 'LegalHoldChanged')
+                AND h.ledger_index >= (t.said ->> 'asOf')::bigint AND h.ledger_index < t.ledger_index)
+        ), run AS (
+            SELECT (pair ->> 0)::bigint AS low, (pair ->> 0)::bigint + (pair ->> 1)::bigint AS high, as_of
+            FROM counting, jsonb_array_elements(details) pair
+        )
+        SELECT low, max(high) OVER (ORDER BY low) AS high FROM run WHERE high <= as_of;
+    CREATE INDEX ON named (low);
+    ANALYZE named;
     PERFORM set_config('graven.erasing', 'on', true);
-    FOR part IN SELECT 'audit_event_details' || to_char(month, '_YYYY_MM') FROM ledger_months WHERE first_index IS NOT NULL ORDER BY month LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM %I d JOIN named n ON d.ledger_index >= n.low AND d.ledger_index < n.high)', part) INTO found_some;
+    FOR part, first, behind IN
+        SELECT 'audit_event_details' || to_char(month, '_YYYY_MM'), first_index, lead(first_index) OVER (ORDER BY first_index)
+        FROM ledger_months WHERE first_index IS NOT NULL ORDER BY first_index
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM named n JOIN %I d ON d.ledger_index >= n.low AND d.ledger_index < n.high
+            WHERE n.high > $1 AND ($2 IS NULL OR n.low < $2))', part) INTO found_some USING first, behind;
         CONTINUE WHEN NOT found_some;
         EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', part);
         EXECUTE format('CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM %I d
-            WHERE NOT EXISTS (SELECT FROM named n WHERE d.ledger_index >= n.low AND d.ledger_index < n.high)', part);
+            WHERE coalesce((SELECT n.high FROM named n WHERE n.low <= d.ledger_index ORDER BY n.low DESC LIMIT 1), 0) <= d.ledger_index', part);
         EXECUTE format('SELECT count(*) FROM %I', part) INTO rest;
         gone := gone + rest;
         EXECUTE format('TRUNCATE %I', part);
