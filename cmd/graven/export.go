@@ -10,9 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graven-audit/graven/internal/terminal"
-
 	"github.com/graven-audit/graven/internal/known"
+	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/trail"
 )
 

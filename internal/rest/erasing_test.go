@@ -99,7 +99,7 @@ func TestWhatWasErasedIsSeenByNobodyAndTheRestIsGood(t *testing.T) {
 	}
 }
 
-func TestARunErasesWhatPoliciesNoLongerKeep(t *testing.T) {
+func TestARunIsRecordedAndErasesNothingThatIsNotDue(t *testing.T) {
 	policies, err := retention.NewPolicies([]retention.Policy{{Name: "all", EntryDays: 1}})
 	if err != nil {
 		t.Fatal(err)
