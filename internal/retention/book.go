@@ -205,18 +205,6 @@ func (b *Book) Held(s *Subject, before int64) []*Hold {
 	return held
 }
 
-// Grew reports whether, at an index from first on and below before, a hold was
-// placed or changed, so that something is held that was not. Where none was,
-// what a plan for the size first would erase is not held against an erasure
-// that is recorded at before.
-func (b *Book) Grew(first, before int64) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return slices.ContainsFunc(b.holds, func(h *Hold) bool {
-		return slices.ContainsFunc(h.Versions, func(v Version) bool { return v.Index >= first && v.Index < before })
-	})
-}
-
 // Erased reports whether a tombstone names an entry.
 func (b *Book) Erased(index int64) bool {
 	b.mu.RLock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/tombstone"
 )
 
 // A world is a ledger in memory with people who hold, and runs that erase. It
@@ -193,24 +194,34 @@ func (w *world) plan() {
 	w.runs = append(w.runs, r)
 }
 
-// step takes a run to its next step: its entry, and then the erasing.
+// step takes a run to its next step: its tombstone, and then the erasing.
 func (w *world) step(i int) {
 	r := w.runs[i]
 	if r.index < 0 {
-		r.index = w.append(&event.Event{ID: w.id(), EventType: "RetentionRun"}, nil)
+		stone := tombstone.Tombstone{AsOf: r.size}
+		for _, index := range r.planned {
+			stone.Details = append(stone.Details, tombstone.Run{First: index, Count: 1})
+		}
+		r.index = w.append(&event.Event{ID: w.id(), EventType: tombstone.TypeRetentionRun}, stone.Member())
 		return
 	}
 	w.runs = slices.Delete(w.runs, i, i+1)
-	w.follow(r.book, max(r.index, r.book.Size()))
+	w.follow(r.book, max(r.index+1, r.book.Size()))
+	counts := slices.ContainsFunc(r.book.Tombs(r.index), func(t retention.Tomb) bool { return t.Index == r.index })
+	between := slices.ContainsFunc(w.ledger[r.size:r.index], func(e entry) bool {
+		return e.event.EventType == retention.TypePlaced || e.event.EventType == retention.TypeChanged
+	})
+	if counts == between {
+		w.t.Fatalf("the erasure %d, as of %d, counts: %v, and a hold came between: %v", r.index, r.size, counts, between)
+	}
+	if !counts {
+		return
+	}
 	for _, index := range r.planned {
-		keeps := len(r.book.Held(&retention.Subject{Index: index, Event: w.ledger[index].event}, r.index)) > 0
-		if keeps && !r.book.Grew(r.size, r.index) {
-			w.t.Fatalf("entry %d: kept from the erasure %d, though no hold came between", index, r.index)
+		if w.held(index, r.index) || !r.book.Erased(index) {
+			w.t.Fatalf("entry %d: erased by %d: %v, and it is held: %v", index, r.index, r.book.Erased(index), w.held(index, r.index))
 		}
-		if covered := w.held(index, r.index); keeps != covered {
-			w.t.Fatalf("entry %d: kept from the erasure %d: %v, and it is held: %v", index, r.index, keeps, covered)
-		}
-		if _, gone := w.erased[index]; !keeps && !gone {
+		if _, gone := w.erased[index]; !gone {
 			w.erased[index] = r.index
 		}
 	}
