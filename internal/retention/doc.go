@@ -19,10 +19,11 @@
 // So a run
 //
 //  1. plans, from the ledger as of some size, which may be old already;
-//  2. records what it is about to erase, which gives it an index;
-//  3. follows the book up to that index and, if it [Book.Grew] meanwhile,
-//     leaves out what [Book.Held] before that index says is held;
-//  4. notes durably what is left, and erases that and nothing else.
+//  2. records the entries that it is about to erase, in a tombstone, which gives
+//     it an index;
+//  3. follows the book up to that index: where a hold was placed or changed
+//     since the plan, the tombstone names nothing, and the run begins anew;
+//  4. erases what the tombstone names, and nothing else.
 //
 // A hold placed between 1 and 2 counts; one placed after 2 finds the events
 // gone, or about to go, and its own index says so.
