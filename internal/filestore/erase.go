@@ -60,14 +60,16 @@ func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run) error
 		}
 	}
 	bases := s.log.Segments()
+	var left []error // a segment that is damaged keeps its content, and no other does for it
 	for i, base := range bases {
 		end := uint64(math.MaxInt64)
 		if i+1 < len(bases) {
 			end = bases[i+1]
 		}
-		if err := s.eraseIn(ctx, base, within(runs, int64(base), int64(end))); err != nil {
-			return fmt.Errorf("erase: %w", ledgerError(err))
-		}
+		left = append(left, s.eraseIn(ctx, base, within(runs, int64(base), int64(end))))
+	}
+	if err := errors.Join(left...); err != nil {
+		return fmt.Errorf("erase: %w", ledgerError(err))
 	}
 	return seglog.WriteFile(s.fs, filepath.Join(s.dir, erasedFile), fmt.Appendf(nil, "%d\n", to))
 }
