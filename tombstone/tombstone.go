@@ -8,6 +8,7 @@ package tombstone
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,11 +110,16 @@ func Parse(index int64, member []byte) (*Tombstone, error) {
 	return t, nil
 }
 
+// A judge knows which tombstones count, as of some size of the ledger.
+type judge struct {
+	grown int64 // behind the last hold that was placed or changed
+}
+
 // Erased knows which entries' content a ledger's tombstones name, as of some
 // size. The zero Erased is that of an empty ledger.
 type Erased struct {
+	judge
 	named Indexes
-	grown int64 // behind the last hold that was placed or changed
 }
 
 // Decides reports whether an entry may be one that [Erased.Follow] must be told
@@ -124,26 +130,33 @@ func Decides(entry []byte) bool { return bytes.Contains(entry, ownMember) }
 var ownMember = []byte(`"ledger":{`)
 
 // Grow takes note of an entry that may have placed a hold, and cannot be read.
-func (x *Erased) Grow(index int64) { x.grown = index + 1 }
+func (j *judge) Grow(index int64) { j.grown = index + 1 }
+
+// follow takes note of the next entry that decides what may be erased. It
+// returns the tombstone, if the entry is one and it counts.
+func (j *judge) follow(index int64, e *event.Event) *Tombstone {
+	switch e.EventType {
+	case TypeHoldPlaced, TypeHoldChanged:
+		j.Grow(index)
+	case TypeRetentionRun, TypeContentErased:
+		if t, err := Parse(index, e.Ledger); err == nil && t.AsOf >= j.grown {
+			return t
+		}
+	}
+	return nil
+}
 
 // Follow takes note of the next entry that decides what may be erased, in order
 // of index. It returns the tombstone, if the entry is one and it counts. What
 // cannot be read names nothing.
 func (x *Erased) Follow(index int64, e *event.Event) *Tombstone {
-	switch e.EventType {
-	case TypeHoldPlaced, TypeHoldChanged:
-		x.Grow(index)
-	case TypeRetentionRun, TypeContentErased:
-		t, err := Parse(index, e.Ledger)
-		if err != nil || t.AsOf < x.grown {
-			return nil
-		}
+	t := x.follow(index, e)
+	if t != nil {
 		for _, r := range t.Details {
 			x.named.Add(r)
 		}
-		return t
 	}
-	return nil
+	return t
 }
 
 // Names reports whether a tombstone names an entry.
@@ -203,17 +216,11 @@ func (s *Indexes) Meets(other *Indexes) bool {
 	return false
 }
 
-// without calls fn for the indexes below end of s that are not in other, in
-// order, until fn returns false.
-func (s *Indexes) without(other *Indexes, end int64, fn func(index int64) bool) {
+// each calls fn for the indexes below end, in order, until fn returns false.
+func (s *Indexes) each(end int64, fn func(index int64) bool) {
 	for _, n := range slices.Sorted(maps.Keys(s.pages)) {
-		p := s.pages[n]
-		var rest page
-		if o := other.pages[n]; o != nil {
-			rest = *o
-		}
-		for k := range p {
-			for w := p[k] &^ rest[k]; w != 0; w &= w - 1 {
+		for k, w := range s.pages[n] {
+			for ; w != 0; w &= w - 1 {
 				if i := n*pageSize + int64(k)*64 + int64(bits.TrailingZeros64(w)); i >= end || !fn(i) {
 					return
 				}
@@ -222,12 +229,27 @@ func (s *Indexes) without(other *Indexes, end int64, fn func(index int64) bool) 
 	}
 }
 
+// Merge returns the entries of runs in order and apart. It uses their memory.
+func Merge(runs []Run) []Run {
+	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(a.First, b.First) })
+	merged := runs[:0]
+	for _, r := range runs {
+		if last := len(merged) - 1; last >= 0 && r.First <= merged[last].End() {
+			merged[last].Count = max(merged[last].End(), r.End()) - merged[last].First
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
 // An Absence judges the entries of a ledger that lack their erasable content. It
 // is told of all entries that are of interest, in order of index; a tombstone
 // counts once it is sealed. The zero Absence has seen no entry.
 type Absence struct {
 	bare    Indexes
-	erased  Erased
+	judge   judge
+	named   []Run      // as tombstones say it: whoever forges one may name more entries than memory has bits
 	pending []decision // entries that decide, and are not sealed yet
 }
 
@@ -259,9 +281,11 @@ func (a *Absence) Seal(size int64) {
 	n := 0
 	for ; n < len(a.pending) && a.pending[n].index < size; n++ {
 		if e, _, err := event.ParseEntry(a.pending[n].entry); err == nil {
-			a.erased.Follow(a.pending[n].index, e)
+			if t := a.judge.follow(a.pending[n].index, e); t != nil {
+				a.named = append(a.named, t.Details...)
+			}
 		} else {
-			a.erased.Grow(a.pending[n].index)
+			a.judge.Grow(a.pending[n].index)
 		}
 	}
 	a.pending = a.pending[n:]
@@ -277,13 +301,25 @@ func (a *Absence) Named() int64 {
 // Unnamed calls fn for the entries below end that lack their content though no
 // tombstone names them, in order, until fn returns false.
 func (a *Absence) Unnamed(end int64, fn func(index int64) bool) {
-	a.bare.without(&a.erased.named, end, fn)
+	a.named = Merge(a.named)
+	rest := a.named
+	a.bare.each(end, func(index int64) bool {
+		for len(rest) > 0 && rest[0].End() <= index {
+			rest = rest[1:]
+		}
+		return len(rest) > 0 && rest[0].First <= index || fn(index)
+	})
 }
 
 // Kept returns how many entries below end have their content, though tombstones
 // name them.
 func (a *Absence) Kept(end int64) (n int64) {
-	a.erased.named.without(&a.bare, end, func(int64) bool { n++; return true })
+	a.named = Merge(a.named)
+	for _, r := range a.named {
+		n += max(0, min(end, r.End())-r.First)
+	}
+	a.bare.each(end, func(int64) bool { n--; return true })
+	a.Unnamed(end, func(int64) bool { n++; return true })
 	return n
 }
 

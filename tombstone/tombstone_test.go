@@ -159,6 +159,24 @@ func TestIndexesAreThoseThatWereAdded(t *testing.T) {
 	}
 }
 
+// Whoever makes an export by hand may have it say that its second line is entry
+// 2⁵⁰, and that all before were erased.
+func TestATombstoneThatNamesMoreThanThereIsTakesNoMemory(t *testing.T) {
+	const far = int64(1) << 50
+	var a tombstone.Absence
+	a.Entry(7, nil, true)
+	a.Entry(far, entry(t, stone(t, far, tombstone.Run{First: 2, Count: 3}, tombstone.Run{First: 7, Count: far - 7})), false)
+	a.Entry(far+1, entry(t, stone(t, far, tombstone.Run{First: 0, Count: far})), false)
+	a.Seal(far + 1)
+	if err := a.Check(); err != nil || a.Named() != 1 || a.Kept(10) != 5 {
+		t.Errorf("%v, %d named, %d kept", err, a.Named(), a.Kept(10))
+	}
+	a.Seal(far + 2)
+	if err := a.Check(); err != nil || a.Named() != 1 || a.Kept(10) != 9 || a.Kept(far) != far-1 {
+		t.Errorf("%v, %d named, %d kept", err, a.Named(), a.Kept(10))
+	}
+}
+
 func TestContentMayBeGoneWhereASealedTombstoneNamesIt(t *testing.T) {
 	var a tombstone.Absence
 	a.Entry(3, []byte("{}"), true)

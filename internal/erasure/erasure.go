@@ -1,11 +1,9 @@
 package erasure
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -112,16 +110,7 @@ func merge(tombs []retention.Tomb) []tombstone.Run {
 	for _, t := range tombs {
 		all = append(all, t.Details...)
 	}
-	slices.SortFunc(all, func(a, b tombstone.Run) int { return cmp.Compare(a.First, b.First) })
-	merged := all[:0]
-	for _, r := range all {
-		if last := len(merged) - 1; last >= 0 && r.First <= merged[last].End() {
-			merged[last].Count = max(merged[last].End(), r.End()) - merged[last].First
-		} else {
-			merged = append(merged, r)
-		}
-	}
-	return merged
+	return tombstone.Merge(all)
 }
 
 // state returns holds and tombstones as of now, and the ledger's size.
