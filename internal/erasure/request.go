@@ -62,8 +62,10 @@ type chosen struct {
 
 // choose finds the events whose content an order is about.
 func (x *Eraser) choose(ctx context.Context, c custody.Caller, o *custody.Order) (*chosen, error) {
-	if o.Hold != "" || o.Future {
-		return nil, &event.FieldError{Field: "hold_id", Reason: "an order to erase says nothing of holds, nor of the future"}
+	for field, set := range map[string]bool{"hold_id": o.Hold != "", "future": o.Future} {
+		if set {
+			return nil, &event.FieldError{Field: field, Reason: "an order to erase says nothing of holds, nor of the future"}
+		}
 	}
 	o.Scope.Namespaces = c.Namespaces
 	if err := (&retention.Fact{Scope: &o.Scope, Reason: o.Reason, Case: o.Case}).Check(); err != nil {
@@ -166,10 +168,8 @@ func (x *Eraser) commit(ctx context.Context, act ledger.Act, t *tombstone.Tombst
 	if err == nil && !counts {
 		err = ErrOvertaken
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := x.apply(context.WithoutCancel(ctx)); err != nil {
+	// What was recorded is erased in any case.
+	if err := errors.Join(err, x.apply(context.WithoutCancel(ctx))); err != nil {
 		return nil, err
 	}
 	a.Erased = true
@@ -222,10 +222,10 @@ func (x *Eraser) Confirm(ctx context.Context, c custody.Caller, request string) 
 		}
 	}
 	if len(ch.runs) == 0 {
-		return nil, ErrNoRequest
+		return nil, ErrNoRequest // it was confirmed before
 	}
 	details := map[string]any{"reason": r.reason, "events": ch.answer.Events, "request": request, "requestedBy": r.event.Recorded.Principal}
-	act := ledger.Act{Type: tombstone.TypeContentErased, ID: event.DeriveID("erasure", request), By: c.By,
+	act := ledger.Act{Type: tombstone.TypeContentErased, ID: event.NewID(x.c.Clock.Now()), By: c.By,
 		Resource: event.Resource{Kind: "Erasure", Name: request}, Details: details}
 	return x.commit(ctx, act, &tombstone.Tombstone{AsOf: size, Details: ch.runs}, ch.answer)
 }
@@ -254,11 +254,11 @@ func (x *Eraser) request(ctx context.Context, name string) (*pending, error) {
 	if err := x.c.Store.Ready(ctx, size); err != nil {
 		return nil, err
 	}
-	found := []int64{-1, -1}
-	if err := x.c.Store.Find(ctx, []event.ID{id, event.DeriveID("erasure", name)}, found); err != nil {
+	found := []int64{-1}
+	if err := x.c.Store.Find(ctx, []event.ID{id}, found); err != nil {
 		return nil, err
 	}
-	if found[0] < 0 || found[1] >= 0 {
+	if found[0] < 0 {
 		return nil, ErrNoRequest
 	}
 	rec, err := x.reader().Record(ctx, found[0])

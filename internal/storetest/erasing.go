@@ -210,6 +210,14 @@ func requested(t *testing.T, b *Bed) {
 	if _, err := x.Keeper.Release(t.Context(), ann, held.ID, &custody.Order{Reason: "settled"}); err != nil {
 		t.Fatal(err)
 	}
+	stray := Event(60)
+	stray.ID = event.DeriveID("erasure", asked.Request) // whoever records may choose ids
+	r.Append(stray)
+	x.Clock.Time = x.Clock.Time.Add(7*day + time.Hour)
+	if _, err := x.Eraser.Confirm(t.Context(), bob, asked.Request); !errors.Is(err, erasure.ErrNoRequest) {
+		t.Errorf("too late: %v", err)
+	}
+	x.Clock.Time = x.Clock.Time.Add(-7*day - time.Hour)
 	done, err := x.Eraser.Confirm(t.Context(), bob, asked.Request)
 	if err != nil || !done.Erased || done.Events != 5 {
 		t.Fatalf("%+v, %v", done, err)
