@@ -51,6 +51,7 @@ type Keeper struct {
 	store   Store
 	find    search.Finder
 	now     func() time.Time
+	shared  bool // other servers place holds and erase, too
 
 	acting    sync.Mutex // makes looking and recording one step
 	following sync.Mutex
@@ -59,7 +60,8 @@ type Keeper struct {
 
 // New returns the keeper of a ledger's holds.
 func New(l *ledger.Ledger, j *ledger.Journal, s Store, now func() time.Time) *Keeper {
-	return &Keeper{ledger: l, journal: j, store: s, find: search.Finder{Index: s, Reader: s}, now: now, book: retention.NewBook()}
+	_, shared := s.(ledger.Shared)
+	return &Keeper{shared: shared, ledger: l, journal: j, store: s, find: search.Finder{Index: s, Reader: s}, now: now, book: retention.NewBook()}
 }
 
 // Book returns the holds as of a ledger of at least that size.
@@ -95,6 +97,15 @@ func (k *Keeper) Erased(index int64) bool { return k.book.Erased(index) }
 // Follow implements [search.Tombs].
 func (k *Keeper) Follow(ctx context.Context) error {
 	_, _, err := k.current(ctx)
+	return err
+}
+
+// CatchUp implements [search.Tombs]. Who erases here has the keeper follow.
+func (k *Keeper) CatchUp(ctx context.Context) error {
+	if !k.shared {
+		return nil
+	}
+	_, err := k.Book(ctx, k.ledger.State().Size())
 	return err
 }
 

@@ -146,6 +146,8 @@ type tombs struct{ x *Eraser }
 
 func (t tombs) Erased(index int64) bool { return t.x.book.Erased(index) }
 
+func (tombs) CatchUp(context.Context) error { return nil } // it was, by state
+
 func (t tombs) Follow(ctx context.Context) error {
 	_, _, err := t.x.state(ctx)
 	return err

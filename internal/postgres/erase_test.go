@@ -9,8 +9,10 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/storetest"
 	"github.com/graven-audit/graven/internal/testenv"
+	"github.com/graven-audit/graven/trail"
 )
 
 // TestNothingIsLeftInTheDatabaseOfWhatWasErased looks through all files of the
@@ -73,8 +75,9 @@ func TestOnlyAPurgerErasesAndOnlyWhatATombstoneNames(t *testing.T) {
 		t.Errorf("in a transaction that does not see what is appended meanwhile: %v, %s", err, out)
 	}
 	server.SQL(name, "UPDATE graven.erased SET upto = -1; REVOKE graven_purger FROM app")
-	x := r.Erasing(0, 1)
+	x, other := r.Erasing(0, 1), b.Start(t).Erasing(0, 1)
 	defer x.Journal.Close()
+	defer other.Journal.Close()
 	order := &custody.Order{Reason: "r", Scope: retention.Scope{CorrelationID: "inc-1"}}
 	_, err := x.Eraser.Erase(t.Context(), custody.Caller{By: storetest.By}, order)
 	if err == nil || !strings.Contains(err.Error(), "graven_purger") {
@@ -86,6 +89,21 @@ func TestOnlyAPurgerErasesAndOnlyWhatATombstoneNames(t *testing.T) {
 	}
 	if rec, err := x.Present().Record(t.Context(), found[0]); err != nil || rec.Erasable != nil {
 		t.Errorf("what is told to be erased is seen: %v", err)
+	}
+	if err := other.Ledger.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen := func(rec *trail.Record) error {
+		if rec.Index == found[0] && rec.Erasable != nil {
+			t.Error("it is seen on another server")
+		}
+		return nil
+	}
+	if rec, err := other.Present().Record(t.Context(), found[0]); err != nil || seen(&rec) != nil {
+		t.Error(err)
+	}
+	if err := other.Present().Records(t.Context(), search.Range{First: found[0], End: found[0] + 1}, seen); err != nil {
+		t.Error(err)
 	}
 	server.SQL(name, "GRANT graven_purger TO app")
 	if err := x.Eraser.Resume(t.Context()); err != nil {

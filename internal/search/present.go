@@ -14,6 +14,9 @@ type Tombs interface {
 	Erased(index int64) bool
 	// Follow finds out about all tombstones that there are.
 	Follow(ctx context.Context) error
+	// CatchUp finds out about those that other servers may have recorded, in
+	// the ledger as it is known here.
+	CatchUp(ctx context.Context) error
 }
 
 // Present reads records as those may see them who read the ledger: without what
@@ -27,6 +30,9 @@ type Present struct {
 
 // Record implements [Reader].
 func (p Present) Record(ctx context.Context, index int64) (trail.Record, error) {
+	if err := p.Tombs.CatchUp(ctx); err != nil {
+		return trail.Record{}, err
+	}
 	r, err := p.Reader.Record(ctx, index)
 	if err == nil {
 		err = p.look(ctx, &r)
@@ -36,6 +42,9 @@ func (p Present) Record(ctx context.Context, index int64) (trail.Record, error) 
 
 // Records implements [Reader].
 func (p Present) Records(ctx context.Context, r Range, fn func(*trail.Record) error) error {
+	if err := p.Tombs.CatchUp(ctx); err != nil {
+		return err
+	}
 	return p.Reader.Records(ctx, r, func(rec *trail.Record) error {
 		if err := p.look(ctx, rec); err != nil {
 			return err
@@ -46,6 +55,9 @@ func (p Present) Records(ctx context.Context, r Range, fn func(*trail.Record) er
 
 // Pick implements [Picker].
 func (p Present) Pick(ctx context.Context, indexes []int64, fn func(*trail.Record) error) error {
+	if err := p.Tombs.CatchUp(ctx); err != nil {
+		return err
+	}
 	return pick(ctx, p.Reader, indexes, func(r *trail.Record) error {
 		if err := p.look(ctx, r); err != nil {
 			return err
