@@ -121,16 +121,40 @@ func (c *Copy) Run(ctx context.Context, to Target) (pools int64, err error) {
 		}
 	}
 	w := writer{Copy: c, to: to, end: c.Source.Size(), head: head, next: head}
+	if err := c.checkAbsence(ctx, head.Tree.Size(), w.end); err != nil {
+		return 0, err
+	}
 	if err := c.Source.Read(ctx, head.Tree.Size(), w.end, w.record, func(text []byte) error { return w.checkpoint(ctx, text) }); err != nil {
 		return w.pools, c.sourceError(err)
 	}
 	if size := w.head.Tree.Size(); size != w.end {
 		return w.pools, refuse("%s has no checkpoint behind entry %d, and should have %d entries", c.From, size-1, w.end)
 	}
-	if err := w.absence.Check(); err != nil {
-		return w.pools, refuse("%s: %w", c.From, err)
-	}
 	return w.pools, nil
+}
+
+// checkAbsence demands that tombstones name the entries from first on, below
+// end, that lack their content. A tombstone stands behind what it names, and an
+// entry that was copied is not looked at by the next run, so that this is known
+// before anything is copied.
+func (c *Copy) checkAbsence(ctx context.Context, first, end int64) error {
+	var absence tombstone.Absence
+	next := first
+	err := c.Source.Read(ctx, first, end, func(r *trail.Record) error {
+		absence.Entry(r.Index, r.Entry, r.Erasable == nil)
+		next = r.Index + 1
+		return nil
+	}, func([]byte) error {
+		absence.Seal(next) // whether it is one, copying tells
+		return nil
+	})
+	if err != nil {
+		return c.sourceError(err)
+	}
+	if err := absence.Check(); err != nil {
+		return refuse("%s: %w; if something is being erased just now, run it again", c.From, err)
+	}
+	return nil
 }
 
 // maxPool bounds a pool, in bytes. Those that ledgers make are much smaller.
@@ -147,8 +171,6 @@ type writer struct {
 	pool  ledger.Pool
 	size  int // of the pool, in bytes
 	pools int64
-
-	absence tombstone.Absence
 }
 
 // record adds a record to the pool.
@@ -163,7 +185,6 @@ func (w *writer) record(r *trail.Record) error {
 	if err := r.CheckErasable(); err != nil {
 		return refuse("%s: entry %d: %w", w.From, index, err)
 	}
-	w.absence.Entry(r.Index, r.Entry, r.Erasable == nil)
 	e, _, err := event.ParseEntry(r.Entry)
 	if err != nil {
 		if newer := datadir.CheckEntry(r.Entry); newer != nil {
@@ -204,7 +225,6 @@ func (w *writer) checkpoint(ctx context.Context, text []byte) error {
 	if err := w.append(ctx); err != nil {
 		return fmt.Errorf("%s: after entry %d: %w", w.To, w.head.Tree.Size()-1, err)
 	}
-	w.absence.Seal(size)
 	w.head, w.pool, w.size = w.next, ledger.Pool{}, 0
 	if w.pools++; w.Progress != nil {
 		w.Progress(size, w.end)
