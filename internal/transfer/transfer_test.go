@@ -200,12 +200,16 @@ func TestWhatIsNotWhatWasSignedIsRefusedBeforeItIsAppended(t *testing.T) {
 		"an entry":            {func(s []step) []step { s[19].record.Entry[20] ^= 1; return s }, "entry 14 does not follow", 13},
 		"a chain value":       {func(s []step) []step { s[19].record.Chain[3] ^= 1; return s }, "entry 14 does not follow", 13},
 		"the content":         {func(s []step) []step { s[19].record.Erasable[20] ^= 1; return s }, "entry 14", 13},
-		"the content is gone": {func(s []step) []step { s[19].record.Erasable = nil; return s }, "entry 14", 13},
-		"the salt":            {func(s []step) []step { s[19].record.Salt[2] ^= 1; return s }, "entry 14", 13},
-		"an entry less":       {func(s []step) []step { return slices.Delete(s, 19, 20) }, "where entry 14 should be there is entry 15", 13},
-		"an entry twice":      {func(s []step) []step { return slices.Insert(s, 19, s[19]) }, "where entry 15 should be", 13},
-		"a signature":         {func(s []step) []step { s[21].note[len(s[21].note)-10] ^= 1; return s }, "the checkpoint behind entry 15", 13},
-		"a checkpoint twice":  {func(s []step) []step { return slices.Insert(s, 22, s[21]) }, "", 31},
+		"the content is gone": {func(s []step) []step { s[19].record.Erasable = nil; return s }, "entry 14", 0},
+		"content and salt are gone": {func(s []step) []step {
+			s[19].record.Erasable, s[19].record.Salt = nil, event.Salt{}
+			return s
+		}, "entry 14", 0},
+		"the salt":           {func(s []step) []step { s[19].record.Salt[2] ^= 1; return s }, "entry 14", 13},
+		"an entry less":      {func(s []step) []step { return slices.Delete(s, 19, 20) }, "where entry 14 should be there is entry 15", 13},
+		"an entry twice":     {func(s []step) []step { return slices.Insert(s, 19, s[19]) }, "where entry 15 should be", 13},
+		"a signature":        {func(s []step) []step { s[21].note[len(s[21].note)-10] ^= 1; return s }, "the checkpoint behind entry 15", 13},
+		"a checkpoint twice": {func(s []step) []step { return slices.Insert(s, 22, s[21]) }, "", 31},
 		"another's checkpoint": {func(s []step) []step {
 			c, err := trail.SignCheckpoint(forger.Name(), 16, trail.Hash{}, forger)
 			if err != nil {
