@@ -19,6 +19,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
 )
 
 var (
@@ -61,7 +62,9 @@ type Keeper struct {
 // New returns the keeper of a ledger's holds.
 func New(l *ledger.Ledger, j *ledger.Journal, s Store, now func() time.Time) *Keeper {
 	_, shared := s.(ledger.Shared)
-	return &Keeper{shared: shared, ledger: l, journal: j, store: s, find: search.Finder{Index: s, Reader: s}, now: now, book: retention.NewBook()}
+	k := &Keeper{shared: shared, ledger: l, journal: j, store: s, now: now, book: retention.NewBook()}
+	k.find = search.Finder{Index: s, Reader: search.Present{Reader: s, Tombs: k}}
+	return k
 }
 
 // Book returns the holds as of a ledger of at least that size.
@@ -74,7 +77,7 @@ func (k *Keeper) Book(ctx context.Context, size int64) (*retention.Book, error) 
 	}
 	f := search.Filter{Types: retention.Types()}
 	err := k.find.Candidates(ctx, &f, search.Range{First: first, End: size}, func(index int64) error {
-		h, err := k.find.Get(ctx, index)
+		e, err := k.entry(ctx, index)
 		if errors.Is(err, search.ErrChanged) {
 			k.book.Unread(index, err)
 			return nil
@@ -82,13 +85,25 @@ func (k *Keeper) Book(ctx context.Context, size int64) (*retention.Book, error) 
 		if err != nil {
 			return err
 		}
-		return k.book.Follow(index, h.Event)
+		return k.book.Follow(index, e)
 	})
 	if err != nil {
 		return nil, err
 	}
 	k.book.Skip(size)
 	return k.book, nil
+}
+
+// entry returns what an entry says, whatever became of its content: what holds
+// and tombstones say stands in the entry.
+func (k *Keeper) entry(ctx context.Context, index int64) (*event.Event, error) {
+	r, err := k.store.Record(ctx, index)
+	var content *trail.ErasableError
+	if err != nil && !errors.As(err, &content) {
+		return nil, err
+	}
+	e, _, err := event.ParseEntry(r.Entry)
+	return e, err
 }
 
 // Erased implements [search.Tombs].

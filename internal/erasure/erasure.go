@@ -28,7 +28,7 @@ type Store interface {
 	ErasedTo(ctx context.Context) int64
 }
 
-// Config of an Eraser. All fields are required, but for the last.
+// Config of an Eraser. All fields are required, but for the last two.
 type Config struct {
 	Ledger  *ledger.Ledger
 	Journal *ledger.Journal
@@ -40,6 +40,8 @@ type Config struct {
 	// asks for: 1 or 2.
 	Confirmations int
 	Clock         Clock
+	// OnError, if not nil, is told why the store could not erase.
+	OnError func(error)
 	// Newest is when the newest entry was recorded that the ledger had before
 	// this server started; zero for none.
 	Newest time.Time
@@ -154,8 +156,13 @@ func (t tombs) Follow(ctx context.Context) error {
 }
 
 // bury records a tombstone for some entries, decided as of a size, and reports
-// whether it counts. The store has yet to erase them.
+// whether it counts. The store has yet to erase them. Nothing stops it halfway
+// because the caller has left.
 func (x *Eraser) bury(ctx context.Context, act ledger.Act, t *tombstone.Tombstone) (bool, error) {
+	ctx = context.WithoutCancel(ctx)
+	if act.ID.IsZero() {
+		act.ID = event.NewID(x.c.Clock.Now())
+	}
 	act.Facts = t.Member()
 	if err := x.c.Journal.Once(ctx, act); err != nil {
 		return false, fmt.Errorf("record what is to be erased: %w", err)
@@ -163,14 +170,33 @@ func (x *Eraser) bury(ctx context.Context, act ledger.Act, t *tombstone.Tombston
 	if err := x.Follow(ctx); err != nil { // nobody sees it from here on
 		return false, err
 	}
-	book, _, err := x.state(ctx)
+	book, size, err := x.state(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, r := range t.Details {
-		if !book.Erased(r.First) {
-			return false, nil
-		}
+	if err := x.c.Store.Ready(ctx, size); err != nil {
+		return false, err
 	}
-	return true, nil
+	found := []int64{-1}
+	if err := x.c.Store.Find(ctx, []event.ID{act.ID}, found); err != nil {
+		return false, err
+	}
+	tombs := book.Tombs(found[0])
+	return found[0] >= 0 && len(tombs) > 0 && tombs[0].Index == found[0], nil
+}
+
+// stillThere is what callers are told where the store could not erase.
+const stillThere = "the store could not erase it yet, and tries again every minute; nobody sees it"
+
+// carryOut has the store erase what was recorded. It returns "", or what callers
+// are told: the erasure stands either way.
+func (x *Eraser) carryOut(ctx context.Context) string {
+	err := x.apply(context.WithoutCancel(ctx))
+	if err == nil {
+		return ""
+	}
+	if x.c.OnError != nil {
+		x.c.OnError(err)
+	}
+	return stillThere
 }

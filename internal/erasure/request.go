@@ -13,6 +13,7 @@ import (
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
@@ -39,8 +40,10 @@ type Answer struct {
 	// Request is the id by which another person confirms it; empty where it is
 	// only a plan, or needs nobody else.
 	Request string `json:"request,omitempty"`
-	// Erased is set once the content is gone.
-	Erased bool `json:"erased"`
+	// Erased is set once the content is gone. Left says why it is still there,
+	// though the ledger has it that it goes, and nobody sees it any more.
+	Erased bool   `json:"erased"`
+	Left   string `json:"left,omitempty"`
 	// Events is how many events lose, or lost, their content, from First to
 	// Last.
 	Events int64 `json:"events"`
@@ -98,17 +101,22 @@ func (x *Eraser) choose(ctx context.Context, c custody.Caller, o *custody.Order)
 
 // add takes in an event.
 func (ch *chosen) add(s *retention.Subject) error {
-	a := &ch.answer
 	if n := len(ch.runs) - 1; n >= 0 && ch.runs[n].End() == s.Index {
 		ch.runs[n].Count++
 	} else if ch.runs = append(ch.runs, tombstone.Run{First: s.Index, Count: 1}); len(ch.runs) > tombstone.MaxRuns {
 		return &event.FieldError{Field: "scope", Reason: fmt.Sprintf("more than %d runs of events at a time; narrow it down, by time for example", tombstone.MaxRuns)}
 	}
+	ch.count(s)
+	return nil
+}
+
+// count counts an event, and what of it stays.
+func (ch *chosen) count(s *retention.Subject) {
+	a, e := &ch.answer, s.Event
 	if a.Events == 0 {
 		a.First = s.Index
 	}
 	a.Events, a.Last = a.Events+1, s.Index
-	e := s.Event
 	for field, value := range map[string]string{"actor.name": e.Actor.Name, "actor.serviceAccount": e.Actor.ServiceAccount,
 		"recorded.principal": e.Recorded.Principal, "resource.name": e.Resource.Name, "resource.namespace": e.Resource.Namespace,
 		"correlationID": e.CorrelationID, "source.name": e.Source.Name, "cluster": e.Cluster} {
@@ -116,7 +124,6 @@ func (ch *chosen) add(s *retention.Subject) error {
 			a.Remaining[field] = append(known, value)
 		}
 	}
-	return nil
 }
 
 // Look says what an order would erase, and what stays.
@@ -151,7 +158,14 @@ func (x *Eraser) Erase(ctx context.Context, c custody.Caller, o *custody.Order) 
 	id := event.NewID(x.c.Clock.Now())
 	act := ledger.Act{Type: tombstone.TypeContentErased, ID: id, By: c.By, Resource: event.Resource{Kind: "Erasure", Name: id.String()}, Details: details}
 	if x.c.Confirmations < 2 {
-		return x.commit(ctx, act, t, ch.answer)
+		counts, err := x.bury(ctx, act, t)
+		if err == nil && !counts {
+			err = ErrOvertaken
+		}
+		if err != nil {
+			return nil, err
+		}
+		return x.done(ctx, ch.answer), nil
 	}
 	act.Type = typeRequested
 	act.Facts = map[string]any{"requested": t.Member()["erased"]}
@@ -160,20 +174,6 @@ func (x *Eraser) Erase(ctx context.Context, c custody.Caller, o *custody.Order) 
 	}
 	ch.answer.Request = id.String()
 	return &ch.answer, nil
-}
-
-// commit records a tombstone and has the store erase what it names.
-func (x *Eraser) commit(ctx context.Context, act ledger.Act, t *tombstone.Tombstone, a Answer) (*Answer, error) {
-	counts, err := x.bury(ctx, act, t)
-	if err == nil && !counts {
-		err = ErrOvertaken
-	}
-	// What was recorded is erased in any case.
-	if err := errors.Join(err, x.apply(context.WithoutCancel(ctx))); err != nil {
-		return nil, err
-	}
-	a.Erased = true
-	return &a, nil
 }
 
 // Confirm erases what somebody else has asked for.
@@ -193,41 +193,62 @@ func (x *Eraser) Confirm(ctx context.Context, c custody.Caller, request string) 
 	if r.event.Recorded.Principal == c.By.Principal {
 		return nil, ErrSamePerson
 	}
+	for range maxTries {
+		ch, err := x.requested(ctx, request, r)
+		if err != nil {
+			return nil, err
+		}
+		counts, err := x.bury(ctx, ledger.Act{Type: tombstone.TypeContentErased, By: c.By, Resource: event.Resource{Kind: "Erasure", Name: request},
+			Details: map[string]any{"reason": r.reason, "events": ch.answer.Events, "request": request, "requestedBy": r.event.Recorded.Principal}},
+			&tombstone.Tombstone{AsOf: ch.asOf, Details: r.runs})
+		if err != nil {
+			return nil, err
+		}
+		if counts {
+			return x.done(ctx, ch.answer), nil
+		}
+	}
+	return nil, ErrOvertaken
+}
+
+// requested looks at what a request is about, as it is now.
+func (x *Eraser) requested(ctx context.Context, name string, r *pending) (*chosen, error) {
 	book, size, err := x.state(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a := Answer{Request: request, First: r.runs[0].First, Last: r.runs[len(r.runs)-1].End() - 1, Remaining: map[string][]string{}}
-	ch := &chosen{asOf: size, answer: a}
+	ch := &chosen{asOf: size, answer: Answer{Request: name, Remaining: map[string][]string{}}}
 	for _, run := range r.runs {
-		for index := run.First; index < run.End(); index++ {
-			rec, err := x.reader().Record(ctx, index)
-			if err != nil {
-				return nil, err
+		err := x.reader().Records(ctx, search.Range{First: run.First, End: run.End()}, func(rec *trail.Record) error {
+			if rec.Erasable == nil {
+				return nil // it went another way
 			}
 			e, err := rec.Event()
 			if err != nil {
-				return nil, err
+				return err
 			}
-			if rec.Erasable == nil {
-				continue // it went another way
-			}
-			s := &retention.Subject{Index: index, Event: e}
+			s := &retention.Subject{Index: rec.Index, Event: e}
 			if held := book.Held(s, size); len(held) > 0 {
-				return nil, fmt.Errorf("%w: %s", ErrHeld, held[0].ID)
+				return fmt.Errorf("%w: %s", ErrHeld, held[0].ID)
 			}
-			if err := ch.add(s); err != nil {
-				return nil, err
-			}
+			ch.count(s)
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	if len(ch.runs) == 0 {
-		return nil, ErrNoRequest // it was confirmed before
+	if ch.answer.Events == 0 {
+		return nil, ErrNoRequest
 	}
-	details := map[string]any{"reason": r.reason, "events": ch.answer.Events, "request": request, "requestedBy": r.event.Recorded.Principal}
-	act := ledger.Act{Type: tombstone.TypeContentErased, ID: event.NewID(x.c.Clock.Now()), By: c.By,
-		Resource: event.Resource{Kind: "Erasure", Name: request}, Details: details}
-	return x.commit(ctx, act, &tombstone.Tombstone{AsOf: size, Details: ch.runs}, ch.answer)
+	return ch, nil
+}
+
+// done has the store erase what was recorded, and says so.
+func (x *Eraser) done(ctx context.Context, a Answer) *Answer {
+	a.Left = x.carryOut(ctx)
+	a.Erased = a.Left == ""
+	return &a
 }
 
 // A pending is a request that waits to be confirmed.

@@ -23,6 +23,8 @@ type Result struct {
 	// Erased is how many events lost their content, by Tombstones entries.
 	Erased     int64 `json:"erased"`
 	Tombstones int   `json:"tombstones"`
+	// Left says why some of it is still there; empty where it is gone.
+	Left string `json:"left,omitempty"`
 	// Plan is what was decided last.
 	Plan *retention.Plan `json:"plan"`
 }
@@ -81,8 +83,8 @@ func (x *Eraser) Run(ctx context.Context, by ledger.By, scheduled bool) (*Result
 			err = ErrOvertaken
 		}
 		if err != nil || !overtaken {
-			// What was recorded is erased in any case.
-			return result, errors.Join(err, x.apply(context.WithoutCancel(ctx)))
+			result.Left = x.carryOut(ctx) // what was recorded is erased in any case
+			return result, err
 		}
 	}
 }

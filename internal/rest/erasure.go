@@ -41,20 +41,20 @@ func (s *Server) erase(look bool) func(*call) error {
 			a, err := s.eraser.Look(c.ctx(), c.custodian(), o)
 			return c.erased(a, err)
 		}
-		a, err := s.eraser.Erase(context.WithoutCancel(c.ctx()), c.custodian(), o)
+		a, err := s.eraser.Erase(c.ctx(), c.custodian(), o)
 		return c.erased(a, err)
 	}
 }
 
 // confirmErasure answers POST /api/v1/erasures/{id}/confirm.
 func (s *Server) confirmErasure(c *call) error {
-	a, err := s.eraser.Confirm(context.WithoutCancel(c.ctx()), c.custodian(), c.r.PathValue("id"))
+	a, err := s.eraser.Confirm(c.ctx(), c.custodian(), c.r.PathValue("id"))
 	return c.erased(a, err)
 }
 
 // erased answers with an erasure, or a request that waits for another person.
 func (c *call) erased(a *erasure.Answer, err error) error {
-	if err == nil && a.Request != "" && !a.Erased {
+	if err == nil && !a.Erased && a.Left == "" && a.Request != "" {
 		return c.document(http.StatusAccepted, a)
 	}
 	return c.answer(a, err)

@@ -179,7 +179,8 @@ func New(c Config) *Server {
 		c.Policies = new(retention.Policies)
 	}
 	s.eraser = erasure.New(erasure.Config{Ledger: c.Ledger, Journal: c.Journal, Store: c.Store, Holds: holds, Policies: c.Policies,
-		Confirmations: c.Confirmations, Clock: erasure.NewSystemClock(), Newest: c.Newest})
+		Confirmations: c.Confirmations, Clock: erasure.NewSystemClock(), Newest: c.Newest,
+		OnError: func(err error) { c.Log.Error("what was recorded as erased is still there", "error", err) }})
 	s.grants = &grant.Granter{Tokens: c.Tokens, Journal: c.Journal, Now: c.Now}
 	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store, Tombs: holds}
 	for _, r := range s.routes() {

@@ -39,6 +39,8 @@ type Erasing struct {
 	Keeper  *custody.Keeper
 	Eraser  *erasure.Eraser
 	Clock   *Clock
+	// Failed are the reasons why the store could not erase.
+	Failed []error
 }
 
 // Erasing returns an eraser with policies, whose clock is so far ahead. Close
@@ -51,7 +53,8 @@ func (r *Running) Erasing(ahead time.Duration, confirmations int, policies ...re
 	}
 	x := &Erasing{Running: r, Journal: ledger.NewJournal(r.Ledger), Clock: &Clock{Time: time.Now().Add(ahead)}}
 	x.Keeper = custody.New(r.Ledger, x.Journal, r.Store, time.Now)
-	x.Eraser = erasure.New(erasure.Config{Ledger: r.Ledger, Journal: x.Journal, Store: r.Store, Holds: x.Keeper, Policies: p, Confirmations: confirmations, Clock: x.Clock})
+	x.Eraser = erasure.New(erasure.Config{Ledger: r.Ledger, Journal: x.Journal, Store: r.Store, Holds: x.Keeper, Policies: p, Confirmations: confirmations, Clock: x.Clock,
+		OnError: func(err error) { x.Failed = append(x.Failed, err) }})
 	return x
 }
 

@@ -20,11 +20,7 @@ func PrintPlan(out io.Writer, p *retention.Plan) error {
 	for _, name := range slices.Sorted(maps.Keys(p.Policies)) {
 		fmt.Fprintf(w, "\t%d by %s\n", p.Policies[name], Cell(name))
 	}
-	for _, h := range p.Held {
-		if h.Details > 0 {
-			fmt.Fprintf(w, "HELD\t%s by %s, from entry %d on\n", events(h.Details), h.Hold, h.First)
-		}
-	}
+	printHeld(w, p)
 	return w.Flush()
 }
 
@@ -35,12 +31,19 @@ func PrintRun(out io.Writer, r *erasure.Result) error {
 	if r.Run != "" {
 		fmt.Fprintf(w, "RUN\t%s, %s\n", Cell(r.Run), many(int64(r.Tombstones), "tombstone"))
 	}
-	for _, h := range r.Plan.Held {
+	if r.Left != "" {
+		fmt.Fprintf(w, "LEFT\t%s\n", Cell(r.Left))
+	}
+	printHeld(w, r.Plan)
+	return w.Flush()
+}
+
+func printHeld(w io.Writer, p *retention.Plan) {
+	for _, h := range p.Held {
 		if h.Details > 0 {
 			fmt.Fprintf(w, "HELD\t%s by %s, from entry %d on\n", events(h.Details), h.Hold, h.First)
 		}
 	}
-	return w.Flush()
 }
 
 // PrintErasure writes what becomes of an erasure that somebody asks for.
@@ -50,11 +53,15 @@ func PrintErasure(out io.Writer, a *erasure.Answer) error {
 	switch {
 	case a.Erased:
 		what = "ERASED"
+	case a.Left != "":
+		what = "TO BE ERASED"
 	case a.Request != "":
 		what = "ASKED FOR"
 	}
 	fmt.Fprintf(w, "%s\tthe content of %s, entries %d to %d\n", what, events(a.Events), a.First, a.Last)
-	if a.Request != "" && !a.Erased {
+	if a.Left != "" {
+		fmt.Fprintf(w, "LEFT\t%s\n", Cell(a.Left))
+	} else if a.Request != "" && !a.Erased {
 		fmt.Fprintf(w, "CONFIRM\tgraven erase --confirm %s, by somebody else within 7 days\n", Cell(a.Request))
 	}
 	for _, id := range a.Held {
