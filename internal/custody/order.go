@@ -50,7 +50,7 @@ func ParseOrder(data []byte, now time.Time) (*Order, error) {
 		}
 		to, ok := texts[field]
 		if !ok {
-			return &jcs.Error{Reason: "no such member of a legal hold"}
+			return &jcs.Error{Reason: "no such member"}
 		}
 		text, err := sc.String()
 		if err == nil && text == "" {

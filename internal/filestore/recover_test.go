@@ -567,16 +567,18 @@ func TestARecordThatWasChangedIsNotServed(t *testing.T) {
 			}
 			r = b.Start(t)
 			ctx := context.Background()
-			if _, err := r.Store.Record(ctx, at); name != "the chain's value" && !errors.Is(err, search.ErrChanged) {
+			x := r.Erasing(0, 1)
+			defer x.Journal.Close()
+			if _, err := x.Present().Record(ctx, at); name != "the chain's value" && !errors.Is(err, search.ErrChanged) {
 				t.Errorf("by itself: %v", err)
 			}
 			seen := int64(0)
-			err := r.Store.Records(ctx, search.Range{First: 3, End: 300}, func(r *trail.Record) error { seen = r.Index; return nil })
+			err := x.Present().Records(ctx, search.Range{First: 3, End: 300}, func(r *trail.Record) error { seen = r.Index; return nil })
 			if !errors.Is(err, search.ErrChanged) || seen != at-1 {
 				t.Errorf("among others: after %d, %v", seen, err)
 			}
 			for i := range int64(300) {
-				if _, err := r.Store.Record(ctx, i); i != at && err != nil {
+				if _, err := x.Present().Record(ctx, i); i != at && err != nil {
 					t.Errorf("record %d: %v", i, err)
 				}
 			}

@@ -26,15 +26,20 @@ func (s *Store) ErasedTo(ctx context.Context) int64 {
 }
 
 // Erase erases the salts and the erasable content that the tombstones up to an
-// index name. The database finds the entries by itself, and believes nobody: the
-// runs are not needed. The role must be a member of graven_purger.
-func (s *Store) Erase(ctx context.Context, to int64, _ []tombstone.Run) error {
+// index name: those of the runs, which are in order and apart. The database looks
+// for itself whether the tombstones name them. The role must be a member of
+// graven_purger.
+func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run) error {
+	lows, highs := make([]int64, len(runs)), make([]int64, len(runs))
+	for i, r := range runs {
+		lows[i], highs[i] = r.First, r.End()
+	}
 	err := pgx.BeginTxFunc(ctx, s.readers, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		// It waits for whoever reads, and appending waits for it meanwhile.
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000"); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "SELECT graven.erase($1)", to)
+		_, err := tx.Exec(ctx, "SELECT graven.erase($1, $2, $3)", to, lows, highs)
 		return err
 	})
 	var pg *pgconn.PgError

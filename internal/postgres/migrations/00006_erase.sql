@@ -21,10 +21,10 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- erase erases what the tombstones up to an index name. A partition with
+-- erase erases entries' content that the tombstones up to an index name. A partition with
 -- something to be erased is written anew, so that no dead row keeps it.
 -- +goose StatementBegin
-CREATE FUNCTION graven.erase(tombstone bigint) RETURNS bigint
+CREATE FUNCTION graven.erase(tombstone bigint, lows bigint[], highs bigint[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = graven, pg_temp AS $$
 DECLARE
     done bigint;
@@ -44,14 +44,14 @@ BEGIN
     IF done >= tombstone THEN
         RETURN 0;
     END IF;
-    -- Runs may overlap. With the greatest end of those that begin no later, an
-    -- entry is named if the last run that begins no later ends behind it.
-    CREATE TEMP TABLE named ON COMMIT DROP AS
-        WITH told AS (
+    -- What the tombstones in the ledger name, as far as it can be told here: runs
+    -- that overlap or touch are one.
+    CREATE TEMP TABLE told ON COMMIT DROP AS
+        WITH stone AS (
             SELECT ledger_index, convert_from(entry, 'UTF8')::jsonb -> 'ledger' -> 'erased' AS said
             FROM audit_events WHERE event_type IN ('RetentionRun', 'ContentErased') AND ledger_index > done AND ledger_index <= tombstone
         ), counting AS MATERIALIZED (
-            SELECT said -> 'details' AS details, (said ->> 'asOf')::bigint AS as_of FROM told t
+            SELECT said -> 'details' AS details, (said ->> 'asOf')::bigint AS as_of FROM stone t
             WHERE (said ->> 'asOf')::bigint <= ledger_index
             -- A hold that was placed or changed meanwhile voids a tombstone.
             AND NOT EXISTS (SELECT FROM audit_events h WHERE h.event_type IN ('LegalHoldPlaced', 'LegalHoldChanged')
@@ -59,8 +59,22 @@ BEGIN
         ), run AS (
             SELECT (pair ->> 0)::bigint AS low, (pair ->> 0)::bigint + (pair ->> 1)::bigint AS high, as_of
             FROM counting, jsonb_array_elements(details) pair
+        ), apart AS (
+            SELECT low, high, low > coalesce(max(high) OVER (ORDER BY low, high ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), -1) AS apart
+            FROM run WHERE high <= as_of
+        ), numbered AS (
+            SELECT low, high, count(*) FILTER (WHERE apart) OVER (ORDER BY low, high) AS n FROM apart
         )
-        SELECT low, max(high) OVER (ORDER BY low) AS high FROM run WHERE high <= as_of;
+        SELECT min(low) AS low, max(high) AS high FROM numbered GROUP BY n;
+    CREATE INDEX ON told (low);
+    ANALYZE told;
+    -- What is erased is what the caller, who reads tombstones more strictly, finds
+    -- named, too. The runs are in order and apart.
+    CREATE TEMP TABLE named ON COMMIT DROP AS SELECT w.low, w.high FROM unnest(lows, highs) w(low, high);
+    IF EXISTS (SELECT FROM named n WHERE n.high <= n.low
+        OR coalesce((SELECT t.high FROM told t WHERE t.low <= n.low ORDER BY t.low DESC LIMIT 1), -1) < n.high) THEN
+        RAISE EXCEPTION 'no tombstone in the ledger names all of these entries' USING ERRCODE = 'GR003';
+    END IF;
     CREATE INDEX ON named (low);
     ANALYZE named;
     PERFORM set_config('graven.erasing', 'on', true);
@@ -85,6 +99,7 @@ BEGIN
     PERFORM set_config('graven.erasing', 'off', true);
     UPDATE erased SET upto = tombstone;
     DROP TABLE named;
+    DROP TABLE told;
     RETURN gone;
 END $$;
 -- +goose StatementEnd
