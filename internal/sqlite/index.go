@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -381,9 +380,6 @@ func insert(ctx context.Context, tx *sql.Tx, head, tail string, width, n int, va
 		if err != nil {
 			return err
 		}
-		// A batch takes a tenth of a second. Who waits for a processor would get
-		// none for 10 ms otherwise, Go's time slice.
-		runtime.Gosched()
 	}
 	return nil
 }
