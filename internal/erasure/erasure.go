@@ -174,15 +174,22 @@ func (x *Eraser) bury(ctx context.Context, act ledger.Act, t *tombstone.Tombston
 	if err != nil {
 		return false, err
 	}
-	if err := x.c.Store.Ready(ctx, size); err != nil {
+	index, err := x.find(ctx, act.ID, size)
+	if err != nil || index < 0 {
 		return false, err
+	}
+	tombs := book.Tombs(index)
+	return len(tombs) > 0 && tombs[0].Index == index, nil
+}
+
+// find returns the index of the entry with an id in the ledger of a size, or -1.
+func (x *Eraser) find(ctx context.Context, id event.ID, size int64) (int64, error) {
+	if err := x.c.Store.Ready(ctx, size); err != nil {
+		return -1, err
 	}
 	found := []int64{-1}
-	if err := x.c.Store.Find(ctx, []event.ID{act.ID}, found); err != nil {
-		return false, err
-	}
-	tombs := book.Tombs(found[0])
-	return found[0] >= 0 && len(tombs) > 0 && tombs[0].Index == found[0], nil
+	err := x.c.Store.Find(ctx, []event.ID{id}, found)
+	return found[0], err
 }
 
 // stillThere is what callers are told where the store could not erase.

@@ -272,17 +272,14 @@ func (x *Eraser) request(ctx context.Context, name string) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := x.c.Store.Ready(ctx, size); err != nil {
+	index, err := x.find(ctx, id, size)
+	if err != nil {
 		return nil, err
 	}
-	found := []int64{-1}
-	if err := x.c.Store.Find(ctx, []event.ID{id}, found); err != nil {
-		return nil, err
-	}
-	if found[0] < 0 {
+	if index < 0 {
 		return nil, ErrNoRequest
 	}
-	rec, err := x.reader().Record(ctx, found[0])
+	rec, err := x.reader().Record(ctx, index)
 	if err != nil {
 		return nil, err
 	}

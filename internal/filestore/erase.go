@@ -87,6 +87,7 @@ func (s *Store) seal(end int64) error {
 	if err := s.log.Roll(uint64(size)); err != nil {
 		return err
 	}
+	s.notRolled = false
 	s.places.roll(size)
 	return nil
 }

@@ -176,16 +176,23 @@ func (s *Store) makeMonths(ctx context.Context) error {
 
 // keepMonths makes partitions ahead of time, until ctx ends.
 func (s *Store) keepMonths(ctx context.Context) {
-	tick := time.NewTicker(monthsEvery)
+	every(ctx, monthsEvery, func() {
+		if err := s.makeMonths(ctx); err != nil && ctx.Err() == nil && s.o.OnError != nil {
+			s.o.OnError(fmt.Errorf("make partitions ahead: %w", err))
+		}
+	})
+}
+
+// every calls fn now and then, until ctx ends.
+func every(ctx context.Context, interval time.Duration, fn func()) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if err := s.makeMonths(ctx); err != nil && ctx.Err() == nil && s.o.OnError != nil {
-			s.o.OnError(fmt.Errorf("make partitions ahead: %w", err))
+			fn()
 		}
 	}
 }

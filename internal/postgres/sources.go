@@ -29,17 +29,10 @@ const (
 
 // keepCounts counts sources before somebody asks, until ctx ends.
 func (s *Store) keepCounts(ctx context.Context) {
-	tick := time.NewTicker(countEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, countEvery, func() {
 		c := s.newest.Load()
 		if c == nil {
-			continue
+			return
 		}
 		// While the database is away there is nothing to count; while another
 		// server counts, it is done.
@@ -47,7 +40,7 @@ func (s *Store) keepCounts(ctx context.Context) {
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ledger.ErrAway) && !errors.Is(err, ledger.ErrBusy) && s.o.OnError != nil {
 			s.o.OnError(fmt.Errorf("count the sources of events: %w", err))
 		}
-	}
+	})
 }
 
 // Derived implements [finding.Sources]. Sources are counted every few seconds,

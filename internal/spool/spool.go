@@ -272,6 +272,7 @@ func (s *Spool) write() {
 			emptySince = time.Now()
 		case quit || time.Since(emptySince) >= s.o.Forget:
 			err = s.roll(s.next) // so that the old segment can go
+			emptySince = time.Time{}
 		}
 		if err = errors.Join(err, s.trim()); err != nil && s.o.OnError != nil {
 			s.o.OnError(err)

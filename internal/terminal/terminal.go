@@ -1,6 +1,7 @@
 // Package terminal writes for people: lists of events in the forms that kubectl
 // knows, documents, receipts, reports of verifications, and how far something
-// has come. What it writes of an event's text a terminal does not act upon.
+// has come. What it writes of an event's text a terminal does not act upon. And it
+// reads from them: which events they mean, by the flags of a [Filter].
 package terminal
 
 import (

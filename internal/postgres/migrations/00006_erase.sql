@@ -1,6 +1,6 @@
 -- What tombstones name is erased: its salt and erasable content. Only
--- graven.erase can, which believes the entries alone, and graven_purger may call
--- it.
+-- graven.erase can, which erases nothing that no tombstone in the entries names,
+-- and graven_purger may call it.
 
 -- +goose Up
 
@@ -21,8 +21,9 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- erase erases entries' content that the tombstones up to an index name. A partition with
--- something to be erased is written anew, so that no dead row keeps it.
+-- erase erases the content of the entries from each of lows on, below the one in
+-- highs, which the tombstones up to an index must name. A partition with something
+-- to be erased is written anew, so that no dead row keeps it.
 -- +goose StatementBegin
 CREATE FUNCTION graven.erase(tombstone bigint, lows bigint[], highs bigint[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = graven, pg_temp AS $$
