@@ -28,7 +28,7 @@ type Store interface {
 	ErasedTo(ctx context.Context) int64
 }
 
-// Config of an Eraser. All fields are required, but for the last two.
+// Config of an Eraser. All fields are required, but for the last three.
 type Config struct {
 	Ledger  *ledger.Ledger
 	Journal *ledger.Journal
@@ -40,6 +40,9 @@ type Config struct {
 	// asks for: 1 or 2.
 	Confirmations int
 	Clock         Clock
+	// Look is how often [Eraser.Keep] looks whether something is to be erased;
+	// 0 means a minute.
+	Look time.Duration
 	// OnError, if not nil, is told why the store could not erase.
 	OnError func(error)
 	// Newest is when the newest entry was recorded that the ledger had before

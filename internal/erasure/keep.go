@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,16 +10,14 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 )
 
-// lookEvery is how often it is looked whether something is to be erased.
-const lookEvery = time.Minute
-
 // Keep erases what tombstones name and is still there, and what is due, as often
 // as interval says, unless it is 0, until ctx ends.
 func (x *Eraser) Keep(ctx context.Context, interval time.Duration, log *slog.Logger) {
-	tick := time.NewTicker(lookEvery)
+	look := cmp.Or(x.c.Look, time.Minute)
+	tick := time.NewTicker(look)
 	defer tick.Stop()
 	x.resumeLogged(ctx, log)
-	last := time.Now().Add(lookEvery - interval) // the first run follows soon
+	last := time.Now().Add(look - interval) // the first run follows soon
 	for {
 		select {
 		case <-ctx.Done():

@@ -1,10 +1,13 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,7 +56,7 @@ func (r *Running) Erasing(ahead time.Duration, confirmations int, policies ...re
 	}
 	x := &Erasing{Running: r, Journal: ledger.NewJournal(r.Ledger), Clock: &Clock{Time: time.Now().Add(ahead)}}
 	x.Keeper = custody.New(r.Ledger, x.Journal, r.Store, time.Now)
-	x.Eraser = erasure.New(erasure.Config{Ledger: r.Ledger, Journal: x.Journal, Store: r.Store, Holds: x.Keeper, Policies: p, Confirmations: confirmations, Clock: x.Clock,
+	x.Eraser = erasure.New(erasure.Config{Ledger: r.Ledger, Journal: x.Journal, Store: r.Store, Holds: x.Keeper, Policies: p, Confirmations: confirmations, Clock: x.Clock, Look: time.Millisecond,
 		OnError: func(err error) { x.Failed = append(x.Failed, err) }})
 	return x
 }
@@ -280,4 +283,67 @@ func clock(t *testing.T, b *Bed) {
 			}
 		})
 	}
+}
+
+// scheduled has a run follow by itself, and wait while the clock was set.
+func scheduled(t *testing.T, b *Bed) {
+	r := b.Start(t)
+	r.AppendMany(0, 50)
+	x := r.Erasing(11*day, 1, tenDays...)
+	defer x.stop()
+	log := make(lines, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	keep := func(e *erasure.Eraser) {
+		wg.Go(func() { e.Keep(ctx, time.Millisecond, slog.New(slog.NewTextHandler(log, nil))) })
+	}
+	runs := func() int64 {
+		t.Helper()
+		n, err := r.Finder.Index.Count(t.Context(), &search.Filter{Types: []string{"RetentionRun"}}, search.Range{End: r.Size()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	policies, err := retention.NewPolicies(tenDays)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := erasure.New(erasure.Config{Ledger: r.Ledger, Journal: x.Journal, Store: r.Store, Holds: x.Keeper, Policies: policies, Clock: x.Clock,
+		Look: time.Millisecond, Newest: time.Now()}) // whose clock was set by eleven days
+	keep(set)
+	for line := range log {
+		if strings.Contains(line, "retention waits for") {
+			break
+		}
+	}
+	if n := runs(); n != 0 {
+		t.Errorf("%d runs, though the clock was set", n)
+	}
+	keep(x.Eraser)
+	for changed := r.Ledger.State().Changed(); runs() == 0; changed = r.Ledger.State().Changed() {
+		<-changed
+	}
+	cancel()
+	wg.Wait()
+	if err := x.Eraser.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := r.Store.Record(t.Context(), 2) // a high one
+	if err != nil || rec.Erasable != nil {
+		t.Errorf("what is due is there: %v", err)
+	}
+	x.Check(b)
+}
+
+// lines are what is logged, as far as somebody takes it.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default:
+	}
+	return len(p), nil
 }
