@@ -19,6 +19,7 @@ import (
 
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/keyring"
@@ -134,9 +135,8 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	journal := ledger.NewJournal(a.ledger)
 	a.onStop("journal", func(context.Context) error { return journal.Close() })
 
-	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens,
+	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens, Holds: custody.New(a.ledger, journal, store, time.Now),
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
-		Policies: c.Retention.policies, Confirmations: c.Erasure.Confirmations, Newest: before,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
 	if c.Spool.Directory != "" || c.DeadLetter != "" {
 		if rc.Recorder, err = a.openSpool(ctx, registry); err != nil {
@@ -147,10 +147,13 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		rc.Witnesses = quorum
 		a.askWitnesses(quorum)
 	}
-	a.rest = rest.New(rc)
-	if err := a.keepRetention(ctx); err != nil {
+	rc.Eraser = erasure.New(erasure.Config{Ledger: a.ledger, Journal: journal, Store: store, Holds: rc.Holds, Policies: c.Retention.policies,
+		Confirmations: c.Erasure.Confirmations, Clock: erasure.NewSystemClock(), Newest: before,
+		OnError: func(err error) { a.log.Error("what was recorded as erased is still there", "error", err) }})
+	if err := a.keepRetention(ctx, rc.Eraser); err != nil {
 		return err
 	}
+	a.rest = rest.New(rc)
 	return a.listen()
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/retention"
 )
 
@@ -40,8 +41,7 @@ func (c *Config) completeErasing() (err error) {
 
 // keepRetention erases what tombstones name and is still there, and what is due,
 // as often as the configuration says.
-func (a *App) keepRetention(ctx context.Context) error {
-	e := a.rest.Eraser()
+func (a *App) keepRetention(ctx context.Context, e *erasure.Eraser) error {
 	if err := e.Follow(ctx); err != nil || a.config.ReadOnly { // before anybody may read
 		return err
 	}

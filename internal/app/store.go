@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/keyring"
 	"github.com/graven-audit/graven/internal/ledger"
@@ -22,6 +23,7 @@ import (
 type store interface {
 	ledger.Store
 	rest.Store
+	erasure.Store
 	Lag() int64
 	Close() error
 }

@@ -22,9 +22,12 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/custody"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
+	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/storetest"
@@ -56,9 +59,10 @@ type door struct {
 
 // A change changes what a door is made of before it opens.
 type change struct {
-	rest   func(*rest.Config)
-	ledger func(*ledger.Config)
-	store  func(rest.Store) rest.Store
+	rest    func(*rest.Config)
+	ledger  func(*ledger.Config)
+	erasing func(*erasure.Config)
+	store   func(rest.Store) rest.Store
 }
 
 // beside holds the tests that run beside others.
@@ -102,6 +106,11 @@ func openAlone(t *testing.T, changes ...change) *door {
 	}
 	rc := rest.Config{Ledger: d.ledger, Journal: d.journal, Store: d.store, Tokens: d.tokens,
 		Log: slog.New(slog.NewTextHandler(d.log, nil)), Metrics: rest.NewMetrics(prometheus.NewRegistry())}
+	policies, err := retention.NewPolicies(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec := erasure.Config{Ledger: d.ledger, Journal: d.journal, Store: d.store, Policies: policies, Confirmations: 1, Clock: erasure.NewSystemClock()}
 	for _, c := range changes {
 		if c.store != nil {
 			rc.Store = c.store(rc.Store)
@@ -109,7 +118,17 @@ func openAlone(t *testing.T, changes ...change) *door {
 		if c.rest != nil {
 			c.rest(&rc)
 		}
+		if c.erasing != nil {
+			c.erasing(&ec)
+		}
 	}
+	now := time.Now
+	if rc.Now != nil {
+		now = rc.Now
+	}
+	rc.Holds = custody.New(d.ledger, d.journal, rc.Store, now)
+	ec.Holds = rc.Holds
+	rc.Eraser = erasure.New(ec)
 	d.rest = rest.New(rc)
 	d.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { d.ended <- r.URL.Path }()

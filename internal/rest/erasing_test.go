@@ -9,14 +9,13 @@ import (
 
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/erasure"
-	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/retention"
 )
 
 // openForTwo returns a door at which two must want an erasure.
 func openForTwo(t *testing.T) *door {
 	t.Helper()
-	d := open(t, change{rest: func(c *rest.Config) { c.Confirmations = 2 }})
+	d := open(t, change{erasing: func(c *erasure.Config) { c.Confirmations = 2 }})
 	d.token(access.Token{Name: "another", Role: access.Superadmin})
 	return d
 }
@@ -104,7 +103,7 @@ func TestARunIsRecordedAndErasesNothingThatIsNotDue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := open(t, change{rest: func(c *rest.Config) { c.Policies = policies }})
+	d := open(t, change{erasing: func(c *erasure.Config) { c.Policies = policies }})
 	d.as("recorder").record(samples(0, 5)...)
 	var plan retention.Plan
 	d.as("viewer").get("/api/v1/retention/plan").want(http.StatusOK).into(&plan)

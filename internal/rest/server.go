@@ -27,7 +27,6 @@ import (
 	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/grant"
 	"github.com/graven-audit/graven/internal/ledger"
-	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/internal/verdict"
@@ -52,7 +51,6 @@ type Store interface {
 	// Stored reads records as they stand on the disk, changed or not; the
 	// store itself gives [search.ErrChanged] for one that was.
 	Stored() search.Reader
-	erasure.Store
 	// Verify checks the whole ledger as it stands on the disk.
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
 }
@@ -83,14 +81,10 @@ type Config struct {
 	Journal  *ledger.Journal
 	Store    Store
 	Tokens   *access.Tokens
+	Holds    *custody.Keeper
+	Eraser   *erasure.Eraser
 	// Witnesses is nil where nobody is asked to cosign.
 	Witnesses Witnesses
-	// Policies say how long events are kept; nil means none of the
-	// configuration's. Confirmations is how many must want an erasure, 1 or 2.
-	Policies      *retention.Policies
-	Confirmations int
-	// Newest is when the newest entry was recorded before the server started.
-	Newest time.Time
 	// AnonymousRole is the role of calls without a token; empty refuses them.
 	AnonymousRole access.Role
 	// PublicLog says what /log/ serves without a token: "none" (the default),
@@ -169,29 +163,19 @@ func New(c Config) *Server {
 	if c.Recorder == nil {
 		c.Recorder = c.Ledger
 	}
-	holds := custody.New(c.Ledger, c.Journal, c.Store, c.Now)
-	present := search.Present{Reader: c.Store, Tombs: holds}
+	present := search.Present{Reader: c.Store, Tombs: c.Holds}
 	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: present}, mux: http.NewServeMux(),
 		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},
 		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
-		holds: holds, stopping: make(chan struct{})}
-	if c.Policies == nil {
-		c.Policies = new(retention.Policies)
-	}
-	s.eraser = erasure.New(erasure.Config{Ledger: c.Ledger, Journal: c.Journal, Store: c.Store, Holds: holds, Policies: c.Policies,
-		Confirmations: c.Confirmations, Clock: erasure.NewSystemClock(), Newest: c.Newest,
-		OnError: func(err error) { c.Log.Error("what was recorded as erased is still there", "error", err) }})
+		holds: c.Holds, eraser: c.Eraser, stopping: make(chan struct{})}
 	s.grants = &grant.Granter{Tokens: c.Tokens, Journal: c.Journal, Now: c.Now}
-	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store, Tombs: holds}
+	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store, Tombs: c.Holds}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))
 	}
 	s.mux.Handle("/", s.route(route{pattern: "/", handle: s.nowhere}))
 	return s
 }
-
-// Eraser returns what erases.
-func (s *Server) Eraser() *erasure.Eraser { return s.eraser }
 
 // nowhere answers what no route takes.
 func (s *Server) nowhere(c *call) error {
