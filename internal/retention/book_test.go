@@ -262,6 +262,7 @@ func FuzzFact(f *testing.F) {
 	id := event.DeriveID("x").String()
 	f.Add(`{"hold":{"id":"` + id + `","reason":"a","scope":{"actor":"a","from":"2026-03-19T00:00:00Z"}}}`)
 	f.Add(`{"hold":{"id":"` + id + `","reason":"a"}}`)
+	f.Add(`{"hold":{"id":"00000000-0000-0000-0000-000000000000","reason":"a","scope":{"actor":"a"}}}`)
 	f.Add(`{"hold":{"id":"` + id + `","scope":{"match":"event.severity == \"high\""}}} {}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		fact, err := retention.ParseFact([]byte(text))

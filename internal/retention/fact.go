@@ -108,6 +108,9 @@ func ParseFact(member []byte) (*Fact, error) {
 		return nil, errors.New("ledger: says nothing of a hold")
 	}
 	id, err := event.ParseID(outer.Hold.ID)
+	if err == nil && id.IsZero() {
+		err = errors.New("the nil UUID, which no event has")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ledger.hold.id: %w", err)
 	}
