@@ -112,6 +112,17 @@ func ParseEntry(entry []byte) (*Event, Digests, error) {
 	return &p.e, p.digest, nil
 }
 
+// Remains returns what stays of an entry whose retention has ended, beside its
+// hash: the id, by which the event is known when it comes again, and the number
+// that its source gave it, with the times.
+func (e *Event) Remains() *Event {
+	left := &Event{ID: e.ID, Timestamp: e.Timestamp, Source: e.Source, Recorded: Recorded{At: e.Recorded.At}}
+	if e.EventType == TypeHeartbeat || e.EventType == TypeStopped { // a source falls silent without it
+		left.EventType = e.EventType
+	}
+	return left
+}
+
 // AppendErasable appends e's erasable content as a canonical JSON object with
 // the members details, message and original, each absent where empty.
 func (e *Event) AppendErasable(dst []byte) []byte {

@@ -2,13 +2,16 @@
 //
 // The content of an event, its details, error message and original spellings,
 // can be erased without breaking chain or tree, for an entry holds digests of it
-// only. The ledger says what was erased by entries of its own, tombstones: they
-// tell content that was erased from content that somebody took away.
+// only. Whole entries can go from the ledger's beginning on, up to a multiple of
+// [Width]: their hashes stay, and the value from which the chain goes on. The
+// ledger says what was erased by entries of its own, tombstones: they tell what
+// was erased from what somebody took away.
 package tombstone
 
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +38,14 @@ const (
 // names it.
 var ErrBare = errors.New("the details are missing, and no tombstone in the ledger says that they may be")
 
+// ErrPruned is for an entry of which only the hash is left, though no tombstone
+// says that it was erased.
+var ErrPruned = errors.New("only the entry's hash is left, and no tombstone in the ledger says that it may be so")
+
+// Width is what the index below which entries are erased is a multiple of: the
+// width of a tile (C2SP tlog-tiles, minimum index).
+const Width = 256
+
 // MaxRuns bounds the runs of entries that a tombstone names.
 const MaxRuns = 4096
 
@@ -45,10 +56,10 @@ type Run struct{ First, Count int64 }
 func (r Run) End() int64 { return r.First + r.Count }
 
 // A Tombstone is what an entry says was erased: the salt and the erasable
-// content of other entries, all before it. It stands in the entry's member
-// "ledger", which only the ledger writes:
+// content of other entries, and whole entries, all before it. It stands in the
+// entry's member "ledger", which only the ledger writes:
 //
-//	{"erased":{"asOf":4096,"details":[[0,256],[300,1]],"policies":"<SHA-256, hexadecimal>"}}
+//	{"erased":{"asOf":4096,"details":[[300,1]],"entries":{"chain":"<hexadecimal>","end":256},"policies":"<SHA-256, hexadecimal>"}}
 type Tombstone struct {
 	// AsOf is the size of the ledger for which was decided what may go. Where a
 	// hold was placed or changed from there on, but before the tombstone, it
@@ -56,6 +67,10 @@ type Tombstone struct {
 	AsOf int64
 	// Details are the entries, in order.
 	Details []Run
+	// Entries is the index below which the entries were erased, but for those
+	// that have a member "ledger"; 0 for none. Chain is the chain's value there.
+	Entries int64
+	Chain   [32]byte
 	// Policies is the digest of the policies that were applied; empty where
 	// somebody asked.
 	Policies string
@@ -68,6 +83,9 @@ func (t *Tombstone) Member() map[string]any {
 		details[i] = []any{r.First, r.Count}
 	}
 	erased := map[string]any{"asOf": t.AsOf, "details": details}
+	if t.Entries > 0 {
+		erased["entries"] = map[string]any{"end": t.Entries, "chain": hex.EncodeToString(t.Chain[:])}
+	}
 	if t.Policies != "" {
 		erased["policies"] = t.Policies
 	}
@@ -78,9 +96,13 @@ func (t *Tombstone) Member() map[string]any {
 func Parse(index int64, member []byte) (*Tombstone, error) {
 	var outer struct {
 		Erased *struct {
-			AsOf     *int64     `json:"asOf"`
-			Details  [][2]int64 `json:"details"`
-			Policies string     `json:"policies"`
+			AsOf    *int64     `json:"asOf"`
+			Details [][2]int64 `json:"details"`
+			Entries *struct {
+				End   int64  `json:"end"`
+				Chain string `json:"chain"`
+			} `json:"entries"`
+			Policies string `json:"policies"`
 		} `json:"erased"`
 	}
 	d := json.NewDecoder(bytes.NewReader(member))
@@ -107,6 +129,16 @@ func Parse(index int64, member []byte) (*Tombstone, error) {
 		end = r.End()
 		t.Details = append(t.Details, r)
 	}
+	if p := x.Entries; p != nil {
+		if p.End <= 0 || p.End%Width != 0 || p.End > t.AsOf {
+			return nil, fmt.Errorf("ledger.erased.entries.end: not a multiple of %d up to %d", Width, t.AsOf)
+		}
+		chain, err := hex.DecodeString(p.Chain)
+		if err != nil || copy(t.Chain[:], chain) != len(t.Chain) || len(chain) != len(t.Chain) {
+			return nil, errors.New("ledger.erased.entries.chain: not the hexadecimal form of a hash")
+		}
+		t.Entries = p.End
+	}
 	return t, nil
 }
 
@@ -119,7 +151,8 @@ type judge struct {
 // size. The zero Erased is that of an empty ledger.
 type Erased struct {
 	judge
-	named Indexes
+	named  Indexes
+	pruned int64
 }
 
 // Decides reports whether an entry may be one that [Erased.Follow] must be told
@@ -155,12 +188,16 @@ func (x *Erased) Follow(index int64, e *event.Event) *Tombstone {
 		for _, r := range t.Details {
 			x.named.Add(r)
 		}
+		x.pruned = max(x.pruned, t.Entries)
 	}
 	return t
 }
 
-// Names reports whether a tombstone names an entry.
-func (x *Erased) Names(index int64) bool { return x.named.Has(index) }
+// Names reports whether a tombstone names an entry, or its content.
+func (x *Erased) Names(index int64) bool { return index < x.pruned || x.named.Has(index) }
+
+// Pruned returns the index below which entries were erased.
+func (x *Erased) Pruned() int64 { return x.pruned }
 
 // Indexes is a set of indexes of entries. It takes memory by how far they are
 // apart: a bit for each where they are dense. The zero set is empty.
@@ -247,10 +284,21 @@ func Merge(runs []Run) []Run {
 // is told of all entries that are of interest, in order of index; a tombstone
 // counts once it is sealed. The zero Absence has seen no entry.
 type Absence struct {
-	bare    Indexes
+	bare    Indexes // pruned ones, too
+	pruned  Indexes
 	judge   judge
 	named   []Run      // as tombstones say it: whoever forges one may name more entries than memory has bits
 	pending []decision // entries that decide, and are not sealed yet
+	first   resume     // the greatest that a tombstone tells of
+	edge    resume     // that stands behind the last that was pruned
+	looking bool       // for the edge
+}
+
+// A resume is an index below which entries were erased, and the chain's value
+// there.
+type resume struct {
+	end   int64
+	chain [32]byte
 }
 
 type decision struct {
@@ -258,18 +306,36 @@ type decision struct {
 	entry []byte
 }
 
-// Entry tells of the next entry, and whether it lacks its erasable content.
-func (a *Absence) Entry(index int64, entry []byte, bare bool) {
-	if bare {
+// Entry tells of the next entry, with the chain's value after it, whether it
+// lacks its erasable content, and whether only its hash is left.
+func (a *Absence) Entry(index int64, chain [32]byte, entry []byte, bare, pruned bool) {
+	switch {
+	case pruned:
+		a.Pruned(index)
+	case bare:
 		a.Bare(index)
 	}
-	if Decides(entry) {
+	if a.Chain(index, chain); Decides(entry) {
 		a.Decision(index, entry)
 	}
 }
 
 // Bare tells of an entry that lacks its erasable content.
 func (a *Absence) Bare(index int64) { a.bare.Add(Run{index, 1}) }
+
+// Pruned tells of an entry of which only the hash is left.
+func (a *Absence) Pruned(index int64) {
+	a.bare.Add(Run{index, 1})
+	a.pruned.Add(Run{index, 1})
+	a.looking = true
+}
+
+// Chain tells of the chain's value after an entry, which was told of.
+func (a *Absence) Chain(index int64, value [32]byte) {
+	if a.looking && index%Width == Width-1 {
+		a.edge, a.looking = resume{index + 1, value}, false
+	}
+}
 
 // Decision tells of an entry of which [Decides] is true. It keeps a copy.
 func (a *Absence) Decision(index int64, entry []byte) {
@@ -283,6 +349,9 @@ func (a *Absence) Seal(size int64) {
 		if e, _, err := event.ParseEntry(a.pending[n].entry); err == nil {
 			if t := a.judge.follow(a.pending[n].index, e); t != nil {
 				a.named = append(a.named, t.Details...)
+				if t.Entries > a.first.end {
+					a.first = resume{t.Entries, t.Chain}
+				}
 			}
 		} else {
 			a.judge.Grow(a.pending[n].index)
@@ -294,42 +363,64 @@ func (a *Absence) Seal(size int64) {
 // Named returns how many entries lack their content, as tombstones say.
 func (a *Absence) Named() int64 {
 	n := a.bare.count
-	a.Unnamed(math.MaxInt64, func(int64) bool { n--; return true })
+	a.Unnamed(math.MaxInt64, func(int64, error) bool { n--; return true })
 	return n
 }
 
-// Unnamed calls fn for the entries below end that lack their content though no
-// tombstone names them, in order, until fn returns false.
-func (a *Absence) Unnamed(end int64, fn func(index int64) bool) {
+// Below returns the index below which tombstones say that entries were erased,
+// and how many entries have only their hash left.
+func (a *Absence) Below() (end, pruned int64) { return a.first.end, a.pruned.count }
+
+// Unnamed calls fn for the entries below end that lack their content, or are
+// gone but for their hash, though no tombstone names them, in order, with
+// [ErrBare] or [ErrPruned], until fn returns false.
+func (a *Absence) Unnamed(end int64, fn func(index int64, why error) bool) {
 	a.named = Merge(a.named)
 	rest := a.named
 	a.bare.each(end, func(index int64) bool {
+		if index < a.first.end {
+			return true
+		}
+		if a.pruned.Has(index) {
+			return fn(index, ErrPruned)
+		}
 		for len(rest) > 0 && rest[0].End() <= index {
 			rest = rest[1:]
 		}
-		return len(rest) > 0 && rest[0].First <= index || fn(index)
+		return len(rest) > 0 && rest[0].First <= index || fn(index, ErrBare)
 	})
+}
+
+// Resumes returns an error where the chain, behind the entries that were erased,
+// does not go on from the value that the tombstone says.
+func (a *Absence) Resumes() error {
+	if a.edge.end == a.first.end && a.edge.chain != a.first.chain {
+		return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", a.edge.end-1)
+	}
+	return nil
 }
 
 // Kept returns how many entries below end have their content, though tombstones
 // name them.
 func (a *Absence) Kept(end int64) (n int64) {
 	a.named = Merge(a.named)
+	n = min(end, a.first.end)
 	for _, r := range a.named {
-		n += max(0, min(end, r.End())-r.First)
+		n += max(0, min(end, r.End())-max(r.First, a.first.end))
 	}
 	a.bare.each(end, func(int64) bool { n--; return true })
-	a.Unnamed(end, func(int64) bool { n++; return true })
+	a.Unnamed(end, func(int64, error) bool { n++; return true })
 	return n
 }
 
-// Check returns [ErrBare] with the first entry that lacks its content though no
-// tombstone names it, or nil.
+// Check returns [ErrBare] or [ErrPruned] with the first entry that lacks its
+// content, or is gone, though no tombstone names it, or what [Absence.Resumes]
+// does.
 func (a *Absence) Check() error {
 	var err error
-	a.Unnamed(math.MaxInt64, func(index int64) bool {
-		err = fmt.Errorf("entry %d: %w", index, ErrBare)
+	a.Unnamed(math.MaxInt64, func(index int64, why error) bool {
+		err = fmt.Errorf("entry %d: %w", index, why)
 		return false
 	})
-	return err
+	return cmp.Or(err, a.Resumes())
 }

@@ -2,6 +2,7 @@ package tombstone_test
 
 import (
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -43,6 +44,64 @@ func TestATombstoneIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
+const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
+func TestATombstoneOfEntriesSaysHowTheChainGoesOn(t *testing.T) {
+	want := tombstone.Tombstone{AsOf: 600, Entries: 512, Chain: [32]byte{1, 2, 31: 3}}
+	member, err := json.Marshal(want.Member())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := tombstone.Parse(600, member)
+	if err != nil || got.Entries != want.Entries || got.Chain != want.Chain {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, chain := range []string{"", zeros[2:], zeros + "00", zeros[1:] + "g"} {
+		if _, err := tombstone.Parse(600, []byte(`{"erased":{"asOf":600,"entries":{"end":512,"chain":"`+chain+`"}}}`)); err == nil || !strings.Contains(err.Error(), "entries.chain") {
+			t.Errorf("%q: %v", chain, err)
+		}
+	}
+	var x tombstone.Erased
+	x.Follow(600, &event.Event{EventType: tombstone.TypeRetentionRun, Ledger: member})
+	if x.Pruned() != 512 || !x.Names(511) || x.Names(512) {
+		t.Errorf("pruned below %d", x.Pruned())
+	}
+}
+
+func TestAnEntryThatIsGoneNeedsATombstoneAndTheChainItsValue(t *testing.T) {
+	value := [32]byte{7}
+	walk := func(end int64, pruned func(index int64) bool, stone *tombstone.Tombstone) *tombstone.Absence {
+		var a tombstone.Absence
+		for i := range end {
+			a.Entry(i, value, []byte("{}"), pruned(i), pruned(i))
+		}
+		e := &event.Event{EventType: tombstone.TypeRetentionRun, Timestamp: time.Now(), ID: event.NewID(time.Now())}
+		e.Ledger, _ = json.Marshal(stone.Member())
+		a.Entry(end, value, entry(t, e), false, false)
+		a.Seal(end + 1)
+		return &a
+	}
+	below := func(end int64) func(int64) bool { return func(i int64) bool { return i > 0 && i < end } }
+	good := &tombstone.Tombstone{AsOf: 700, Entries: 512, Chain: value}
+	a := walk(700, below(512), good)
+	if err := a.Check(); err != nil {
+		t.Error(err)
+	}
+	if end, pruned := a.Below(); end != 512 || pruned != 511 || a.Kept(701) != 1 {
+		t.Errorf("%d below %d, %d are kept", pruned, end, a.Kept(701))
+	}
+	if err := walk(700, below(513), good).Check(); !errors.Is(err, tombstone.ErrPruned) || !strings.Contains(err.Error(), "entry 512") {
+		t.Errorf("one more: %v", err)
+	}
+	content := &tombstone.Tombstone{AsOf: 700, Details: []tombstone.Run{{First: 0, Count: 600}}}
+	if err := walk(700, below(512), content).Check(); !errors.Is(err, tombstone.ErrPruned) {
+		t.Errorf("where only content may go: %v", err)
+	}
+	if err := walk(700, below(512), &tombstone.Tombstone{AsOf: 700, Entries: 512, Chain: [32]byte{8}}).Check(); err == nil || !strings.Contains(err.Error(), "entry 511") {
+		t.Errorf("another value of the chain: %v", err)
+	}
+}
+
 func TestATombstoneThatMakesNoSenseNamesNothing(t *testing.T) {
 	for member, says := range map[string]string{
 		``: "ledger", `{}`: "missing", `{"erased":null}`: "missing", `{"erased":{}}`: "asOf",
@@ -53,7 +112,11 @@ func TestATombstoneThatMakesNoSenseNamesNothing(t *testing.T) {
 		`{"erased":{"asOf":9,"details":[[3,7]]}}`:                                                      "details[0]",
 		`{"erased":{"asOf":9,"details":[[3,2],[4,1]]}}`:                                                "details[1]",
 		`{"erased":{"asOf":9,"details":[[3,9223372036854775807]]}}`:                                    "details[0]",
-		`{"erased":{"asOf":9,"details":[[0,1]],"entries":9}}`:                                          "unknown field",
+		`{"erased":{"asOf":9,"details":[[0,1]],"more":9}}`:                                             "unknown field",
+		`{"erased":{"asOf":9,"entries":{"end":9,"chain":""}}}`:                                         "entries.end",
+		`{"erased":{"asOf":99,"entries":{"end":256,"chain":"` + zeros + `"}}}`:                         "entries.end",
+		`{"erased":{"asOf":99,"entries":{"end":-256,"chain":"` + zeros + `"}}}`:                        "entries.end",
+		`{"erased":{"asOf":99,"entries":{"end":0,"chain":"` + zeros + `"}}}`:                           "entries.end",
 		`{"erased":{"asOf":1e9,"details":[` + strings.Repeat(`[0,1],`, tombstone.MaxRuns) + `[0,1]]}}`: "",
 	} {
 		_, err := tombstone.Parse(100, []byte(member))
@@ -91,14 +154,14 @@ func TestAHoldBetweenThePlanAndTheTombstoneVoidsIt(t *testing.T) {
 
 func TestATombstoneAcrossWhatCannotBeReadNamesNothing(t *testing.T) {
 	var a tombstone.Absence
-	a.Entry(3, []byte("{}"), true)
-	a.Entry(7, []byte(`{"ledger":{`), false) // it may have been a hold
-	a.Entry(8, entry(t, stone(t, 7, tombstone.Run{First: 3, Count: 1})), false)
+	a.Entry(3, [32]byte{}, []byte("{}"), true, false)
+	a.Entry(7, [32]byte{}, []byte(`{"ledger":{`), false, false) // it may have been a hold
+	a.Entry(8, [32]byte{}, entry(t, stone(t, 7, tombstone.Run{First: 3, Count: 1})), false, false)
 	a.Seal(9)
 	if a.Check() == nil {
 		t.Error("a tombstone counts that an entry which cannot be read may have voided")
 	}
-	a.Entry(9, entry(t, stone(t, 8, tombstone.Run{First: 3, Count: 1})), false)
+	a.Entry(9, [32]byte{}, entry(t, stone(t, 8, tombstone.Run{First: 3, Count: 1})), false, false)
 	a.Seal(10)
 	if err := a.Check(); err != nil {
 		t.Errorf("decided behind it: %v", err)
@@ -141,7 +204,7 @@ func TestIndexesAreThoseThatWereAdded(t *testing.T) {
 			}
 		}
 		n := 0
-		s.Unnamed(20_000, func(i int64) bool {
+		s.Unnamed(20_000, func(i int64, _ error) bool {
 			if !want[i] || i >= 20_000 {
 				t.Fatalf("%d is told of", i)
 			}
@@ -164,9 +227,9 @@ func TestIndexesAreThoseThatWereAdded(t *testing.T) {
 func TestATombstoneThatNamesMoreThanThereIsTakesNoMemory(t *testing.T) {
 	const far = int64(1) << 50
 	var a tombstone.Absence
-	a.Entry(7, nil, true)
-	a.Entry(far, entry(t, stone(t, far, tombstone.Run{First: 2, Count: 3}, tombstone.Run{First: 7, Count: far - 7})), false)
-	a.Entry(far+1, entry(t, stone(t, far, tombstone.Run{First: 0, Count: far})), false)
+	a.Entry(7, [32]byte{}, nil, true, false)
+	a.Entry(far, [32]byte{}, entry(t, stone(t, far, tombstone.Run{First: 2, Count: 3}, tombstone.Run{First: 7, Count: far - 7})), false, false)
+	a.Entry(far+1, [32]byte{}, entry(t, stone(t, far, tombstone.Run{First: 0, Count: far})), false, false)
 	a.Seal(far + 1)
 	if err := a.Check(); err != nil || a.Named() != 1 || a.Kept(10) != 5 {
 		t.Errorf("%v, %d named, %d kept", err, a.Named(), a.Kept(10))
@@ -179,11 +242,11 @@ func TestATombstoneThatNamesMoreThanThereIsTakesNoMemory(t *testing.T) {
 
 func TestContentMayBeGoneWhereASealedTombstoneNamesIt(t *testing.T) {
 	var a tombstone.Absence
-	a.Entry(3, []byte("{}"), true)
-	a.Entry(4, []byte("{}"), true)
-	a.Entry(5, []byte("{}"), false)
-	a.Entry(6, entry(t, stone(t, 6, tombstone.Run{First: 3, Count: 1}, tombstone.Run{First: 5, Count: 1})), false)
-	a.Entry(7, entry(t, stone(t, 6, tombstone.Run{First: 4, Count: 1})), false)
+	a.Entry(3, [32]byte{}, []byte("{}"), true, false)
+	a.Entry(4, [32]byte{}, []byte("{}"), true, false)
+	a.Entry(5, [32]byte{}, []byte("{}"), false, false)
+	a.Entry(6, [32]byte{}, entry(t, stone(t, 6, tombstone.Run{First: 3, Count: 1}, tombstone.Run{First: 5, Count: 1})), false, false)
+	a.Entry(7, [32]byte{}, entry(t, stone(t, 6, tombstone.Run{First: 4, Count: 1})), false, false)
 	if a.Check() == nil || a.Named() != 0 {
 		t.Error("a tombstone counts that is not sealed")
 	}

@@ -10,9 +10,8 @@ const (
 	// with zeros to TipSize bytes.
 	TipFile = "tip"
 	TipSize = 1024
-	// KeyFile and VKeyFile hold the ledger's key and its public half, in the
-	// text forms of C2SP signed-note. The key's name is the ledger's origin.
-	KeyFile  = "keys/ledger.key"
+	// VKeyFile holds the ledger's public key, in the text form of C2SP
+	// signed-note. The key's name is the ledger's origin.
 	VKeyFile = "keys/ledger.vkey"
 	// LockFile is locked by the one process that may write.
 	LockFile = "lock"

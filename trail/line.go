@@ -23,6 +23,8 @@ import (
 //
 //	index         the entry's place
 //	entry         the entry, as a JSON string
+//	leaf          the hash of the entry's leaf, in hexadecimal, where the entry
+//	              was erased and "entry" is what remains of it
 //	salt          the salt of its digests, in hexadecimal; absent once erased
 //	previousHash  the chain before the entry, in hexadecimal
 //	hash          the chain after it
@@ -43,6 +45,11 @@ func (l *Line) Append(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, l.Record.Index, 10)
 	dst = append(dst, `,"entry":`...)
 	dst = jcs.AppendString(dst, string(l.Record.Entry))
+	if l.Record.Leaf != nil {
+		dst = append(dst, `,"leaf":"`...)
+		dst = hex.AppendEncode(dst, l.Record.Leaf[:])
+		dst = append(dst, '"')
+	}
 	if l.Record.Erasable != nil {
 		dst = append(dst, `,"salt":"`...)
 		dst = hex.AppendEncode(dst, l.Record.Salt[:])
@@ -246,6 +253,9 @@ func (p *lineParser) member(name []byte) (err error) {
 		var entry string
 		entry, err = p.s.String()
 		l.Record.Entry = []byte(entry)
+	case "leaf":
+		l.Record.Leaf = new(Hash)
+		err = p.hex(l.Record.Leaf[:])
 	case "salt":
 		err = p.hex(l.Record.Salt[:])
 	case "previousHash":

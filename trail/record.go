@@ -20,6 +20,45 @@ type Record struct {
 	// nil once the content was erased; the salt is zero then.
 	Salt     event.Salt
 	Erasable []byte
+	// Leaf is the hash of the leaf of an entry that was pruned: Entry is what
+	// remains of it then, which no hash speaks for. It is nil otherwise.
+	Leaf *Hash
+}
+
+// LeafHash returns the hash of the entry's leaf in the tree.
+func (r *Record) LeafHash() Hash {
+	if r.Leaf != nil {
+		return *r.Leaf
+	}
+	return LeafHash(r.Entry)
+}
+
+// Link returns the chain's value after the entry, given the one before. Of an
+// entry that was pruned it is the one stored with it.
+func (r *Record) Link(previous Hash) Hash {
+	if r.Leaf != nil {
+		return r.Chain
+	}
+	return Link(previous, r.Entry)
+}
+
+// Prune returns what is left of the record when its entry is erased: only the
+// content goes where the entry holds facts that verification rests on, in its
+// member "ledger".
+func (r *Record) Prune() (Record, error) {
+	left := Record{Index: r.Index, Chain: r.Chain, Entry: r.Entry, Leaf: r.Leaf}
+	if r.Leaf != nil {
+		return left, nil
+	}
+	e, digests, err := event.ParseEntry(r.Entry)
+	if err != nil {
+		return left, fmt.Errorf("prune entry %d: %w", r.Index, err)
+	}
+	if len(e.Ledger) == 0 {
+		leaf := LeafHash(r.Entry)
+		left.Leaf, left.Entry = &leaf, e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details})
+	}
+	return left, nil
 }
 
 // Event returns the event that the record holds. The record keeps its
@@ -45,14 +84,28 @@ const (
 	// FrameErased is a record whose salt and erasable content were overwritten
 	// with zeros, so that all frames stay where they are.
 	FrameErased = 3
+	// FramePruned is what is left of a record whose entry was erased: kind,
+	// index, chain, the hash of the leaf, and what remains of the entry.
+	FramePruned = 4
 )
 
 // recordHead is the fixed part of a record's frame: kind, index, chain, salt
 // and the entry's length, integers little-endian.
 const recordHead = 1 + 8 + 32 + 16 + 4
 
+// prunedHead is the fixed part of the frame of one that was pruned: kind, index,
+// chain and leaf.
+const prunedHead = 1 + 8 + 32 + 32
+
 // AppendFrame appends the body of the frame that holds r.
 func (r *Record) AppendFrame(dst []byte) []byte {
+	if r.Leaf != nil {
+		dst = append(dst, FramePruned)
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Index))
+		dst = append(dst, r.Chain[:]...)
+		dst = append(dst, r.Leaf[:]...)
+		return append(dst, r.Entry...)
+	}
 	dst = append(dst, FrameRecord)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Index))
 	dst = append(dst, r.Chain[:]...)
@@ -65,6 +118,9 @@ func (r *Record) AppendFrame(dst []byte) []byte {
 // ParseFrame reads the body of a record's frame. The record shares its memory.
 func ParseFrame(body []byte) (Record, error) {
 	var r Record
+	if len(body) > 0 && body[0] == FramePruned {
+		return parsePruned(body)
+	}
 	if len(body) < recordHead || body[0] != FrameRecord && body[0] != FrameErased {
 		return r, errors.New("not a record")
 	}
@@ -84,6 +140,20 @@ func ParseFrame(body []byte) (Record, error) {
 	case !erased && len(rest) > 0:
 		r.Erasable = rest
 	}
+	return r, nil
+}
+
+func parsePruned(body []byte) (r Record, err error) {
+	if len(body) <= prunedHead {
+		return r, errors.New("malformed record")
+	}
+	r.Index = int64(binary.LittleEndian.Uint64(body[1:]))
+	if r.Index < 0 {
+		return r, errors.New("malformed record")
+	}
+	copy(r.Chain[:], body[9:])
+	r.Leaf = (*Hash)(bytes.Clone(body[41:prunedHead]))
+	r.Entry = body[prunedHead:len(body):len(body)]
 	return r, nil
 }
 

@@ -45,7 +45,7 @@ func (c *chain) follow(r *trail.Record, follows bool) bool {
 	if follows {
 		return true
 	}
-	if c.after = trail.Link(c.after, r.Entry); was && c.after == r.Chain {
+	if c.after = r.Link(c.after); was && c.after == r.Chain {
 		c.broken = false
 		return true // the value stored before it was changed
 	}

@@ -95,7 +95,10 @@ func (c *collector) record(b *block, f *checkedFrame, body []byte, at place) err
 	} else if !b.damaged && f.fault == "" {
 		c.absence.Bare(r.Index)
 	}
-	if f.decides {
+	if r.Leaf != nil && !b.damaged {
+		c.absence.Pruned(r.Index)
+	}
+	if c.absence.Chain(r.Index, r.Chain); f.decides {
 		c.absence.Decision(r.Index, r.Entry)
 	}
 	if r.Index == 0 && !b.damaged {

@@ -131,11 +131,11 @@ func (x *export) line(c *checkedLine, text []byte) error {
 	}
 	r := &l.Record
 	c.read, c.index, c.previous, c.hash, c.bare = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
-	c.leaf, c.decides = trail.LeafHash(r.Entry), tombstone.Decides(r.Entry)
+	c.leaf, c.decides = r.LeafHash(), tombstone.Decides(r.Entry)
 	if c.index == 0 || c.decides {
 		c.entry = r.Entry
 	}
-	if trail.Link(l.Previous, r.Entry) != r.Chain {
+	if r.Link(l.Previous) != r.Chain {
 		return errors.New("the entry does not have the hash that stands beside it")
 	}
 	if err := l.Check(text); err != nil {

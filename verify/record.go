@@ -9,7 +9,7 @@ import (
 // look tells records and checkpoints apart for a survey of the log.
 func look(body []byte) (n int64, commit, ok bool) {
 	switch body[0] {
-	case trail.FrameRecord, trail.FrameErased:
+	case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
 		r, err := trail.ParseFrame(body)
 		return r.Index, false, err == nil && r.Index < 1<<56 // of which no ledger has more
 	case trail.FrameCheckpoint:
@@ -95,7 +95,7 @@ func (b *block) work(keys *keyring) {
 			c.seal = &s
 			continue
 		}
-		if f.Body[0] != trail.FrameErased { // its kind was damaged
+		if f.Body[0] != trail.FrameErased && f.Body[0] != trail.FramePruned { // its kind was damaged
 			f.Body[0] = trail.FrameRecord
 		}
 		r, err := trail.ParseFrame(f.Body)
@@ -104,8 +104,8 @@ func (b *block) work(keys *keyring) {
 		}
 		b.seals.unsampled++
 		c.parsed, c.index, c.bare = true, r.Index, r.Erasable == nil
-		c.broken = known && trail.Link(previous, r.Entry) != r.Chain
-		c.leaf = trail.LeafHash(r.Entry)
+		c.broken = known && r.Link(previous) != r.Chain
+		c.leaf = r.LeafHash()
 		c.decides = tombstone.Decides(r.Entry)
 		if err := r.CheckErasable(); err != nil {
 			c.fault = err.Error()

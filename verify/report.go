@@ -57,6 +57,9 @@ type Report struct {
 	// Entries counts what was checked, Details those of them that have theirs.
 	Entries int64 `json:"entries"`
 	Details int64 `json:"details"`
+	// Pruned is the index below which entries were erased, as a tombstone says:
+	// their hashes are left.
+	Pruned int64 `json:"pruned,omitempty"`
 	// Authenticated means that a key given from outside signs the checkpoint.
 	// Otherwise the ledger agrees with itself at best.
 	Authenticated bool `json:"authenticated"`

@@ -96,11 +96,11 @@ func (b *lineBlock) examine() {
 	for i := range b.records {
 		r, c := &b.records[i], &b.checked[i]
 		c.number, c.read, c.index, c.previous, c.hash = b.number+int64(i), true, r.Index, b.previous[i], r.Chain
-		c.bare, c.leaf, c.decides = r.Erasable == nil, trail.LeafHash(r.Entry), tombstone.Decides(r.Entry)
+		c.bare, c.leaf, c.decides = r.Erasable == nil, r.LeafHash(), tombstone.Decides(r.Entry)
 		if r.Index == 0 || c.decides {
 			c.entry = r.Entry
 		}
-		if trail.Link(b.previous[i], r.Entry) != r.Chain {
+		if r.Link(b.previous[i]) != r.Chain {
 			c.kind, c.fault = Changed, "the entry does not have the hash that stands beside it"
 		} else if err := r.CheckErasable(); err != nil {
 			c.kind, c.fault = DetailsMismatch, err.Error()

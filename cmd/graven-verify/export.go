@@ -120,10 +120,10 @@ func (v *verifier) line(n int, l *trail.Line, text []byte) {
 	}
 	v.count++
 	v.last = r.Index
-	if trail.Link(l.Previous, r.Entry) != r.Chain {
+	if r.Link(l.Previous) != r.Chain {
 		v.found("line %d: the hash of entry %d is not that of its entry", n, r.Index)
 	}
-	if c := v.checkpoint; c != nil && (r.Index >= c.Size || tlog.CheckRecord(l.Proof, c.Size, c.Root, r.Index, trail.LeafHash(r.Entry)) != nil) {
+	if c := v.checkpoint; c != nil && (r.Index >= c.Size || tlog.CheckRecord(l.Proof, c.Size, c.Root, r.Index, r.LeafHash()) != nil) {
 		v.found("line %d: entry %d is not under the checkpoint", n, r.Index)
 	}
 }

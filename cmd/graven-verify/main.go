@@ -21,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/cosign"
+
 	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
@@ -300,14 +301,14 @@ func (v *verifier) expect(text []byte, who string) *trail.Checkpoint {
 
 // add takes the next entry into chain and tree.
 func (v *verifier) add(r *trail.Record, done func(level int, n int64, h trail.Hash)) {
-	if v.chain = trail.Link(v.chain, r.Entry); v.chain != r.Chain {
+	if v.chain = r.Link(v.chain); v.chain != r.Chain {
 		v.found("entry %d does not follow from the one before it", r.Index)
 		v.chain = r.Chain
 	}
 	if v.tree.Size() == 0 {
 		v.first = bytes.Clone(r.Entry)
 	}
-	v.tree.Append(trail.LeafHash(r.Entry), done)
+	v.tree.Append(r.LeafHash(), done)
 	for _, k := range v.roots[v.tree.Size()] {
 		if k.root != v.tree.Root() {
 			v.found("%s has another root at %d entries: they are not the same ledger", k.who, v.tree.Size())
@@ -323,16 +324,24 @@ func (v *verifier) content(r *trail.Record, err error) {
 		v.found("entry %d: %v", r.Index, err)
 		return
 	}
-	v.absence.Entry(r.Index, r.Entry, r.Erasable == nil)
+	v.absence.Entry(r.Index, r.Chain, r.Entry, r.Erasable == nil, r.Leaf != nil)
 }
 
-// absent finds entries whose content is gone, though no tombstone names them.
+// absent finds entries that are gone, or whose content is, though no tombstone
+// names them.
 func (v *verifier) absent() {
-	v.absence.Unnamed(math.MaxInt64, func(index int64) bool {
-		v.found("entry %d: %v", index, tombstone.ErrBare)
+	v.absence.Unnamed(math.MaxInt64, func(index int64, why error) bool {
+		v.found("entry %d: %v", index, why)
 		return true
 	})
-	if n := v.absence.Named(); n > 0 {
+	if err := v.absence.Resumes(); err != nil {
+		v.found("%v", err)
+	}
+	below, pruned := v.absence.Below()
+	if pruned > 0 {
+		fmt.Fprintf(v.out, "note: %d of the entries below %d were erased, as a tombstone in the ledger says; their hashes are left\n", pruned, below)
+	}
+	if n := v.absence.Named() - pruned; n > 0 {
 		fmt.Fprintf(v.out, "note: the details of %d entries were erased, as tombstones in the ledger say\n", n)
 	}
 }

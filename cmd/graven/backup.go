@@ -8,8 +8,8 @@ import (
 
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/backup"
+	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/terminal"
-	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify/remote"
 )
 
@@ -39,7 +39,7 @@ code 3. DIR verifies as a data directory does: graven verify DIR`,
 				return err
 			}
 			if r.Key {
-				fmt.Fprintf(cmd.ErrOrStderr(), "graven: %s is the signing key (mode 0600): whoever reads it can sign in the ledger's name; --without-key leaves it out\n", filepath.Join(o.Dir, trail.KeyFile))
+				fmt.Fprintf(cmd.ErrOrStderr(), "graven: %s is the signing key (mode 0600): whoever reads it can sign in the ledger's name; --without-key leaves it out\n", filepath.Join(o.Dir, datadir.KeyFile))
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), terminal.Printable(r.String()))
 			return err

@@ -87,10 +87,11 @@ func TestContentThatIsGoneIsNotCopiedAtTheSecondTryEither(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = l.Rewrite(0, filepath.Join(k.dir, "tmp"), func(body []byte) {
+	err = l.Rewrite(0, filepath.Join(k.dir, "tmp"), func(dst, body []byte) ([]byte, error) {
 		if r, err := trail.ParseFrame(body); err == nil && r.Index == 5 {
-			copy(body, r.AppendErased(nil))
+			return r.AppendErased(dst), nil
 		}
+		return append(dst, body...), nil
 	})
 	if err = errors.Join(err, l.Close()); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 // ones are left out of a backup without the key.
 var (
 	openFiles   = []string{datadir.FormatFile, trail.VKeyFile, datadir.TokensFile, datadir.ElsewhereFile}
-	secretFiles = []string{trail.KeyFile, datadir.AdminTokenFile}
+	secretFiles = []string{datadir.KeyFile, datadir.AdminTokenFile}
 )
 
 // ConfigFile is the server's configuration in a backup.
@@ -147,7 +147,7 @@ func run(ctx context.Context, o *Options) (_ *Result, err error) {
 	if err := backUpPredecessor(ctx, o); err != nil {
 		return nil, err
 	}
-	_, err = os.Stat(filepath.Join(o.Dir, trail.KeyFile))
+	_, err = os.Stat(filepath.Join(o.Dir, datadir.KeyFile))
 	result.Key, result.Segments, result.Bytes = err == nil, w.segments, w.bytes
 	result.Checkpoint, err = trail.OpenCheckpoint(w.at.note, src.key)
 	return result, err
@@ -191,19 +191,19 @@ func checkSecret(o *Options, src *source) error {
 	if o.WithoutKey {
 		return nil
 	}
-	data, err := os.ReadFile(filepath.Join(o.Source, trail.KeyFile))
+	data, err := os.ReadFile(filepath.Join(o.Source, datadir.KeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no %s: leave the key out (--without-key), or bring it back", filepath.Join(o.Source, trail.KeyFile))
+		return fmt.Errorf("there is no %s: leave the key out (--without-key), or bring it back", filepath.Join(o.Source, datadir.KeyFile))
 	}
 	if err != nil {
 		return err
 	}
 	signer, err := note.NewSigner(strings.TrimSpace(string(data)))
 	if err != nil {
-		return fmt.Errorf("%s: %w", trail.KeyFile, err)
+		return fmt.Errorf("%s: %w", datadir.KeyFile, err)
 	}
 	if signer.Name() != src.key.Name() || signer.KeyHash() != src.key.KeyHash() {
-		return fmt.Errorf("%s is not the key of the ledger %s", filepath.Join(o.Source, trail.KeyFile), src.key.Name())
+		return fmt.Errorf("%s is not the key of the ledger %s", filepath.Join(o.Source, datadir.KeyFile), src.key.Name())
 	}
 	return nil
 }

@@ -237,7 +237,7 @@ func TestABackupGoesOnFromWhereItWas(t *testing.T) {
 	if len(segments(t, dir)) < 5 {
 		t.Errorf("only the segments %v", segments(t, dir))
 	}
-	for _, name := range []string{trail.KeyFile, trail.VKeyFile, "tokens.json", "admin.token", datadir.BackupFile, trail.TipFile} {
+	for _, name := range []string{datadir.KeyFile, trail.VKeyFile, "tokens.json", "admin.token", datadir.BackupFile, trail.TipFile} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -545,7 +545,7 @@ func TestABackupWithoutTheKeyHasNoSecrets(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	h.good(dir, c.Size)
-	for name, want := range map[string]bool{trail.KeyFile: false, "admin.token": false, "tokens.json": true, trail.VKeyFile: true, backup.ConfigFile: true} {
+	for name, want := range map[string]bool{datadir.KeyFile: false, "admin.token": false, "tokens.json": true, trail.VKeyFile: true, backup.ConfigFile: true} {
 		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -554,7 +554,7 @@ func TestABackupWithoutTheKeyHasNoSecrets(t *testing.T) {
 		t.Errorf("the key of a backup without one: %v", err)
 	}
 	other := newHome(t, "b.example")
-	copyTo(t, filepath.Join(other.dir, trail.KeyFile), filepath.Join(h.dir, trail.KeyFile))
+	copyTo(t, filepath.Join(other.dir, datadir.KeyFile), filepath.Join(h.dir, datadir.KeyFile))
 	if _, err := backup.Run(t.Context(), backup.Options{Source: h.dir, Dir: filepath.Join(t.TempDir(), "b")}); err == nil || !strings.Contains(err.Error(), "not the key of the ledger a.example") {
 		t.Errorf("another's key: %v", err)
 	}

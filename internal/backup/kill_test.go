@@ -206,7 +206,7 @@ func TestARestoreThatWasKilledLeavesNoLedger(t *testing.T) {
 		}
 		if s, err := filestore.Open(to, filestore.Options{Verifier: h.keys.Verifier}); err == nil {
 			s.Close()
-			if _, err := os.Stat(filepath.Join(to, trail.KeyFile)); err != nil {
+			if _, err := os.Stat(filepath.Join(to, datadir.KeyFile)); err != nil {
 				t.Fatalf("step %d: a store opens what was restored by half", n)
 			}
 			h.good(to, c.Size) // the last step: removing the mark was done, and only not said to be

@@ -130,7 +130,7 @@ func (w *walk) segment(ctx context.Context, base uint64) error {
 
 func (w *walk) frame(base uint64, f seglog.Frame) error {
 	switch f.Body[0] {
-	case trail.FrameRecord, trail.FrameErased:
+	case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
 		rec, err := trail.ParseFrame(f.Body)
 		if err != nil || rec.Index != w.next {
 			return refuse("entry %d of %s should stand at byte %d of %s", w.next, w.dir, f.Offset, seglog.SegmentName(base))
@@ -149,7 +149,7 @@ func (w *walk) frame(base uint64, f seglog.Frame) error {
 		w.done = w.next == w.end
 		return w.checkpoint(f.Body[1:])
 	}
-	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FrameErased))
+	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FramePruned))
 }
 
 func (w *walk) damaged(err error) error { return damaged(w.dir, w.next-1, err) }

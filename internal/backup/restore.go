@@ -212,8 +212,8 @@ func (o *RestoreOptions) judge(src *source) (claims []claim, newest *int64, err 
 		return nil, nil, refuse("nothing shows that the backup's %d entries are all that were signed%s. Give the newest tip with --tip: the server's tipFile, the file tip of the old directory, the newest checkpoint of whoever follows the ledger. Without one, another ledger can succeed it (--successor)",
 			src.cut, because)
 	}
-	if _, err := os.Stat(filepath.Join(o.Backup, trail.KeyFile)); err != nil {
-		return nil, nil, fmt.Errorf("the backup has no signing key: put it back as %s, or let another ledger succeed it (--successor)", filepath.Join(o.Backup, trail.KeyFile))
+	if _, err := os.Stat(filepath.Join(o.Backup, datadir.KeyFile)); err != nil {
+		return nil, nil, fmt.Errorf("the backup has no signing key: put it back as %s, or let another ledger succeed it (--successor)", filepath.Join(o.Backup, datadir.KeyFile))
 	}
 	return claims, newest, nil
 }
@@ -247,7 +247,7 @@ func (o *RestoreOptions) goOn(ctx context.Context, src *source, claims []claim) 
 	if err := o.verify(ctx, o.Dir, src.key, claims); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkSecret(back, src), copyFiles(o.FS, o.Backup, o.Dir, []string{trail.KeyFile})); err != nil {
+	if err := errors.Join(checkSecret(back, src), copyFiles(o.FS, o.Backup, o.Dir, []string{datadir.KeyFile})); err != nil {
 		return nil, err
 	}
 	return trail.OpenCheckpoint(w.at.note, src.key)

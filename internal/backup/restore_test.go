@@ -140,12 +140,14 @@ func TestADamagedBackupIsNotRestored(t *testing.T) {
 		key  []note.Verifier
 		says string
 	}{
-		"a changed byte":              {func(d string) { flip(t, log(d, 0), 700) }, "", nil, "damaged"},
-		"a changed byte at the end":   {func(d string) { flip(t, log(d, len(segments(t, d))-1), -20) }, "", nil, "damaged"},
-		"a missing segment":           {func(d string) { os.Remove(log(d, 1)) }, "", nil, "missing"},
-		"a changed manifest":          {func(d string) { flip(t, filepath.Join(d, datadir.BackupFile), 400) }, "", nil, "manifest"},
-		"no signing key":              {func(d string) { os.Remove(filepath.Join(d, trail.KeyFile)) }, "", nil, "has no signing key"},
-		"another's signing key":       {func(d string) { copyTo(t, filepath.Join(other.dir, trail.KeyFile), filepath.Join(d, trail.KeyFile)) }, "", nil, "is not the key of the ledger a.example"},
+		"a changed byte":            {func(d string) { flip(t, log(d, 0), 700) }, "", nil, "damaged"},
+		"a changed byte at the end": {func(d string) { flip(t, log(d, len(segments(t, d))-1), -20) }, "", nil, "damaged"},
+		"a missing segment":         {func(d string) { os.Remove(log(d, 1)) }, "", nil, "missing"},
+		"a changed manifest":        {func(d string) { flip(t, filepath.Join(d, datadir.BackupFile), 400) }, "", nil, "manifest"},
+		"no signing key":            {func(d string) { os.Remove(filepath.Join(d, datadir.KeyFile)) }, "", nil, "has no signing key"},
+		"another's signing key": {func(d string) {
+			copyTo(t, filepath.Join(other.dir, datadir.KeyFile), filepath.Join(d, datadir.KeyFile))
+		}, "", nil, "is not the key of the ledger a.example"},
 		"another key from outside":    {nil, "", []note.Verifier{other.keys.Verifier}, "not b.example"},
 		"where something is":          {nil, full.dir, nil, "take an empty directory"},
 		"a backup of a backup is one": {func(d string) { os.Remove(filepath.Join(d, datadir.BackupFile)) }, "", nil, ""},
@@ -203,7 +205,7 @@ func TestASuccessorNamesWhatWasLost(t *testing.T) {
 		if !rep.OK() || !strings.Contains(strings.Join(rep.Notes, "\n"), tt.lost) || !strings.Contains(strings.Join(rep.Notes, "\n"), "predecessor is that ledger: 11 entries") {
 			t.Errorf("%s: %+v", name, rep)
 		}
-		for _, below := range []string{trail.KeyFile, "admin.token"} {
+		for _, below := range []string{datadir.KeyFile, "admin.token"} {
 			if _, err := os.Stat(filepath.Join(to, succession.Dir, below)); err == nil {
 				t.Errorf("%s: the predecessor could be signed on: it has %s", name, below)
 			}

@@ -395,12 +395,12 @@ func (c *scan) forked(e claim) error {
 func (c *scan) frame(base uint64, f seglog.Frame) error {
 	c.pool.frames = seglog.AppendFrame(c.pool.frames, func(dst []byte) []byte { return append(dst, f.Body...) })
 	switch f.Body[0] {
-	case trail.FrameRecord, trail.FrameErased:
+	case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
 		return c.record(f)
 	case trail.FrameCheckpoint:
 		return c.checkpoint(base, f)
 	}
-	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FrameErased))
+	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FramePruned))
 }
 
 func (c *scan) record(f seglog.Frame) error {
@@ -409,14 +409,14 @@ func (c *scan) record(f seglog.Frame) error {
 	if err != nil || r.Index != index {
 		return refuse("entry %d should stand at byte %d of %s", index, f.Offset, seglog.SegmentName(c.pool.segment))
 	}
-	if c.next.chain = trail.Link(c.next.chain, r.Entry); c.next.chain != r.Chain {
+	if c.next.chain = r.Link(c.next.chain); c.next.chain != r.Chain {
 		return refuse("entry %d of %s does not follow from the one before it: it was changed, or is of another history", index, c.dir)
 	}
 	if err := r.CheckErasable(); err != nil {
 		return refuse("entry %d of %s: %w", index, c.dir, err)
 	}
-	c.absence.Entry(r.Index, r.Entry, r.Erasable == nil)
-	c.next.append(trail.LeafHash(r.Entry))
+	c.absence.Entry(r.Index, r.Chain, r.Entry, r.Erasable == nil, r.Leaf != nil)
+	c.next.append(r.LeafHash())
 	c.pool.entries++
 	c.last = append(c.last[:0], r.Entry...)
 	for len(c.claims) > 0 && c.claims[0].Size == index+1 {

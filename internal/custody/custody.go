@@ -109,6 +109,9 @@ func (k *Keeper) entry(ctx context.Context, index int64) (*event.Event, error) {
 // Erased implements [search.Tombs].
 func (k *Keeper) Erased(index int64) bool { return k.book.Erased(index) }
 
+// Pruned implements [search.Tombs].
+func (k *Keeper) Pruned() int64 { return k.book.Pruned() }
+
 // Follow implements [search.Tombs].
 func (k *Keeper) Follow(ctx context.Context) error {
 	_, _, err := k.current(ctx)

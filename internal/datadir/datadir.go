@@ -18,6 +18,9 @@ const (
 	// FormatFile holds the number of the directory's format. Where there is
 	// none, it is 1.
 	FormatFile = "format"
+	// KeyFile holds the ledger's signing key, in the text form of C2SP
+	// signed-note.
+	KeyFile = "keys/ledger.key"
 	// IndexFile is derived from the log and can be made anew.
 	IndexFile = "index.db"
 	// BackupFile marks a directory as a backup.

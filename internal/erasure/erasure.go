@@ -20,9 +20,10 @@ import (
 type Store interface {
 	custody.Store
 	// Erase erases the salts and the erasable content of the entries of runs,
-	// which are in order and apart, durably. They are those of all tombstones
+	// which are in order and apart, and the entries below an index but for what
+	// [trail.Record.Prune] leaves, durably. They are those of all tombstones
 	// behind ErasedTo, up to the one at index to. It may be called again.
-	Erase(ctx context.Context, to int64, runs []tombstone.Run) error
+	Erase(ctx context.Context, to int64, runs []tombstone.Run, below int64) error
 	// ErasedTo returns the index of the last tombstone up to which Erase has
 	// done its work, or -1.
 	ErasedTo(ctx context.Context) int64
@@ -106,16 +107,17 @@ func (x *Eraser) apply(ctx context.Context) error {
 	if len(tombs) == 0 {
 		return nil
 	}
-	return x.c.Store.Erase(ctx, tombs[len(tombs)-1].Index, merge(tombs))
+	runs, below := merge(tombs)
+	return x.c.Store.Erase(ctx, tombs[len(tombs)-1].Index, runs, below)
 }
 
-// merge returns the entries that tombstones name, in order and apart.
-func merge(tombs []retention.Tomb) []tombstone.Run {
-	var all []tombstone.Run
+// merge returns the entries whose content tombstones name, in order and apart,
+// and the index below which they name the entries.
+func merge(tombs []retention.Tomb) (runs []tombstone.Run, below int64) {
 	for _, t := range tombs {
-		all = append(all, t.Details...)
+		runs, below = append(runs, t.Details...), max(below, t.Entries)
 	}
-	return tombstone.Merge(all)
+	return tombstone.Merge(runs), below
 }
 
 // state returns holds and tombstones as of now, and the ledger's size.
@@ -150,6 +152,8 @@ func (x *Eraser) reader() search.Reader { return search.Present{Reader: x.c.Stor
 type tombs struct{ x *Eraser }
 
 func (t tombs) Erased(index int64) bool { return t.x.book.Erased(index) }
+
+func (t tombs) Pruned() int64 { return t.x.book.Pruned() }
 
 func (tombs) CatchUp(context.Context) error { return nil } // it was, by state
 

@@ -20,8 +20,10 @@ import (
 type Result struct {
 	// Run is the id that its tombstones bear.
 	Run string `json:"run"`
-	// Erased is how many events lost their content, by Tombstones entries.
+	// Erased is how many events lost their content, and Entries how many are
+	// gone but for their hashes, by Tombstones entries.
 	Erased     int64 `json:"erased"`
+	Entries    int64 `json:"entries"`
 	Tombstones int   `json:"tombstones"`
 	// Left says why some of it is still there; empty where it is gone.
 	Left string `json:"left,omitempty"`
@@ -41,8 +43,8 @@ func (x *Eraser) Plan(ctx context.Context) (*retention.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	planner := retention.NewPlanner(book, x.c.Policies, x.c.Clock.Now().UTC(), 0)
-	err = x.reader().Records(ctx, search.Range{End: planner.Size()}, func(r *trail.Record) error {
+	planner := retention.NewPlanner(book, x.c.Policies, x.c.Clock.Now().UTC())
+	err = x.reader().Records(ctx, search.Range{First: planner.First(), End: planner.Size()}, func(r *trail.Record) error {
 		e, err := r.Event()
 		if err != nil {
 			return err
@@ -92,20 +94,34 @@ func (x *Eraser) Run(ctx context.Context, by ledger.By, scheduled bool) (*Result
 // record records the tombstones of a plan, and reports whether a hold has
 // overtaken one of them.
 func (x *Eraser) record(ctx context.Context, by ledger.By, id string, plan *retention.Plan, result *Result) (overtaken bool, err error) {
-	parts := slices.Collect(slices.Chunk(plan.Details, tombstone.MaxRuns))
-	if len(parts) == 0 && result.Tombstones == 0 {
+	below, entries := plan.Entries.End, plan.Entries.End-plan.Entries.First
+	var chain trail.Hash
+	if entries > 0 {
+		last, err := x.c.Store.Record(ctx, below-1)
+		if err != nil {
+			return false, err
+		}
+		chain = last.Chain
+	}
+	parts := slices.Collect(slices.Chunk(behind(plan.Details, below), tombstone.MaxRuns))
+	if len(parts) == 0 && (entries > 0 || result.Tombstones == 0) {
 		parts = append(parts, nil) // that there was a run is recorded, too
 	}
 	for _, part := range parts {
 		t := &tombstone.Tombstone{AsOf: plan.Size, Policies: x.c.Policies.Digest()}
-		details := map[string]any{"policy": "none", "run": id, "part": result.Tombstones + 1, "entriesErased": 0, "held": len(plan.Held)}
+		if entries > 0 {
+			t.Entries, t.Chain = below, chain
+		}
+		details := map[string]any{"policy": "none", "run": id, "part": result.Tombstones + 1, "entriesErased": entries, "held": len(plan.Held)}
 		var n int64
 		for _, r := range part {
 			t.Details = append(t.Details, tombstone.Run{First: r.First, Count: r.End - r.First})
 			n += r.End - r.First
 		}
-		if n > 0 {
+		if n+entries > 0 {
 			details["policy"] = strings.Join(slices.Sorted(maps.Keys(plan.Policies)), ", ")
+		}
+		if n > 0 {
 			details["firstIndex"], details["lastIndex"] = part[0].First, part[len(part)-1].End-1
 		}
 		details["detailsErased"] = n
@@ -114,6 +130,18 @@ func (x *Eraser) record(ctx context.Context, by ledger.By, id string, plan *rete
 			return !counts, err
 		}
 		result.Run, result.Erased, result.Tombstones = id, result.Erased+n, result.Tombstones+1
+		result.Entries, entries = result.Entries+entries, 0
 	}
 	return false, nil
+}
+
+// behind returns the ranges as far as they lie behind an index.
+func behind(ranges []retention.Range, first int64) []retention.Range {
+	var left []retention.Range
+	for _, r := range ranges {
+		if r.First = max(r.First, first); r.First < r.End {
+			left = append(left, r)
+		}
+	}
+	return left
 }

@@ -65,7 +65,7 @@ func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, 
 	unused := err == nil && free
 	for resting := !exists(path + "-wal"); ; resting = false {
 		whole := *r
-		check := sqlite.Check{Path: path, Log: rawLog(dir), Resting: resting, Unused: unused,
+		check := sqlite.Check{Path: path, Log: rawLog(dir), Resting: resting, Unused: unused, Pruned: r.Pruned,
 			Found: func(index int64, message string) {
 				if len(whole.Findings) >= limit {
 					whole.Omitted++

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/sqlite"
@@ -126,6 +125,8 @@ func (s *Store) sleep(c <-chan time.Time) (quit bool) {
 // advance derives from the entries from first on, below end. It is the
 // follower's, or recovery's before there is one. Without pools it reads the log.
 func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) error {
+	s.deriving.Lock()
+	defer s.deriving.Unlock()
 	if from, unknown := s.index.OpenFrom(); unknown {
 		if err := s.resume(ctx, from); err != nil {
 			return err
@@ -138,15 +139,15 @@ func (s *Store) advance(ctx context.Context, pools []fed, first, end int64) erro
 	var err error
 	if pools == nil {
 		err = s.records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
-			if chain = trail.Link(chain, r.Entry); chain != r.Chain {
+			if chain = r.Link(chain); chain != r.Chain {
 				return fmt.Errorf("%w: entry %d does not follow from the one before it", ErrTip, r.Index)
 			}
-			e, _, err := event.ParseEntry(r.Entry)
+			row, err := deriver.Left(r, 0)
 			if err != nil {
-				return fmt.Errorf("entry %d: %w", r.Index, err)
+				return err
 			}
-			s.rows = append(s.rows, deriver.Row(r.Index, e))
-			s.hashes.append(trail.LeafHash(r.Entry))
+			s.rows = append(s.rows, row)
+			s.hashes.append(r.LeafHash())
 			return nil
 		})
 	}
@@ -218,12 +219,9 @@ func (s *Store) resume(ctx context.Context, from int64) error {
 	var deriver sqlite.Deriver
 	var rows []sqlite.Row
 	err := s.records(ctx, search.Range{First: from, End: s.index.Size()}, func(r *trail.Record) error {
-		e, _, err := event.ParseEntry(r.Entry)
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", r.Index, err)
-		}
-		rows = append(rows, deriver.Row(r.Index, e))
-		return nil
+		row, err := deriver.Left(r, s.index.Pruned())
+		rows = append(rows, row)
+		return err
 	})
 	if err == nil {
 		s.index.Resume(rows)

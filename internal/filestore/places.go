@@ -150,6 +150,22 @@ func (p *places) renew(base uint64) bool {
 	return p.make(base) == nil
 }
 
+// move has the records of a segment moved, and forgets where they stood. Who
+// looks there meanwhile finds another record, or none, and waits.
+func (p *places) move(base uint64, move func() error) error {
+	p.making.Lock()
+	defer p.making.Unlock()
+	if err := move(); err != nil {
+		return err
+	}
+	delete(p.renewed, base)
+	p.files.Forget(base)
+	if err := os.Remove(p.path(base)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 func (p *places) peek(base uint64, i int64) (int64, error) {
 	f, err := p.files.Use(base)
 	if err != nil {
@@ -209,6 +225,8 @@ func (p *places) write(base int64, offsets []uint32) error {
 }
 
 // isRecord reports whether a frame is a record's, by its kind.
-func isRecord(body []byte) bool { return body[0] == trail.FrameRecord || body[0] == trail.FrameErased }
+func isRecord(body []byte) bool {
+	return body[0] == trail.FrameRecord || body[0] == trail.FrameErased || body[0] == trail.FramePruned
+}
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -116,10 +116,10 @@ func (s *Store) judge(d *disagreement, tips []*trail.Checkpoint) error {
 	var t trail.Tree
 	var chain trail.Hash
 	err := s.records(context.Background(), search.Range{End: last.Size}, func(r *trail.Record) error {
-		if chain = trail.Link(chain, r.Entry); chain != r.Chain {
+		if chain = r.Link(chain); chain != r.Chain {
 			return fmt.Errorf("entry %d does not follow from the one before it", r.Index)
 		}
-		t.Append(trail.LeafHash(r.Entry), nil)
+		t.Append(r.LeafHash(), nil)
 		for _, c := range want {
 			if c.Size == t.Size() && c.Root != t.Root() {
 				return fmt.Errorf("the first %d entries have another root than their checkpoint", c.Size)
@@ -200,7 +200,7 @@ scan:
 		}
 		for _, f := range frames {
 			switch f.Body[0] {
-			case trail.FrameRecord, trail.FrameErased:
+			case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
 				rec, err := trail.ParseFrame(f.Body)
 				if err != nil || rec.Index != next {
 					end.several = true
@@ -414,7 +414,7 @@ func (s *Store) deriveHashes(ctx context.Context, size int64, progress func(done
 		leaves, err := s.hashes.kept(first, end)
 		if err == nil && leaves == nil {
 			err = s.records(ctx, search.Range{First: first, End: end}, func(r *trail.Record) error {
-				leaves = append(leaves, trail.LeafHash(r.Entry))
+				leaves = append(leaves, r.LeafHash())
 				return nil
 			})
 		}

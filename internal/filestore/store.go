@@ -61,6 +61,8 @@ type Store struct {
 	log     *seglog.Log
 	tip     seglog.File
 	erasing sync.Mutex // held by Erase
+	// deriving is held by who writes to the index: the follower, and Erase.
+	deriving sync.Mutex
 	// appending guards what follows. notRolled is set while no segment can be
 	// begun.
 	appending sync.Mutex
@@ -222,8 +224,8 @@ func checkVersions(log *seglog.Log) error {
 		}
 		for _, f := range frames {
 			switch kind := f.Body[0]; {
-			case kind > trail.FrameErased:
-				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FrameErased))
+			case kind > trail.FramePruned:
+				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FramePruned))
 			case isRecord(f.Body):
 				if rec, err := trail.ParseFrame(f.Body); err == nil {
 					last = append(last[:0], rec.Entry...)
@@ -420,7 +422,7 @@ func (s *Store) Record(_ context.Context, index int64) (trail.Record, error) {
 	if err != nil {
 		return r, fmt.Errorf("record %d: %w", index, err)
 	}
-	if own := trail.LeafHash(r.Entry); known && leaf != own && !s.hashes.mistaken(index, own) {
+	if own := r.LeafHash(); known && leaf != own && !s.hashes.mistaken(index, own) {
 		return r, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
 	}
 	if err := r.CheckErasable(); err != nil {

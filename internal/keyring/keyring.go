@@ -37,7 +37,7 @@ var ErrNone = errors.New("no keys")
 
 // Load reads the keys of the ledger in the data directory dir.
 func Load(dir string) (*Keys, error) {
-	skey, err := read(filepath.Join(dir, trail.KeyFile))
+	skey, err := read(filepath.Join(dir, datadir.KeyFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, ErrNone
 	}
@@ -50,7 +50,7 @@ func Load(dir string) (*Keys, error) {
 	}
 	k, err := parse(skey, vkey)
 	if err != nil {
-		return nil, fmt.Errorf("load keys from %s: %w", filepath.Join(dir, filepath.Dir(trail.KeyFile)), err)
+		return nil, fmt.Errorf("load keys from %s: %w", filepath.Join(dir, filepath.Dir(datadir.KeyFile)), err)
 	}
 	_, err = os.Stat(filepath.Join(dir, unusedFile))
 	k.Unused = err == nil
@@ -112,11 +112,11 @@ func Create(dir, origin string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create keys: the origin %q will not do: %w", origin, err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(trail.KeyFile)), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(datadir.KeyFile)), 0o700); err != nil {
 		return nil, fmt.Errorf("create keys: %w", err)
 	}
 	k.Unused = true
-	for _, f := range []struct{ name, text string }{{unusedFile, ""}, {trail.VKeyFile, vkey}, {trail.KeyFile, skey}} {
+	for _, f := range []struct{ name, text string }{{unusedFile, ""}, {trail.VKeyFile, vkey}, {datadir.KeyFile, skey}} {
 		// The signing key comes last: with it the pair is there.
 		if err := seglog.WriteFile(seglog.OS{}, filepath.Join(dir, f.name), []byte(f.text+"\n")); err != nil {
 			return nil, fmt.Errorf("create keys: %w", err)

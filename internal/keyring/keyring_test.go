@@ -46,7 +46,7 @@ func TestKeysAreLoadedAsTheyWereMade(t *testing.T) {
 	if !strings.HasPrefix(made.VerifierKey, "audit.example.com/prod+") {
 		t.Errorf("the key is named %s", made.VerifierKey)
 	}
-	for _, name := range []string{trail.KeyFile, trail.VKeyFile} {
+	for _, name := range []string{datadir.KeyFile, trail.VKeyFile} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
@@ -76,11 +76,11 @@ func TestKeysThatDoNotBelongTogetherAreRefused(t *testing.T) {
 		says string
 	}{
 		"another's public key":   {func(dir string) error { return copyFile(dir, other, trail.VKeyFile) }, "not that of the signing key"},
-		"another's signing key":  {func(dir string) error { return copyFile(dir, other, trail.KeyFile) }, "not that of the signing key"},
+		"another's signing key":  {func(dir string) error { return copyFile(dir, other, datadir.KeyFile) }, "not that of the signing key"},
 		"no public key":          {func(dir string) error { return os.Remove(filepath.Join(dir, trail.VKeyFile)) }, "ledger.vkey"},
-		"an empty signing key":   {func(dir string) error { return os.Truncate(filepath.Join(dir, trail.KeyFile), 0) }, "signing key"},
+		"an empty signing key":   {func(dir string) error { return os.Truncate(filepath.Join(dir, datadir.KeyFile), 0) }, "signing key"},
 		"half of a public key":   {func(dir string) error { return os.Truncate(filepath.Join(dir, trail.VKeyFile), 9) }, "public key"},
-		"an unreadable key file": {func(dir string) error { return replaceByDir(filepath.Join(dir, trail.KeyFile)) }, "ledger.key"},
+		"an unreadable key file": {func(dir string) error { return replaceByDir(filepath.Join(dir, datadir.KeyFile)) }, "ledger.key"},
 	} {
 		dir := t.TempDir()
 		if _, err := keyring.Create(dir, "a"); err != nil {
@@ -118,7 +118,7 @@ func TestKeysThatCannotBeWrittenAreNotThere(t *testing.T) {
 }
 
 func TestAKeyOfALaterKindIsRefused(t *testing.T) {
-	for _, name := range []string{trail.KeyFile, trail.VKeyFile} {
+	for _, name := range []string{datadir.KeyFile, trail.VKeyFile} {
 		dir := t.TempDir()
 		if _, err := keyring.Create(dir, "a.example"); err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func TestAPublicKeySignsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, trail.KeyFile)); err != nil {
+	if err := os.Remove(filepath.Join(dir, datadir.KeyFile)); err != nil {
 		t.Fatal(err)
 	}
 	k, err := keyring.Public(dir)

@@ -286,7 +286,7 @@ func (l *Ledger) recorded(ctx context.Context, it *item, index int64) error {
 
 // repeated answers an item whose id has the given record.
 func repeated(it *item, old *trail.Record) error {
-	it.result.Receipt = Receipt{ID: it.event.ID, Index: old.Index, Leaf: trail.LeafHash(old.Entry), Duplicate: true}
+	it.result.Receipt = Receipt{ID: it.event.ID, Index: old.Index, Leaf: old.LeafHash(), Duplicate: true}
 	same, err := sameContent(it, old)
 	if err == nil && !same {
 		err = fmt.Errorf("%w: entry %d", ErrConflict, old.Index)
@@ -295,8 +295,11 @@ func repeated(it *item, old *trail.Record) error {
 }
 
 // sameContent reports whether an item says what a record says, by whomever and
-// whenever either was told. Of content that was erased nothing is compared.
+// whenever either was told. Of what was erased nothing is compared.
 func sameContent(it *item, old *trail.Record) (bool, error) {
+	if old.Leaf != nil {
+		return true, nil
+	}
 	was, err := old.Event()
 	if err != nil {
 		return false, err

@@ -179,7 +179,7 @@ func (s *Store) Read(ctx context.Context, first, end int64, record func(*trail.R
 			return err
 		}
 		err = s.records(ctx, search.Range{First: next, End: after}, func(r *stored) error {
-			if leaf := trail.LeafHash(r.Entry); !bytes.Equal(leaf[:], r.leaf) {
+			if leaf := r.LeafHash(); !bytes.Equal(leaf[:], r.leaf) {
 				return fmt.Errorf("%w: entry %d: leaf_hash is not that of the entry", search.ErrChanged, r.Index)
 			}
 			next++

@@ -29,7 +29,7 @@ func (s *Store) ErasedTo(ctx context.Context) int64 {
 // index name: those of the runs, which are in order and apart. The database looks
 // for itself whether the tombstones name them. The role must be a member of
 // graven_purger.
-func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run) error {
+func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run, below int64) error {
 	lows, highs := make([]int64, len(runs)), make([]int64, len(runs))
 	for i, r := range runs {
 		lows[i], highs[i] = r.First, r.End()

@@ -76,7 +76,7 @@ func (s *Store) Record(ctx context.Context, index int64) (trail.Record, error) {
 
 // check holds a record against the hash beside it.
 func (r *stored) check() error {
-	if leaf := trail.LeafHash(r.Entry); string(leaf[:]) != string(r.leaf) {
+	if leaf := r.LeafHash(); string(leaf[:]) != string(r.leaf) {
 		return fmt.Errorf("%w: entry %d", search.ErrChanged, r.Index)
 	}
 	if err := r.CheckErasable(); err != nil {

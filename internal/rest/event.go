@@ -75,7 +75,7 @@ func (s *Server) proof(c *call) error {
 	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
-	hashes, err := search.Prove(s.c.Store, cp, h.Record.Index, trail.LeafHash(h.Record.Entry))
+	hashes, err := search.Prove(s.c.Store, cp, h.Record.Index, h.Record.LeafHash())
 	if err != nil {
 		return err
 	}

@@ -246,7 +246,7 @@ func (x *exporter) put(h search.Hit) error {
 	x.last, x.chain = h.Record.Index, h.Record.Chain
 	x.line = trail.Line{Event: h.Event, Record: h.Record, Previous: previous}
 	if x.q.checkpoint && !x.whole {
-		proof, err := search.Prove(x.s.c.Store, x.checkpoint, h.Record.Index, trail.LeafHash(h.Record.Entry))
+		proof, err := search.Prove(x.s.c.Store, x.checkpoint, h.Record.Index, h.Record.LeafHash())
 		if err != nil {
 			return err
 		}

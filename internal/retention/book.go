@@ -212,6 +212,13 @@ func (b *Book) Erased(index int64) bool {
 	return b.erased.Names(index)
 }
 
+// Pruned returns the index below which tombstones say that entries were erased.
+func (b *Book) Pruned() int64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.erased.Pruned()
+}
+
 // Tombs returns the tombstones that count, from an index on, in order.
 func (b *Book) Tombs(from int64) []Tomb {
 	b.mu.RLock()

@@ -5,11 +5,8 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/tombstone"
 )
-
-// Width is what an entry's index must be a multiple of for entries to go below
-// it: the width of a tile, C2SP's minimum index.
-const Width = 256
 
 // A Range is entries from First on and below End.
 type Range struct {
@@ -29,8 +26,8 @@ type Plan struct {
 	DetailsCount int64 `json:"detailsCount"`
 	Runs         int   `json:"runs"`
 	// Entries is the prefix in which every entry is due and none is held, up to
-	// a multiple of [Width]; it may be empty. What stands in the member
-	// "ledger" of its entries, the run's tombstone must carry on.
+	// a multiple of [tombstone.Width]; it may be empty. Those with a member
+	// "ledger" stay, for verification rests on them.
 	Entries Range `json:"entries"`
 	// Stops is why no more entries go; nil where there are no more.
 	Stops *Stop `json:"stops,omitempty"`
@@ -68,8 +65,9 @@ type Planner struct {
 }
 
 // NewPlanner returns a planner for a ledger as of the size that the book has
-// followed, of which the entries below first are gone.
-func NewPlanner(b *Book, p *Policies, now time.Time, first int64) *Planner {
+// followed. Of the entries that are gone it need not be told.
+func NewPlanner(b *Book, p *Policies, now time.Time) *Planner {
+	first := b.Pruned()
 	return &Planner{book: b, policies: p, first: first, next: first, prefix: first, keeping: map[event.ID]int{},
 		plan: Plan{Size: b.Size(), Now: now, Details: []Range{}, Policies: map[string]int64{}, Held: []Keeping{}}}
 }
@@ -87,7 +85,11 @@ func (p *Plan) Shown() *Plan {
 	return &shown
 }
 
-// Size returns the size of the ledger that the plan is for.
+// First returns the first entry that the planner must be told of, and Size the
+// size of the ledger that the plan is for.
+func (p *Planner) First() int64 { return p.first }
+
+// Size is described with First.
 func (p *Planner) Size() int64 { return p.plan.Size }
 
 // Add tells of the next entry.
@@ -151,9 +153,9 @@ func (p *Planner) Plan() (*Plan, error) {
 	}
 	plan := p.plan
 	plan.Runs = len(plan.Details)
-	plan.Entries = Range{p.first, max(p.first, p.prefix-p.prefix%Width)}
+	plan.Entries = Range{p.first, max(p.first, p.prefix-p.prefix%tombstone.Width)}
 	if plan.Stops == nil && plan.Entries.End < plan.Size {
-		plan.Stops = &Stop{plan.Entries.End, fmt.Sprintf("entries go by the %d, and there are fewer", Width)}
+		plan.Stops = &Stop{plan.Entries.End, fmt.Sprintf("entries go by the %d, and there are fewer", tombstone.Width)}
 	}
 	return &plan, nil
 }

@@ -1,6 +1,7 @@
 package retention_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/tombstone"
 )
 
 func policies(t *testing.T, list ...retention.Policy) *retention.Policies {
@@ -100,7 +102,7 @@ func TestAPlanForThreeYears(t *testing.T) {
 	}
 	now := start.AddDate(0, 0, 1095)
 	plan := func() *retention.Plan {
-		pl := retention.NewPlanner(b, p, now, 0)
+		pl := retention.NewPlanner(b, p, now)
 		for i, e := range all {
 			if err := pl.Add(&retention.Subject{Index: int64(i), Event: e}); err != nil {
 				t.Fatal(err)
@@ -163,7 +165,7 @@ func TestAPlanErasesAllThatIsDueAndNotHeld(t *testing.T) {
 		size := int64(len(w.ledger))
 		w.follow(b, size)
 		now := start.Add(time.Duration(w.clock-w.rnd.IntN(w.clock)) * time.Hour)
-		pl := retention.NewPlanner(b, p, now, 0)
+		pl := retention.NewPlanner(b, p, now)
 		erased := rand.New(rand.NewPCG(seed, 9))
 		var want []int64
 		prefix := int64(-1)
@@ -197,30 +199,39 @@ func TestAPlanErasesAllThatIsDueAndNotHeld(t *testing.T) {
 		if !slices.Equal(got, want) || made.DetailsCount != int64(len(want)) {
 			t.Fatalf("seed %d: details of %v, want %v", seed, got, want)
 		}
-		if made.Entries != (retention.Range{End: prefix - prefix%retention.Width}) || made.Stops != nil && made.Stops.Index > prefix {
+		if made.Entries != (retention.Range{End: prefix - prefix%tombstone.Width}) || made.Stops != nil && made.Stops.Index > prefix {
 			t.Fatalf("seed %d: entries %v, stopped by %+v; %d may go", seed, made.Entries, made.Stops, prefix)
 		}
 	}
 }
 
 func TestAPlannerIsToldOfEveryEntryInOrder(t *testing.T) {
+	const pruned = tombstone.Width
 	b := retention.NewBook()
-	b.Skip(3)
-	pl := retention.NewPlanner(b, policies(t), start, 1)
+	b.Skip(pruned)
+	member, err := json.Marshal((&tombstone.Tombstone{AsOf: pruned, Entries: pruned}).Member())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Follow(pruned, &event.Event{EventType: tombstone.TypeRetentionRun, Ledger: member}); err != nil {
+		t.Fatal(err)
+	}
+	b.Skip(pruned + 2)
+	pl := retention.NewPlanner(b, policies(t), start)
 	s := func(index int64) *retention.Subject { return &retention.Subject{Index: index, Event: &event.Event{}} }
-	if err := pl.Add(s(0)); !errors.Is(err, retention.ErrOrder) {
+	if err := pl.Add(s(pruned - 1)); !errors.Is(err, retention.ErrOrder) {
 		t.Errorf("got %v", err)
 	}
-	if err := pl.Add(s(1)); err != nil {
+	if err := pl.Add(s(pruned)); err != nil {
 		t.Error(err)
 	}
 	if _, err := pl.Plan(); !errors.Is(err, retention.ErrOrder) {
 		t.Errorf("got %v", err)
 	}
-	if err := errors.Join(pl.Add(s(2)), pl.Add(s(3))); !errors.Is(err, retention.ErrOrder) {
+	if err := errors.Join(pl.Add(s(pruned+1)), pl.Add(s(pruned+2))); !errors.Is(err, retention.ErrOrder) {
 		t.Errorf("got %v", err)
 	}
-	if made, err := pl.Plan(); err != nil || made.Entries.First != 1 {
+	if made, err := pl.Plan(); err != nil || made.Entries.First != pruned {
 		t.Errorf("%+v, %v", made, err)
 	}
 }

@@ -113,13 +113,22 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	return a, err
 }
 
+// Begin returns the index below which entries were erased, as far as is known.
+func (x *Finder) Begin() int64 {
+	if p, ok := x.Reader.(Present); ok {
+		return p.Tombs.Pruned()
+	}
+	return 0
+}
+
 func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answer, error) {
 	var a Answer
-	r := Range{0, size}
+	all := Range{min(size, x.Begin()), size}
+	r := all
 	switch {
 	case p.Cursor < 0:
 	case p.Oldest:
-		r.First = min(size, p.Cursor) + 1
+		r.First = max(r.First, min(size, p.Cursor)+1)
 	default:
 		r.End = min(size, p.Cursor)
 	}
@@ -149,7 +158,7 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 		a.Total = int64(len(a.Hits)) // this is all there is
 		return &a, nil
 	}
-	a.Total, err = x.count(ctx, f, Range{0, size})
+	a.Total, err = x.count(ctx, f, all)
 	return &a, err
 }
 
@@ -173,6 +182,7 @@ func (x *Finder) Each(ctx context.Context, f *Filter, r Range, fn func(Hit) erro
 	if err := x.Ready(ctx, r.End); err != nil {
 		return err
 	}
+	r.First = max(r.First, x.Begin())
 	return x.each(ctx, f, r, true, batchSize, 0, fn)
 }
 

@@ -12,6 +12,9 @@ import (
 type Tombs interface {
 	// Erased reports whether a tombstone names an entry, as far as is known.
 	Erased(index int64) bool
+	// Pruned returns the index below which tombstones say that entries were
+	// erased, as far as is known.
+	Pruned() int64
 	// Follow finds out about all tombstones that there are.
 	Follow(ctx context.Context) error
 	// CatchUp finds out about those that other servers may have recorded, in
@@ -21,7 +24,7 @@ type Tombs interface {
 
 // Present reads records as those may see them who read the ledger: without what
 // a tombstone names, whether or not the store has come to erase it. A record
-// that lacks its erasable content, though no tombstone names it, is
+// that lacks its erasable content, or its entry, though no tombstone names it, is
 // [ErrChanged].
 type Present struct {
 	Reader
@@ -67,16 +70,22 @@ func (p Present) Pick(ctx context.Context, indexes []int64, fn func(*trail.Recor
 }
 
 func (p Present) look(ctx context.Context, r *trail.Record) error {
-	named := p.Tombs.Erased(r.Index)
-	if r.Erasable == nil && !named {
+	bare := func() bool {
+		return r.Erasable == nil && !p.Tombs.Erased(r.Index) || r.Leaf != nil && r.Index >= p.Tombs.Pruned()
+	}
+	if bare() {
 		if err := p.Tombs.Follow(ctx); err != nil {
 			return err
 		}
-		if named = p.Tombs.Erased(r.Index); !named {
-			return fmt.Errorf("%w: entry %d: %w", ErrChanged, r.Index, tombstone.ErrBare)
-		}
 	}
-	if named {
+	switch {
+	case bare():
+		return fmt.Errorf("%w: entry %d: %w", ErrChanged, r.Index, tombstone.ErrBare)
+	case r.Index < p.Tombs.Pruned():
+		left, err := r.Prune()
+		*r = left
+		return err
+	case p.Tombs.Erased(r.Index):
 		r.Salt, r.Erasable = [16]byte{}, nil
 	}
 	return nil

@@ -51,7 +51,7 @@ func Sealed(ctx context.Context, stored Reader, r Range, fn func(*trail.Record) 
 		chain = before.Chain
 	}
 	return stored.Records(ctx, r, func(rec *trail.Record) error {
-		if chain = trail.Link(chain, rec.Entry); chain != rec.Chain {
+		if chain = rec.Link(chain); chain != rec.Chain {
 			return fmt.Errorf("%w: entry %d", ErrChanged, rec.Index)
 		}
 		if err := rec.CheckErasable(); err != nil {

@@ -10,14 +10,15 @@ import (
 	"slices"
 )
 
-// Rewrite replaces a segment that is not the active one by a copy in which edit
-// has changed the bodies of frames, in place, so that every frame stays where it
-// is. The copy is made under the name tmp, on the same file system; what has
-// that name is overwritten. After a crash the old segment is there or the new
-// one, whole. The blocks of the old one are the file system's to use again.
+// Rewrite replaces a segment that is not the active one by a copy with other
+// bodies of frames: edit appends to dst what takes the place of each. Frames
+// stay where they are if their bodies stay as long. The copy is made under the
+// name tmp, on the same file system; what has that name is overwritten. After a
+// crash the old segment is there or the new one, whole. The blocks of the old one
+// are the file system's to use again.
 //
 // It may run while others append and read, but for one goroutine at a time.
-func (l *Log) Rewrite(base uint64, tmp string, edit func(body []byte)) error {
+func (l *Log) Rewrite(base uint64, tmp string, edit func(dst, body []byte) ([]byte, error)) error {
 	l.mu.RLock()
 	i := slices.Index(l.bases, base)
 	last := i < 0 || i == len(l.bases)-1
@@ -42,7 +43,7 @@ func (l *Log) Rewrite(base uint64, tmp string, edit func(body []byte)) error {
 }
 
 // copyTo makes the edited copy of a segment, durably.
-func (l *Log) copyTo(tmp string, base uint64, edit func(body []byte)) (err error) {
+func (l *Log) copyTo(tmp string, base uint64, edit func(dst, body []byte) ([]byte, error)) (err error) {
 	r, err := l.Reader(base, FirstOffset)
 	if err != nil {
 		return err
@@ -63,8 +64,14 @@ func (l *Log) copyTo(tmp string, base uint64, edit func(body []byte)) (err error
 			return err
 		}
 		for _, frame := range frames {
-			edit(frame.Body)
-			out = AppendFrame(out, func(dst []byte) []byte { return append(dst, frame.Body...) })
+			var unedited error
+			out = AppendFrame(out, func(dst []byte) []byte {
+				dst, unedited = edit(dst, frame.Body)
+				return dst
+			})
+			if unedited != nil {
+				return unedited
+			}
 		}
 		if _, err := f.WriteAt(out, at); err != nil {
 			return err

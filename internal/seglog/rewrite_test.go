@@ -25,7 +25,9 @@ func twoSegments(t *testing.T) (l *seglog.Log, path, tmp string) {
 }
 
 // crossOut edits a body.
-func crossOut(body []byte) { copy(body, bytes.Repeat([]byte{'x'}, len(body))) }
+func crossOut(dst, body []byte) ([]byte, error) {
+	return append(dst, bytes.Repeat([]byte{'x'}, len(body))...), nil
+}
 
 func TestARewrittenSegmentHasItsFramesWhereTheyWere(t *testing.T) {
 	t.Parallel()
@@ -35,10 +37,11 @@ func TestARewrittenSegmentHasItsFramesWhereTheyWere(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, l, 0, "first", "second", strings.Repeat("third", 1000)) // so that the file is open
-	if err := l.Rewrite(0, tmp, func(body []byte) {
+	if err := l.Rewrite(0, tmp, func(dst, body []byte) ([]byte, error) {
 		if string(body) == "second" {
-			crossOut(body)
+			return crossOut(dst, body)
 		}
+		return append(dst, body...), nil
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +117,7 @@ func TestZerosThatWereReservedDoNotKeepASegmentFromBeingRewritten(t *testing.T) 
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Rewrite(0, tmp, func([]byte) {}); err != nil {
+	if err := l.Rewrite(0, tmp, func(dst, body []byte) ([]byte, error) { return append(dst, body...), nil }); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, l, 0, "first", "second", strings.Repeat("third", 1000))

@@ -39,6 +39,8 @@ type Check struct {
 	// Unused is set if no server has the index open, which may be of another
 	// version then.
 	Unused bool
+	// Pruned is the index below which entries were erased, as tombstones say.
+	Pruned int64
 	// PartRows is how many rows that tell of sources are checked in one go;
 	// 0 means 250,000. Where each event has a source of its own, the log is
 	// read several times rather than all of it held in memory.
@@ -99,7 +101,7 @@ func (c *Check) Run(ctx context.Context) error {
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err == nil {
 		defer tx.Rollback()
-		if _, _, err := readMeta(ctx, tx); (c.Resting || c.Unused) && errors.Is(err, ErrFormat) {
+		if _, err := readMeta(ctx, tx); (c.Resting || c.Unused) && errors.Is(err, ErrFormat) {
 			c.unproven("the index is of another version and was not checked; a server makes it anew: %v", err)
 			return ctx.Err()
 		}
@@ -114,10 +116,14 @@ func (c *Check) Run(ctx context.Context) error {
 
 // contents compares the rows with the log.
 func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
-	size, chain, err := readMeta(ctx, tx)
+	m, err := readMeta(ctx, tx)
 	if err != nil {
 		return err
 	}
+	if m.pruned > c.Pruned {
+		c.found(c.Pruned, "the index has forgotten what the entries below %d say, and no tombstone says that they were erased", m.pruned)
+	}
+	size, chain := m.size, m.chain
 	have, err := readSums(ctx, tx)
 	if err != nil {
 		return err
@@ -129,7 +135,7 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 	if c.PartRows == 0 {
 		c.PartRows = 250_000
 	}
-	want, err := c.derive(ctx, size, have, newTallies(0, rows/c.PartRows+1, 8*int(c.PartRows)))
+	want, err := c.derive(ctx, m, have, newTallies(0, rows/c.PartRows+1, 8*int(c.PartRows)))
 	damaged := errors.Is(err, ErrLog)
 	if err != nil && !damaged {
 		return err
@@ -267,7 +273,8 @@ type derived struct {
 
 // derive derives the index of size entries from the log, and holds it against
 // the one that there is.
-func (c *Check) derive(ctx context.Context, size int64, have *sums, by *tallies) (*derived, error) {
+func (c *Check) derive(ctx context.Context, m meta, have *sums, by *tallies) (*derived, error) {
+	size := m.size
 	d := &derived{tallies: by}
 	var deriver Deriver
 	b, legible := newOpenBlock(0), true
@@ -283,13 +290,12 @@ func (c *Check) derive(ctx context.Context, size int64, have *sums, by *tallies)
 			compare()
 			b, legible = newOpenBlock(r.Index/posting.BlockSize), true
 		}
-		e, _, err := event.ParseEntry(r.Entry)
+		row, err := deriver.Left(r, m.pruned)
 		if err != nil {
 			legible = false // verify.Dir has named it
 			by.illegible = true
 			return nil
 		}
-		row := deriver.Row(r.Index, e)
 		by.add(&row)
 		b.add(&row)
 		buf = appendRow(buf[:0], []int64{r.Index}, row.ID[:])

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -47,12 +48,14 @@ type Index struct {
 	size  int64
 	chain trail.Hash
 	open  *openBlock
+	// pruned is the index below which what entries say was forgotten.
+	pruned atomic.Int64
 }
 
 const blocksPerEpoch = 64
 
 // indexFormat is that of the tables, and of what stands in them.
-const indexFormat = 4
+const indexFormat = 5
 
 // ErrFormat means that an index was made by another version. It can be made
 // anew.
@@ -60,7 +63,7 @@ var ErrFormat = errors.New("an index of another format")
 
 const schema = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('format', 4), ('size', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
+INSERT INTO meta VALUES ('format', 5), ('size', 0), ('pruned', 0), ('chain', x'0000000000000000000000000000000000000000000000000000000000000000');
 CREATE TABLE ids (id BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE posting (
 	epoch INTEGER NOT NULL, field INTEGER NOT NULL, word INTEGER NOT NULL, block INTEGER NOT NULL,
@@ -160,6 +163,19 @@ func (w *Deriver) Row(index int64, e *event.Event) Row {
 	return r
 }
 
+// Left derives the row of a record's entry from what is to be left of it: all,
+// or, where it stands below an index, what [trail.Record.Prune] leaves.
+func (w *Deriver) Left(r *trail.Record, below int64) (Row, error) {
+	e, _, err := event.ParseEntry(r.Entry)
+	if err != nil {
+		return Row{}, fmt.Errorf("entry %d: %w", r.Index, err)
+	}
+	if r.Index < below && len(e.Ledger) == 0 {
+		e = e.Remains()
+	}
+	return w.Row(r.Index, e), nil
+}
+
 // word represents a string; 0 represents none.
 func word(s string) int64 {
 	if s == "" {
@@ -241,8 +257,9 @@ func (x *Index) load() error {
 			return err
 		}
 	}
-	var err error
-	x.size, x.chain, err = readMeta(context.Background(), x.write)
+	m, err := readMeta(context.Background(), x.write)
+	x.size, x.chain = m.size, m.chain
+	x.pruned.Store(m.pruned)
 	return err
 }
 
@@ -250,21 +267,29 @@ type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func readMeta(ctx context.Context, q queryer) (size int64, chain trail.Hash, err error) {
+// meta is what an index says of itself.
+type meta struct {
+	size   int64
+	chain  trail.Hash
+	pruned int64
+}
+
+func readMeta(ctx context.Context, q queryer) (m meta, err error) {
 	var format int
 	var c []byte
 	err = q.QueryRowContext(ctx, `SELECT
 		(SELECT value FROM meta WHERE name = 'format'),
 		(SELECT value FROM meta WHERE name = 'size'),
-		(SELECT value FROM meta WHERE name = 'chain')`).Scan(&format, &size, &c)
+		(SELECT value FROM meta WHERE name = 'chain'),
+		coalesce((SELECT value FROM meta WHERE name = 'pruned'), 0)`).Scan(&format, &m.size, &c, &m.pruned)
 	if err == nil && format != indexFormat {
-		return 0, chain, fmt.Errorf("%w: %d, not %d", ErrFormat, format, indexFormat)
+		return m, fmt.Errorf("%w: %d, not %d", ErrFormat, format, indexFormat)
 	}
-	if err == nil && (len(c) != len(chain) || size < 0) {
+	if err == nil && (len(c) != len(m.chain) || m.size < 0 || m.pruned < 0 || m.pruned > m.size) {
 		err = errors.New("its state is damaged")
 	}
-	copy(chain[:], c)
-	return size, chain, err
+	copy(m.chain[:], c)
+	return m, err
 }
 
 // Size returns how many entries the index is derived from.
@@ -272,6 +297,47 @@ func (x *Index) Size() int64 { return x.size }
 
 // Chain returns the chain's value behind those entries.
 func (x *Index) Chain() trail.Hash { return x.chain }
+
+// Pruned returns the index below which the index has forgotten what entries say,
+// but for their ids, times and numbers.
+func (x *Index) Pruned() int64 { return x.pruned.Load() }
+
+// Prune has the index forget what entries below an index say. The rows are those
+// of a block from its first entry on, as they are to be.
+func (x *Index) Prune(ctx context.Context, rows []Row, below int64) (err error) {
+	n := rows[0].Index / posting.BlockSize
+	b := newOpenBlock(n)
+	for i := range rows {
+		b.add(&rows[i])
+	}
+	tx, err := x.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, tx.Rollback())
+		}
+	}()
+	if _, err := tx.ExecContext(ctx, "DELETE FROM posting WHERE epoch = ? AND block = ?", n/blocksPerEpoch, n); err != nil {
+		return err
+	}
+	if err := b.write(ctx, tx); err != nil {
+		return err
+	}
+	below = min(below, b.end())
+	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value = ? WHERE name = 'pruned'", below); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	x.pruned.Store(below)
+	if x.open != nil && x.open.n == n {
+		x.open = nil // it holds what was forgotten
+	}
+	return nil
+}
 
 // OpenFrom returns the first entry of the block that is not full, and whether
 // its rows must be given to [Index.Resume] before anything is committed.

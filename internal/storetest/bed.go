@@ -28,7 +28,7 @@ type Store interface {
 	// Wait returns when everything is derived from the entries below size.
 	Wait(ctx context.Context, size int64) error
 	Verify(ctx context.Context, o verify.Options) (*verify.Report, error)
-	Erase(ctx context.Context, to int64, runs []tombstone.Run) error
+	Erase(ctx context.Context, to int64, runs []tombstone.Run, below int64) error
 	ErasedTo(ctx context.Context) int64
 	Close() error
 }

@@ -41,6 +41,7 @@ func Run(t *testing.T, newBed func(t *testing.T) *Bed) {
 		{"what is due is erased, and what is held is not", erasing},
 		{"what somebody asks to erase goes when another confirms it", requested},
 		{"three years are kept and erased as policies and holds say", years},
+		{"entries go from the beginning on, and what proves them stays", pruning},
 		{"runs follow by themselves, unless the clock was set", scheduled},
 		{"a run that nobody asked for waits where the clock was set", clock},
 		{"every entry has a proof under the checkpoint", proofs},

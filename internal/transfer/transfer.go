@@ -141,7 +141,7 @@ func (c *Copy) checkAbsence(ctx context.Context, first, end int64) error {
 	var absence tombstone.Absence
 	next := first
 	err := c.Source.Read(ctx, first, end, func(r *trail.Record) error {
-		absence.Entry(r.Index, r.Entry, r.Erasable == nil)
+		absence.Entry(r.Index, r.Chain, r.Entry, r.Erasable == nil, r.Leaf != nil)
 		next = r.Index + 1
 		return nil
 	}, func([]byte) error {
@@ -179,7 +179,7 @@ func (w *writer) record(r *trail.Record) error {
 	if r.Index != index {
 		return refuse("%s: where entry %d should be there is entry %d", w.From, index, r.Index)
 	}
-	if w.next.Chain = trail.Link(w.next.Chain, r.Entry); w.next.Chain != r.Chain {
+	if w.next.Chain = r.Link(w.next.Chain); w.next.Chain != r.Chain {
 		return refuse("%s: entry %d does not follow from the one before it: it was changed, or is of another history", w.From, index)
 	}
 	if err := r.CheckErasable(); err != nil {
@@ -197,7 +197,7 @@ func (w *writer) record(r *trail.Record) error {
 	}
 	kept := *r
 	kept.Entry, kept.Erasable = bytes.Clone(r.Entry), bytes.Clone(r.Erasable)
-	leaf := trail.LeafHash(r.Entry)
+	leaf := r.LeafHash()
 	w.next.Tree.Append(leaf, nil)
 	w.pool.Records = append(w.pool.Records, kept)
 	w.pool.Events = append(w.pool.Events, e)

@@ -110,12 +110,12 @@ func (j *Judge) entry(ctx context.Context, cp *trail.Checkpoint, r *trail.Record
 		}
 		previous = before.Chain
 	}
-	t := &Changed{kind: verify.Changed, Index: r.Index, PreviousHash: trail.Hex(previous), ActualHash: trail.Hex(r.Chain), ExpectedHash: trail.Hex(trail.Link(previous, r.Entry))}
+	t := &Changed{kind: verify.Changed, Index: r.Index, PreviousHash: trail.Hex(previous), ActualHash: trail.Hex(r.Chain), ExpectedHash: trail.Hex(r.Link(previous))}
 	if t.ActualHash != t.ExpectedHash {
 		t.Message = "the entry does not follow from the one before it"
 		return t, nil
 	}
-	if _, err := search.Prove(j.Hashes, cp, r.Index, trail.LeafHash(r.Entry)); errors.Is(err, search.ErrChanged) {
+	if _, err := search.Prove(j.Hashes, cp, r.Index, r.LeafHash()); errors.Is(err, search.ErrChanged) {
 		t.Message = "the entry is not under the signed checkpoint"
 		return t, nil
 	} else if err != nil {
