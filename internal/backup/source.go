@@ -252,7 +252,10 @@ type pool struct {
 // of the last in each segment. The others vouch for nothing that it does not.
 type scan struct {
 	*source
-	at     position
+	at position
+	// shift is by how much more bytes stand before where we begin, in the copy
+	// than in the source: entries were erased there since.
+	shift  int64
 	claims []claim // by size
 	// sink, if not nil, takes what was checked, pool by pool.
 	sink     func(*pool) error
@@ -311,17 +314,46 @@ func (c *scan) run(ctx context.Context) error {
 }
 
 // checkStart demands that the source has the checkpoint at which we begin where
-// we know it to be.
+// we know it to be or, where entries were erased, elsewhere in the segment.
 func (c *scan) checkStart() error {
-	want := seglog.AppendFrame(nil, c.appendNote)
+	note := c.appendNote(nil)
 	if slices.Contains(c.log.Segments(), c.at.segment) {
-		body, err := c.log.ReadFrame(c.at.segment, c.at.offset-int64(len(want)))
-		if err == nil && bytes.Equal(body, c.appendNote(nil)) {
+		body, err := c.log.ReadFrame(c.at.segment, c.at.offset-int64(len(seglog.AppendFrame(nil, c.appendNote))))
+		if err == nil && bytes.Equal(body, note) {
 			return nil
+		}
+		end, err := c.find(note)
+		if c.shift = c.at.offset - end; err != nil || end > 0 {
+			return err
 		}
 	}
 	return refuse("%s does not have the checkpoint of %d entries, with which the backup ends, in its place: it was changed, or is another history; graven verify %s --since BACKUP/%s tells more",
 		c.dir, c.at.tree.Size(), c.dir, trail.TipFile)
+}
+
+// find returns where the frame with a body ends, in the segment at which we
+// begin, or 0.
+func (c *scan) find(body []byte) (int64, error) {
+	r, err := c.log.Reader(c.at.segment, seglog.FirstOffset)
+	if err != nil {
+		return 0, err
+	}
+	buf := make([]byte, 1<<20)
+	for {
+		frames, err := r.Next(buf)
+		var damage *seglog.Damage
+		if errors.Is(err, io.EOF) || errors.As(err, &damage) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, f := range frames {
+			if bytes.Equal(f.Body, body) {
+				return f.End(), nil
+			}
+		}
+	}
 }
 
 func (c *scan) appendNote(dst []byte) []byte {
@@ -336,7 +368,10 @@ func (c *scan) segment(ctx context.Context, base uint64) error {
 	} else if base != uint64(c.at.tree.Size()) {
 		return refuse("entry %d is missing: %s begins with entry %d", c.at.tree.Size(), seglog.SegmentName(base), base)
 	}
-	r, err := c.log.Reader(base, offset)
+	if base != c.at.segment {
+		c.shift = 0
+	}
+	r, err := c.log.Reader(base, offset-c.shift)
 	if err != nil {
 		return err
 	}
@@ -440,7 +475,7 @@ func (c *scan) checkpoint(base uint64, f seglog.Frame) error {
 	if size > c.cut {
 		return refuse("%s has no checkpoint of %d entries, of which its tip tells", c.dir, c.cut)
 	}
-	c.next.segment, c.next.offset, c.next.note = base, f.End(), bytes.Clone(f.Body[1:])
+	c.next.segment, c.next.offset, c.next.note = base, f.End()+c.shift, bytes.Clone(f.Body[1:])
 	c.at = c.next
 	c.absence.Seal(size)
 	if c.sink != nil {
@@ -449,7 +484,7 @@ func (c *scan) checkpoint(base uint64, f seglog.Frame) error {
 			return err
 		}
 	}
-	c.pool = pool{segment: base, offset: f.End(), frames: c.pool.frames[:0]}
+	c.pool = pool{segment: base, offset: f.End() + c.shift, frames: c.pool.frames[:0]}
 	if c.progress != nil {
 		c.progress(size, c.cut)
 	}

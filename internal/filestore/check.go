@@ -66,6 +66,13 @@ func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, 
 	for resting := !exists(path + "-wal"); ; resting = false {
 		whole := *r
 		check := sqlite.Check{Path: path, Log: rawLog(dir), Resting: resting, Unused: unused, Pruned: r.Pruned,
+			PrunedNow: func() (int64, error) { // by a server, since we looked
+				now, err := verify.Dir(ctx, dir, o)
+				if err != nil {
+					return 0, err
+				}
+				return now.Pruned, nil
+			},
 			Found: func(index int64, message string) {
 				if len(whole.Findings) >= limit {
 					whole.Omitted++

@@ -4,7 +4,7 @@ package filestore_test
 
 // powerCuts is how many times the power is cut. The race detector makes each
 // of them several times as long.
-const powerCuts = 1000
+const powerCuts = 400
 
 // flipStride is how many bytes of a sealed ledger's log share one bit that is
 // flipped, unless allBits has every bit of each flipped.
@@ -17,7 +17,15 @@ const (
 const hostileBatches = 1
 
 // systemCallFaults bounds how many faults of system calls are tried.
-const systemCallFaults = 40
+const systemCallFaults = 25
 
 // derivedHarms is how often derived files are harmed.
 const derivedHarms = 20
+
+// interruptStride is how many operations lie between two that are made to fail,
+// where each would be a test of its own.
+const interruptStride = 5
+
+// headerStride is how many bytes of the headers of an index's pages share one
+// that is changed.
+const headerStride = 4

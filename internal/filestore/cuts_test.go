@@ -20,3 +20,11 @@ const systemCallFaults = 300
 
 // derivedHarms is how often derived files are harmed.
 const derivedHarms = 150
+
+// interruptStride is how many operations lie between two that are made to fail,
+// where each would be a test of its own.
+const interruptStride = 2
+
+// headerStride is how many bytes of the headers of an index's pages share one
+// that is changed.
+const headerStride = 1

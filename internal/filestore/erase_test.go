@@ -170,7 +170,7 @@ func (f *failingFile) Sync() error {
 // TestAnErasureThatIsInterruptedIsFinishedLater has each operation of an erasure
 // fail once, and starts anew.
 func TestAnErasureThatIsInterruptedIsFinishedLater(t *testing.T) {
-	for n := int64(1); ; n++ {
+	for n := int64(1); ; n += interruptStride {
 		dir := t.TempDir()
 		disk := &failing{FS: seglog.OS{}}
 		b := newBed(t, dir, filestore.Options{FS: disk})

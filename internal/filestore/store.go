@@ -493,17 +493,32 @@ func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Reco
 	}
 	next := r.First
 	buf := make([]byte, 1<<20)
+	var failed error // fn
 	for next < r.End {
 		reader, err := s.log.Reader(base, offset)
 		if err != nil {
 			return err
 		}
 		before := next
-		if next, err = readSegment(ctx, reader, buf, next, r.End, fn); err != nil {
+		next, err = readSegment(ctx, reader, buf, next, r.End, func(r *trail.Record) error {
+			failed = fn(r)
+			return failed
+		})
+		if failed != nil || ctx.Err() != nil {
 			return err
 		}
-		if next == before {
-			return fmt.Errorf("read record %d: %s ends before it", next, seglog.SegmentName(base))
+		if next == before && err == nil {
+			err = fmt.Errorf("read record %d: %s ends before it", next, seglog.SegmentName(base))
+		}
+		if next == before && offset > seglog.FirstOffset { // entries may have been erased before it
+			_, in, at, lost := s.locate(next)
+			if lost == nil && at != offset {
+				base, offset = in, at
+				continue
+			}
+		}
+		if err != nil {
+			return err
 		}
 		base, offset = uint64(next), seglog.FirstOffset
 	}

@@ -40,7 +40,9 @@ type Check struct {
 	// version then.
 	Unused bool
 	// Pruned is the index below which entries were erased, as tombstones say.
-	Pruned int64
+	// Where the index has forgotten more, PrunedNow, if not nil, is asked again.
+	Pruned    int64
+	PrunedNow func() (int64, error)
 	// PartRows is how many rows that tell of sources are checked in one go;
 	// 0 means 250,000. Where each event has a source of its own, the log is
 	// read several times rather than all of it held in memory.
@@ -108,10 +110,33 @@ func (c *Check) Run(ctx context.Context) error {
 		// All of them go as far as they get; one error stands for all.
 		err = cmp.Or(c.schema(ctx, tx), c.integrity(ctx, tx), c.contents(ctx, tx))
 	}
+	for try := 0; errors.Is(err, errPruned) && ctx.Err() == nil; try++ {
+		if try == maxTries {
+			c.unproven("what the index says of events was not checked: again and again, entries were erased meanwhile")
+			return nil
+		}
+		err = c.later(ctx, db)
+	}
 	if err != nil && ctx.Err() == nil {
 		c.unreadable(err)
 	}
 	return ctx.Err()
+}
+
+// errPruned means that entries were erased since the index was looked at.
+var errPruned = errors.New("entries were erased meanwhile")
+
+// maxTries is how often the index is looked at anew for that.
+const maxTries = 5
+
+// later compares the rows with the log as of a later moment.
+func (c *Check) later(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return c.contents(ctx, tx)
 }
 
 // contents compares the rows with the log.
@@ -119,6 +144,11 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 	m, err := readMeta(ctx, tx)
 	if err != nil {
 		return err
+	}
+	if m.pruned > c.Pruned && c.PrunedNow != nil {
+		if c.Pruned, err = c.PrunedNow(); err != nil {
+			return err
+		}
 	}
 	if m.pruned > c.Pruned {
 		c.found(c.Pruned, "the index has forgotten what the entries below %d say, and no tombstone says that they were erased", m.pruned)
@@ -139,6 +169,9 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 	damaged := errors.Is(err, ErrLog)
 	if err != nil && !damaged {
 		return err
+	}
+	if want.pruned && !c.Unused {
+		return errPruned
 	}
 	for n := range have.blocks {
 		if n*posting.BlockSize >= size {
@@ -268,6 +301,7 @@ type derived struct {
 	tallies *tallies
 	chain   trail.Hash
 	bad     []*openBlock // those that the index has otherwise
+	pruned  bool         // and of which entries are gone that it knows
 	last    *openBlock   // as far as the log can be read
 }
 
@@ -277,10 +311,10 @@ func (c *Check) derive(ctx context.Context, m meta, have *sums, by *tallies) (*d
 	size := m.size
 	d := &derived{tallies: by}
 	var deriver Deriver
-	b, legible := newOpenBlock(0), true
+	b, legible, pruned := newOpenBlock(0), true, false
 	compare := func() {
 		if s := b.sum(); legible && s != *have.block(b.n) {
-			d.bad = append(d.bad, b)
+			d.bad, d.pruned = append(d.bad, b), d.pruned || pruned
 		}
 	}
 	var buf []byte
@@ -288,8 +322,9 @@ func (c *Check) derive(ctx context.Context, m meta, have *sums, by *tallies) (*d
 		d.chain = r.Chain
 		if r.Index >= b.end() {
 			compare()
-			b, legible = newOpenBlock(r.Index/posting.BlockSize), true
+			b, legible, pruned = newOpenBlock(r.Index/posting.BlockSize), true, false
 		}
+		pruned = pruned || r.Leaf != nil && r.Index >= m.pruned
 		row, err := deriver.Left(r, m.pruned)
 		if err != nil {
 			legible = false // verify.Dir has named it

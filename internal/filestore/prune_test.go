@@ -1,0 +1,199 @@
+package filestore_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/filestore"
+	gaps "github.com/graven-audit/graven/internal/finding"
+	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/seglog"
+	"github.com/graven-audit/graven/internal/storetest"
+	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+)
+
+// tenDays keeps entries for ten days.
+var tenDays = []retention.Policy{{Name: "all", EntryDays: 10}}
+
+// aged returns a bed whose ledger has n events of a month ago that bear a canary
+// in the entry, and runs with today's clock from then on.
+func aged(t *testing.T, dir string, o filestore.Options, n int) (*storetest.Bed, *storetest.Running) {
+	t.Helper()
+	b := newBed(t, dir, o)
+	now := time.Now().AddDate(0, -1, 0)
+	b.Now = func() time.Time { return now }
+	r := b.Start(t)
+	for first := 0; first < n; first += 100 {
+		var events []*event.Event
+		for i := first; i < min(first+100, n); i++ {
+			e := canary(i)
+			e.Actor.Name = fmt.Sprintf("canary-actor-%d", i)
+			e.Source = event.Source{Name: "operator", Seq: int64(i + 1)}
+			events = append(events, e)
+		}
+		r.Append(events...)
+	}
+	now = time.Now()
+	return b, r
+}
+
+func TestNothingIsLeftOfEntriesThatWereErased(t *testing.T) {
+	dir := t.TempDir()
+	b, r := aged(t, dir, filestore.Options{}, 512)
+	x := r.Erasing(0, 1, tenDays...)
+	result, err := x.Eraser.Run(t.Context(), storetest.By, false)
+	if err != nil || result.Entries != 512 || result.Left != "" {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if err := x.Journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		t.Helper()
+		// One entry, and its content, stays: it is the 513th.
+		if found := grep(t, dir, []byte("canary-actor-510")); len(found) > 0 {
+			t.Errorf("%s, an entry is left in %q", when, found)
+		}
+		if found := grep(t, dir, []byte("canary-details-7\"")); len(found) > 0 {
+			t.Errorf("%s, content is left in %q", when, found)
+		}
+		if found := grep(t, dir, []byte("canary-actor-511")); len(found) == 0 {
+			t.Errorf("%s, more is gone than was due", when)
+		}
+	}
+	check("while the server runs")
+	r.Check(b)
+	r.Stop()
+	check("when it has stopped")
+	if _, err := filestore.Reindex(dir, filestore.Options{Verifier: b.Verifier}); err != nil {
+		t.Fatal(err)
+	}
+	r = b.Start(t)
+	r.Check(b)
+	check("when it is indexed anew")
+	var holes int
+	if err := r.Store.Derived(t.Context(), r.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Store.Holes(t.Context(), "", func(gaps.Hole) error { holes++; return nil }); err != nil || holes > 0 {
+		t.Errorf("%d numbers of the source are missing, %v", holes, err)
+	}
+}
+
+// TestAPruningThatIsInterruptedIsFinishedLater has operations fail while entries
+// are erased, one each time, and starts anew.
+func TestAPruningThatIsInterruptedIsFinishedLater(t *testing.T) {
+	for n := int64(1); ; n += interruptStride {
+		dir := t.TempDir()
+		disk := &failing{FS: seglog.OS{}}
+		b, r := aged(t, dir, filestore.Options{FS: disk}, 300)
+		x := r.Erasing(0, 1, tenDays...)
+		disk.left.Store(n)
+		result, err := x.Eraser.Run(t.Context(), storetest.By, false)
+		done := disk.left.Load() > 0 // nothing failed
+		disk.left.Store(0)
+		gone := func() bool { return len(grep(t, dir, []byte("canary-actor-254"))) == 0 }
+		if err == nil && result.Left == "" && result.Entries > 0 && !gone() {
+			t.Fatalf("operation %d failed, and the run says that it is done", n)
+		}
+		_ = x.Journal.Close() // the ledger may have stopped
+		r.Abandon()
+		x = b.Start(t).Erasing(0, 1, tenDays...)
+		if err := x.Eraser.Resume(t.Context()); err != nil {
+			t.Fatalf("after operation %d failed: %v", n, err)
+		}
+		if named := x.Keeper.Pruned() > 0; named != gone() {
+			t.Fatalf("after operation %d failed: named %v, gone %v", n, named, gone())
+		}
+		x.Check(b)
+		if err := x.Journal.Close(); err != nil {
+			t.Fatal(err)
+		}
+		x.Stop()
+		if done {
+			return
+		}
+	}
+}
+
+// TestAPruningKeepsNobodyWaiting reads, verifies and records while entries are
+// erased, step by step.
+func TestAPruningKeepsNobodyWaiting(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	begin := time.Now().AddDate(0, -3, 0)
+	now := begin
+	var mu sync.Mutex
+	b.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	r := b.Start(t)
+	for day := range 8 {
+		mu.Lock()
+		now = begin.AddDate(0, 0, day)
+		mu.Unlock()
+		r.AppendMany(day*256, 256)
+	}
+	mu.Lock()
+	now = time.Now()
+	mu.Unlock()
+	x := r.Erasing(0, 1, tenDays...)
+	size := r.Size()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	worker := func(fn func(n int) error) {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := fn(n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	worker(func(n int) error {
+		_, _, err := r.Ledger.Append(context.Background(), storetest.By, []*event.Event{storetest.Event(5000 + n)})
+		return err
+	})
+	worker(func(n int) error {
+		_, err := x.Present().Record(context.Background(), int64(n*37)%size)
+		return err
+	})
+	worker(func(n int) error {
+		first := int64(n*113) % (size - 300)
+		return x.Present().Records(context.Background(), search.Range{First: first, End: first + 300}, func(*trail.Record) error { return nil })
+	})
+	worker(func(n int) error {
+		report, err := filestore.Verify(context.Background(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}, Workers: 1})
+		if err == nil && !report.OK() {
+			err = fmt.Errorf("while entries are erased: %+v", report.Findings[0])
+		}
+		return err
+	})
+	for day := range 8 {
+		x.Clock.Time = begin.AddDate(0, 0, day+10).Add(time.Hour)
+		if result, err := x.Eraser.Run(t.Context(), storetest.By, false); err != nil || result.Left != "" {
+			t.Fatalf("%+v, %v, %v", result, err, x.Failed)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if below := x.Keeper.Pruned(); below < 7*256 {
+		t.Errorf("entries below %d went", below)
+	}
+	if err := x.Journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.Check(b)
+}
