@@ -141,11 +141,13 @@ func (h *home) check(dir string, since ...*trail.Checkpoint) *verify.Report {
 }
 
 // good demands that a directory verifies.
-func (h *home) good(dir string, size int64, since ...*trail.Checkpoint) {
+func (h *home) good(dir string, size int64, since ...*trail.Checkpoint) *verify.Report {
 	h.t.Helper()
-	if r := h.check(dir, since...); !r.OK() || !r.Authenticated || r.Size != size {
+	r := h.check(dir, since...)
+	if !r.OK() || !r.Authenticated || r.Size != size {
 		h.t.Fatalf("%s: %d entries, want %d: %v", dir, r.Size, size, r.Findings)
 	}
+	return r
 }
 
 // image returns the digests of the files below a directory, but for the lock.

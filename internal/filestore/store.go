@@ -286,8 +286,15 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 	b := &s.batch
 	b.Reset()
 	size := 2048 // of the checkpoint, and something
+	pruned := false
 	for i := range p.Records {
 		size += 128 + len(p.Records[i].Entry) + len(p.Records[i].Erasable)
+		pruned = pruned || p.Records[i].Leaf != nil
+	}
+	if pruned { // which are copied from elsewhere
+		if err := s.markErased(); err != nil {
+			return ledgerError(err)
+		}
 	}
 	b.Grow(size)
 	for i := range p.Records {
