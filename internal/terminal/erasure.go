@@ -20,6 +20,12 @@ func PrintPlan(out io.Writer, p *retention.Plan) error {
 	for _, name := range slices.Sorted(maps.Keys(p.Policies)) {
 		fmt.Fprintf(w, "\t%d by %s\n", p.Policies[name], Cell(name))
 	}
+	if n := p.Entries.End - p.Entries.First; n > 0 {
+		fmt.Fprintf(w, "\t%s, from %d to %d, but for hashes\n", entries(n), p.Entries.First, p.Entries.End-1)
+	}
+	if s := p.Stops; s != nil {
+		fmt.Fprintf(w, "STAYS\tentry %d and those after it: %s\n", s.Index, Cell(s.Reason))
+	}
 	printHeld(w, p)
 	return w.Flush()
 }
@@ -28,6 +34,9 @@ func PrintPlan(out io.Writer, p *retention.Plan) error {
 func PrintRun(out io.Writer, r *erasure.Result) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "ERASED\tthe content of %s\n", events(r.Erased))
+	if r.Entries > 0 {
+		fmt.Fprintf(w, "\t%s, but for hashes\n", entries(r.Entries))
+	}
 	if r.Run != "" {
 		fmt.Fprintf(w, "RUN\t%s, %s\n", Cell(r.Run), many(int64(r.Tombstones), "tombstone"))
 	}
@@ -74,6 +83,13 @@ func PrintErasure(out io.Writer, a *erasure.Answer) error {
 }
 
 func events(n int64) string { return many(n, "event") }
+
+func entries(n int64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}
 
 // many writes a number of things.
 func many(n int64, thing string) string {
