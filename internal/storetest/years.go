@@ -16,10 +16,10 @@ import (
 	"github.com/graven-audit/graven/verify"
 )
 
-// aYear keeps the details of most events for a year.
+// aYear keeps the details of most events for a year, and their entries for two.
 var aYear = []retention.Policy{
-	{Name: "all", DetailsDays: 365},
-	{Name: "critical", Match: `event.severity == "critical"`, DetailsDays: 900},
+	{Name: "all", DetailsDays: 365, EntryDays: 730},
+	{Name: "critical", Match: `event.severity == "critical"`, DetailsDays: 900, EntryDays: 900},
 	{Name: "debug", Match: `event.severity == "info" && !has(event.details.keep)`, MinimumDays: 30},
 }
 
@@ -110,6 +110,9 @@ func years(t *testing.T, b *Bed) {
 		var gone, content int
 		err := r.Store.Records(t.Context(), search.Range{End: r.Size()}, func(rec *trail.Record) error {
 			e, err := rec.Event()
+			if rec.Leaf != nil {
+				gone++
+			}
 			if err != nil || e.EventType != "RemediationExecuted" {
 				return err
 			}
@@ -139,24 +142,33 @@ func years(t *testing.T, b *Bed) {
 	}
 	// The second hold came after a year, and keeps what was not due by then.
 	check(func(e *event.Event) bool { return inSecond(e) && kept(e) > 500 })
-	since := make([][]byte, len(old))
-	for i, cp := range old {
-		since[i] = cp.Note
-		if _, err := proofs[i].Verify(entries[i], b.Verifier); err != nil {
-			t.Errorf("the proof of %d entries: %v", cp.Size, err)
+	provable := func(below int64) {
+		t.Helper()
+		since := make([][]byte, len(old))
+		size, hashes := r.Size(), r.Store.(tlog.HashReader)
+		newest := r.Ledger.State().Checkpoint
+		for i, cp := range old {
+			since[i] = cp.Note
+			if _, err := proofs[i].Verify(entries[i], b.Verifier); err != nil {
+				t.Errorf("the proof of %d entries: %v", cp.Size, err)
+			}
+			proof, err := tlog.ProveTree(size, cp.Size, hashes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tlog.CheckTree(proof, size, newest.Root, cp.Size, cp.Root); err != nil {
+				t.Errorf("from %d entries on: %v", cp.Size, err)
+			}
+			if _, err := search.Prove(hashes, newest, proofs[i].Index, trail.LeafHash(entries[i])); err != nil {
+				t.Errorf("a new proof of entry %d: %v", proofs[i].Index, err)
+			}
 		}
-		proof, err := tlog.ProveTree(r.Size(), cp.Size, r.Store.(tlog.HashReader))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := tlog.CheckTree(proof, r.Size(), r.Ledger.State().Checkpoint.Root, cp.Size, cp.Root); err != nil {
-			t.Errorf("from %d entries on: %v", cp.Size, err)
+		report, err := r.Store.Verify(t.Context(), verify.Options{Keys: []note.Verifier{b.Verifier}, Since: since})
+		if err != nil || !report.OK() || report.Pruned != below {
+			t.Errorf("against older checkpoints: %+v, %v", report, err)
 		}
 	}
-	report, err := r.Store.Verify(t.Context(), verify.Options{Keys: []note.Verifier{b.Verifier}, Since: since})
-	if err != nil || !report.OK() {
-		t.Errorf("against older checkpoints: %+v, %v", report, err)
-	}
+	provable(0) // for the second hold keeps entries of the first month, and all behind them
 	if _, err := x.Keeper.Release(t.Context(), who, second, &custody.Order{Reason: "settled"}); err != nil {
 		t.Fatal(err)
 	}
@@ -164,4 +176,5 @@ func years(t *testing.T, b *Bed) {
 		t.Fatal(err)
 	}
 	check(func(*event.Event) bool { return false })
+	provable(512)
 }
