@@ -31,6 +31,9 @@ demo: build ## build, and play the demonstration
 run: build ## build, and serve ./graven-data on 127.0.0.1:8090
 	./bin/graven serve --data ./graven-data --listen 127.0.0.1:8090
 
+# A program that the race detector watches sleeps for a second when it ends,
+# unless told otherwise, and the scripts run hundreds.
+test: export GORACE := atexit_sleep_ms=20 $(GORACE)
 test: lint ## check format, vet and lint, and run the tests
 	$(GO) test $(RACE) -timeout 20m $(TESTFLAGS) ./...
 
