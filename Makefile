@@ -36,6 +36,7 @@ run: build ## build, and serve ./graven-data on 127.0.0.1:8090
 test: export GORACE := atexit_sleep_ms=20 $(GORACE)
 test: lint ## check format, vet and lint, and run the tests
 	$(GO) test $(RACE) -timeout 20m $(TESTFLAGS) ./...
+	$(if $(RACE),$(GO) test -timeout 20m -run '^TestNothingAcknowledgedIsLostWithThePower$$' ./internal/filestore) # as often as it is to be
 
 test-slow: ## run the tests and the slow ones (build tag slow)
 	$(GO) test -count=1 -tags slow -timeout 180m $(TESTFLAGS) ./...

@@ -3,8 +3,8 @@
 package filestore_test
 
 // powerCuts is how many times the power is cut. The race detector makes each
-// of them several times as long.
-const powerCuts = 400
+// of them several times as long; make test cuts it more often without.
+const powerCuts = 200
 
 // flipStride is how many bytes of a sealed ledger's log share one bit that is
 // flipped, unless allBits has every bit of each flipped.
