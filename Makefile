@@ -32,11 +32,12 @@ run: build ## build, and serve ./graven-data on 127.0.0.1:8090
 	./bin/graven serve --data ./graven-data --listen 127.0.0.1:8090
 
 # A program that the race detector watches sleeps for a second when it ends,
-# unless told otherwise, and the scripts run hundreds.
+# unless told otherwise, and the scripts run hundreds. The power is cut ten
+# thousand times without it.
 test: export GORACE := atexit_sleep_ms=20 $(GORACE)
 test: lint ## check format, vet and lint, and run the tests
 	$(GO) test $(RACE) -timeout 20m $(TESTFLAGS) ./...
-	$(if $(RACE),$(GO) test -timeout 20m -run '^TestNothingAcknowledgedIsLostWithThePower$$' ./internal/filestore) # as often as it is to be
+	$(if $(RACE),$(GO) test -timeout 20m -run '^TestNothingAcknowledgedIsLostWithThePower$$' ./internal/filestore)
 
 test-slow: ## run the tests and the slow ones (build tag slow)
 	$(GO) test -count=1 -tags slow -timeout 180m $(TESTFLAGS) ./...
