@@ -315,7 +315,7 @@ func (a *Absence) Entry(index int64, chain [32]byte, entry []byte, bare, pruned 
 	case bare:
 		a.Bare(index)
 	}
-	if a.Chain(index, chain); Decides(entry) {
+	if a.Chain(index, chain); !pruned && Decides(entry) { // no hash speaks for what is left
 		a.Decision(index, entry)
 	}
 }

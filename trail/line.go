@@ -192,6 +192,9 @@ func ParseLine(text []byte) (*Line, *Trailer, error) {
 		}
 	}
 	l := &p.line
+	if l.Record.Leaf != nil && p.seen["salt"] {
+		return nil, nil, errors.New("leaf: an entry that was erased has no salt")
+	}
 	if l.Event, err = event.ParseServed(text); err != nil {
 		return nil, nil, err
 	}

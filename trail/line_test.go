@@ -79,9 +79,72 @@ func TestARecordIsReadAsItIsFramed(t *testing.T) {
 	}
 }
 
+// pruned returns what is left of a record when its entry is erased.
+func pruned(t testing.TB, r trail.Record) *trail.Record {
+	t.Helper()
+	left, err := r.Prune()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &left
+}
+
+func prunedLine(t testing.TB, r trail.Record) *trail.Line {
+	t.Helper()
+	left := pruned(t, r)
+	e, err := left.Event()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &trail.Line{Event: e, Record: *left, Previous: trail.Hash{9}}
+}
+
+func TestOfAnErasedEntryItsHashesAreLeftAndWhatTellsItFromOthers(t *testing.T) {
+	t.Parallel()
+	r, e := record(t, func(e *event.Event) { e.Source = event.Source{Name: "s", Seq: 5} })
+	left := pruned(t, r)
+	if left.Leaf == nil || *left.Leaf != trail.LeafHash(r.Entry) || left.LeafHash() != r.LeafHash() || left.Chain != r.Chain || left.Link(trail.Hash{1}) != r.Chain || left.Erasable != nil {
+		t.Errorf("%+v", left)
+	}
+	was, err := left.Event()
+	if err != nil || was.ID != e.ID || !was.Timestamp.Equal(e.Timestamp) || was.Source != e.Source || was.EventType != "" || was.Actor.Name != "" {
+		t.Errorf("%+v, %v", was, err)
+	}
+	if again := pruned(t, *left); !reflect.DeepEqual(again, left) {
+		t.Errorf("%+v was erased again: %+v", left, again)
+	}
+	body := left.AppendFrame(nil)
+	if got, err := trail.ParseFrame(body); err != nil || !reflect.DeepEqual(&got, left) {
+		t.Errorf("%+v, %v, want %+v", got, err, left)
+	}
+	for n := range body[:74] {
+		if _, err := trail.ParseFrame(body[:n]); err == nil {
+			t.Errorf("%d bytes were read as what is left of a record", n)
+		}
+	}
+	text := prunedLine(t, r).Append(nil)
+	l, _, err := trail.ParseLine(text)
+	if err != nil || !reflect.DeepEqual(&l.Record, left) {
+		t.Fatalf("%+v, %v, want %+v", l, err, left)
+	}
+	if err := l.Check(text); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{`"salt":"01020300000000000000000000000000","leaf":`, `"leaf":"00","leaf":`, `"leaf":1,"x":`} {
+		if _, _, err := trail.ParseLine([]byte(strings.Replace(string(text), `"leaf":`, bad, 1))); err == nil {
+			t.Errorf("a line with %s was read", bad)
+		}
+	}
+	own, _ := record(t, func(e *event.Event) { e.Ledger = json.RawMessage(`{"created":{}}`) })
+	if kept := pruned(t, own); kept.Leaf != nil || !bytes.Equal(kept.Entry, own.Entry) || kept.Erasable != nil {
+		t.Errorf("of an entry that verification rests on, %+v is left", kept)
+	}
+}
+
 func FuzzParseFrame(f *testing.F) {
 	r, _ := record(f, nil)
 	f.Add(r.AppendFrame(nil))
+	f.Add(pruned(f, r).AppendFrame(nil))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := trail.ParseFrame(body)
 		if err != nil {
@@ -276,6 +339,7 @@ func FuzzParseLine(f *testing.F) {
 	r, e := record(f, nil)
 	line := trail.Line{Event: e, Record: r, Previous: trail.Hash{9}, Proof: tlog.RecordProof{{1}}}
 	f.Add(line.Append(nil))
+	f.Add(prunedLine(f, r).Append(nil))
 	f.Add([]byte(`{"checkpoint":"a\n1\nb\n\n— a c\n","filter":{},"count":1}`))
 	f.Add([]byte(`{"checkpoint":"a\n2\nb\n\n— a c\n","filter":{},"count":2,"cosigned":"a\n1\nb\n\n— a c\n","extends":["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -58,7 +58,7 @@ type export struct {
 	runs   []seglog.Run   // of the indexes of a whole export; From and To are lines
 
 	absence tombstone.Absence
-	bareAt  map[int64]int64 // lines of entries without details; of the first of them
+	bareAt  map[int64]int64 // lines of entries without details, or only with their hash; of the first of them
 }
 
 // maxRuns bounds the runs that are remembered.
@@ -96,7 +96,7 @@ func (x *export) check(ctx context.Context) error {
 	return err
 }
 
-// reportAbsence judges the entries without details by the tombstones among the
+// reportAbsence judges the entries that are gone, or without details, by the tombstones among the
 // lines, each of which has a proof, or stands in a whole ledger.
 func (x *export) reportAbsence() {
 	x.absence.Seal(x.tree.next)
@@ -123,7 +123,7 @@ func (x *export) peek() error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if l, _, err := trail.ParseLine(bytes.TrimSuffix(first, newline)); err == nil && l != nil && l.Record.Index == 0 && !x.keys.given {
+	if l, _, err := trail.ParseLine(bytes.TrimSuffix(first, newline)); err == nil && l != nil && l.Record.Index == 0 && l.Record.Leaf == nil && !x.keys.given {
 		x.keys.addCreated(l.Record.Entry)
 	}
 	if x.size, err = x.file.Seek(0, io.SeekEnd); err != nil {
@@ -189,10 +189,17 @@ func (x *export) event(c *checkedLine) error {
 	case !c.bare:
 		x.rep.Details++
 	case c.fault == "":
-		x.absence.Bare(c.index)
+		if c.pruned {
+			x.absence.Pruned(c.index)
+		} else {
+			x.absence.Bare(c.index)
+		}
 		if len(x.bareAt) < maxRuns {
 			x.bareAt[c.index] = c.number
 		}
+	}
+	if c.fault == "" {
+		x.absence.Chain(c.index, c.hash)
 	}
 	if c.decides && c.fault == "" {
 		x.absence.Decision(c.index, c.entry)

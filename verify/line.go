@@ -46,6 +46,7 @@ type checkedLine struct {
 	leaf           trail.Hash
 	entry          []byte // of the first entry, and of those that decide
 	bare           bool   // without erasable content
+	pruned         bool   // without the entry, of which leaf is the hash
 	decides        bool   // it may be of a tombstone, or of a hold
 	// kind and fault say what is wrong with the line in itself.
 	kind  Kind
@@ -131,7 +132,8 @@ func (x *export) line(c *checkedLine, text []byte) error {
 	}
 	r := &l.Record
 	c.read, c.index, c.previous, c.hash, c.bare = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
-	c.leaf, c.decides = r.LeafHash(), tombstone.Decides(r.Entry)
+	c.leaf, c.pruned = r.LeafHash(), r.Leaf != nil
+	c.decides = !c.pruned && tombstone.Decides(r.Entry)
 	if c.index == 0 || c.decides {
 		c.entry = r.Entry
 	}
@@ -142,6 +144,8 @@ func (x *export) line(c *checkedLine, text []byte) error {
 		return err
 	}
 	switch {
+	case x.filtered() && c.pruned:
+		return errors.New("only the entry's hash is left: nothing shows that it matches the filter")
 	case !x.filtered() || x.seal.Note == nil:
 	case l.Proof == nil:
 		return errors.New("the line has no proof")

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/internal/inorder"
+	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -22,7 +23,9 @@ type Fetch func(ctx context.Context, path string) ([]byte, error)
 // entry, every tile and the checkpoint. Package remote gets the files of one.
 // The target is for the report only.
 //
-// Such a log has neither chain values nor details; the report says so.
+// Such a log has neither chain values nor details; the report says so. Bundles
+// of entries that were erased may be missing: a tombstone among the other entries
+// has to say so.
 // Whatever is wrong with the log is in the report; an error means that it
 // could not be checked.
 func Log(ctx context.Context, target string, fetch Fetch, o Options) (*Report, error) {
@@ -46,7 +49,10 @@ type log struct {
 	cosigned cosigned
 
 	current *bundle // that the collector is at
-	absent  int64   // bundles in a row that were not there
+	absent  int64   // bundles in a row that were not there, nor their tiles
+
+	absence  tombstone.Absence
+	unserved []tombstone.Run // entries of bundles that are not there; their hashes are
 }
 
 // A bundle is up to 256 entries and their tile.
@@ -55,7 +61,7 @@ type bundle struct {
 	width   int
 	leaves  []trail.Hash
 	tile    []trail.Hash // nil where there is none
-	first   []byte       // entry 0
+	entries [][]byte
 	missing bool
 	fault   string // what is wrong with it otherwise
 	err     error
@@ -87,7 +93,11 @@ func (l *log) check(ctx context.Context) error {
 		if l.get(first); first.err != nil {
 			return first.err
 		}
-		l.keys.addCreated(first.first)
+		if len(first.entries) > 0 {
+			l.keys.addCreated(first.entries[0])
+		} else {
+			l.rep.unproven("entry 0, which names the ledger's key, is not served: give the key to have signatures checked")
+		}
 	}
 	if l.keys.check(&l.seal); l.seal.fault != "" {
 		l.rep.add(l.seal.fault, l.seal.Size-1, "checkpoint", "%s", l.seal.reason)
@@ -110,14 +120,36 @@ func (l *log) finish() error {
 		if err := l.tree.settle(right, 0, place{"checkpoint", -1}); err != nil {
 			return err
 		}
+		if right != nil && l.seal.fault == "" {
+			l.absence.Seal(l.seal.Size)
+		}
 	}
 	if err := l.tree.finish(); err != nil {
 		return err
 	}
+	l.reportUnserved()
 	l.keys.conclude(l.rep, &l.seal)
 	l.cosigned.judge(l.rep, l.o.Witnesses)
 	l.rep.unproven("the details and the chain were not checked: a log serves entries only")
 	return nil
+}
+
+// reportUnserved judges the bundles that are not there by the tombstones among
+// the entries that are.
+func (l *log) reportUnserved() {
+	below, _ := l.absence.Below()
+	l.rep.Pruned = below
+	erased := int64(0)
+	for _, r := range l.unserved {
+		end := max(r.First, min(r.End(), below))
+		if erased += end - r.First; end < r.End() {
+			l.rep.add(Missing, end, trail.TilePath(tlog.Tile{L: -1, N: end / trail.TileWidth, W: trail.TileWidth}),
+				"%s %s missing, and no tombstone in the ledger says that they may be", entries(end, r.End()), plural(r.End()-end, "is", "are"))
+		}
+	}
+	if l.rep.Entries += erased; erased > 0 {
+		l.rep.note("%d of the entries below %d are not served, for they were erased, as a tombstone in the ledger says: their hashes are left", erased, below)
+	}
 }
 
 func (l *log) bundle(n int64) *bundle {
@@ -140,20 +172,18 @@ func (l *log) get(b *bundle) {
 		b.err = err
 		return
 	}
-	list, err := trail.ParseBundle(data)
+	b.entries, err = trail.ParseBundle(data)
 	switch {
 	case data == nil:
 		b.missing = true
 	case err != nil:
 		b.fault = err.Error()
-	case len(list) < b.width:
-		b.fault = fmt.Sprintf("the bundle has %d entries instead of %d", len(list), b.width)
+	case len(b.entries) < b.width:
+		b.fault = fmt.Sprintf("the bundle has %d entries instead of %d", len(b.entries), b.width)
 	}
-	for _, entry := range list[:min(len(list), b.width)] {
+	b.entries = b.entries[:min(len(b.entries), b.width)]
+	for _, entry := range b.entries {
 		b.leaves = append(b.leaves, trail.LeafHash(entry))
-	}
-	if b.n == 0 && len(list) > 0 {
-		b.first = list[0]
 	}
 	if data, b.err = l.part(tlog.Tile{L: 0, N: b.n, W: b.width}); len(data) == b.width*tlog.HashSize || len(data) == trail.TileWidth*tlog.HashSize {
 		b.tile = splitHashes(data)[:b.width]
@@ -188,18 +218,32 @@ func (l *log) collect(b *bundle) error {
 	l.current = b
 	name := trail.TilePath(tlog.Tile{L: -1, N: b.n, W: b.width})
 	first, end := b.n*trail.TileWidth, b.n*trail.TileWidth+int64(b.width)
-	if b.n == 0 && b.first != nil {
-		l.keys.checkCreated(l.rep, b.first, name)
+	if b.n == 0 && len(b.entries) > 0 {
+		l.keys.checkCreated(l.rep, b.entries[0], name)
 	}
 	if b.tile == nil {
 		l.rep.add(TileMismatch, first, trail.TilePath(tlog.Tile{L: 0, N: b.n, W: b.width}), "the tile is missing, or not %d hashes long", b.width)
+	}
+	unserved := b.missing && b.tile != nil
+	if unserved {
+		b.leaves = b.tile
+		if last := len(l.unserved) - 1; last >= 0 && l.unserved[last].End() == first {
+			l.unserved[last].Count += int64(b.width)
+		} else {
+			l.unserved = append(l.unserved, tombstone.Run{First: first, Count: int64(b.width)})
+		}
 	}
 	for i, leaf := range b.leaves {
 		if err := l.tree.add(slot{index: first + int64(i), where: place{name, -1}, leaf: leaf}); err != nil {
 			return err
 		}
 	}
-	l.rep.Entries += int64(len(b.leaves))
+	for i, entry := range b.entries {
+		if tombstone.Decides(entry) {
+			l.absence.Decision(first+int64(i), entry)
+		}
+	}
+	l.rep.Entries += int64(len(b.entries))
 	if rest := first + int64(len(b.leaves)); rest < end {
 		switch {
 		case b.missing && l.absent == maxAbsent:
@@ -214,7 +258,7 @@ func (l *log) collect(b *bundle) error {
 			return err
 		}
 	}
-	if l.absent++; !b.missing {
+	if l.absent++; !b.missing || unserved {
 		l.absent = 0
 	}
 	if l.o.Progress != nil {

@@ -106,7 +106,7 @@ func (b *block) work(keys *keyring) {
 		c.parsed, c.index, c.bare = true, r.Index, r.Erasable == nil
 		c.broken = known && r.Link(previous) != r.Chain
 		c.leaf = r.LeafHash()
-		c.decides = tombstone.Decides(r.Entry)
+		c.decides = r.Leaf == nil && tombstone.Decides(r.Entry)
 		if err := r.CheckErasable(); err != nil {
 			c.fault = err.Error()
 		}

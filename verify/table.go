@@ -42,7 +42,7 @@ var errFirst = errors.New("the first is enough")
 
 func (x *export) checkTable(ctx context.Context, t Table, checkpoint []byte) error {
 	err := t.Rows(ctx, func(r trail.Record, _ trail.Hash) error {
-		if r.Index == 0 && !x.keys.given {
+		if r.Index == 0 && r.Leaf == nil && !x.keys.given {
 			x.keys.addCreated(r.Entry)
 		}
 		return errFirst
@@ -96,7 +96,8 @@ func (b *lineBlock) examine() {
 	for i := range b.records {
 		r, c := &b.records[i], &b.checked[i]
 		c.number, c.read, c.index, c.previous, c.hash = b.number+int64(i), true, r.Index, b.previous[i], r.Chain
-		c.bare, c.leaf, c.decides = r.Erasable == nil, r.LeafHash(), tombstone.Decides(r.Entry)
+		c.bare, c.pruned, c.leaf = r.Erasable == nil, r.Leaf != nil, r.LeafHash()
+		c.decides = !c.pruned && tombstone.Decides(r.Entry)
 		if r.Index == 0 || c.decides {
 			c.entry = r.Entry
 		}

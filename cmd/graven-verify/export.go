@@ -120,6 +120,9 @@ func (v *verifier) line(n int, l *trail.Line, text []byte) {
 	}
 	v.count++
 	v.last = r.Index
+	if r.Leaf != nil {
+		v.found("line %d: only the hash of entry %d is left, which does not show that it matches the filter", n, r.Index)
+	}
 	if r.Link(l.Previous) != r.Chain {
 		v.found("line %d: the hash of entry %d is not that of its entry", n, r.Index)
 	}

@@ -21,7 +21,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/cosign"
-
 	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -101,6 +102,9 @@ func (k *Keeper) entry(ctx context.Context, index int64) (*event.Event, error) {
 	var content *trail.ErasableError
 	if err != nil && !errors.As(err, &content) {
 		return nil, err
+	}
+	if r.Leaf != nil {
+		return nil, fmt.Errorf("%w: entry %d: only its hash is left", search.ErrChanged, index)
 	}
 	e, _, err := event.ParseEntry(r.Entry)
 	return e, err
