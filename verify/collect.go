@@ -92,15 +92,12 @@ func (c *collector) record(b *block, f *checkedFrame, body []byte, at place) err
 	c.entries++
 	if !f.bare {
 		c.details++
-	} else if !b.damaged && f.fault == "" {
-		c.absence.Bare(r.Index)
 	}
-	if r.Leaf != nil && !b.damaged {
-		c.absence.Pruned(r.Index)
+	var decision []byte
+	if f.decides {
+		decision = r.Entry
 	}
-	if c.absence.Chain(r.Index, r.Chain); f.decides {
-		c.absence.Decision(r.Index, r.Entry)
-	}
+	c.absence.Entry(r.Index, r.Chain, decision, f.bare && !b.damaged && f.fault == "", r.Leaf != nil && !b.damaged)
 	if r.Index == 0 && !b.damaged {
 		c.keys.checkCreated(c.rep, r.Entry, at.String())
 	}

@@ -188,21 +188,11 @@ func (x *export) event(c *checkedLine) error {
 	switch {
 	case !c.bare:
 		x.rep.Details++
-	case c.fault == "":
-		if c.pruned {
-			x.absence.Pruned(c.index)
-		} else {
-			x.absence.Bare(c.index)
-		}
-		if len(x.bareAt) < maxRuns {
-			x.bareAt[c.index] = c.number
-		}
+	case c.fault == "" && len(x.bareAt) < maxRuns:
+		x.bareAt[c.index] = c.number
 	}
 	if c.fault == "" {
-		x.absence.Chain(c.index, c.hash)
-	}
-	if c.decides && c.fault == "" {
-		x.absence.Decision(c.index, c.entry)
+		x.absence.Entry(c.index, c.hash, c.entry, c.bare, c.pruned)
 	}
 	if c.index == 0 && c.previous != (trail.Hash{}) && c.fault == "" {
 		c.kind, c.fault = Changed, "the chain does not begin with zeros"

@@ -44,10 +44,9 @@ type checkedLine struct {
 	// previous and hash are the chain before and after the entry.
 	previous, hash trail.Hash
 	leaf           trail.Hash
-	entry          []byte // of the first entry, and of those that decide
+	entry          []byte // of the first entry, and of those that may be of a tombstone, or of a hold
 	bare           bool   // without erasable content
 	pruned         bool   // without the entry, of which leaf is the hash
-	decides        bool   // it may be of a tombstone, or of a hold
 	// kind and fault say what is wrong with the line in itself.
 	kind  Kind
 	fault string
@@ -117,6 +116,14 @@ func (x *export) work(b *lineBlock) {
 	}
 }
 
+// take takes what a line, or a row, says of an entry.
+func (c *checkedLine) take(r *trail.Record, previous trail.Hash) {
+	c.read, c.index, c.previous, c.hash, c.leaf = true, r.Index, previous, r.Chain, r.LeafHash()
+	if c.bare, c.pruned = r.Erasable == nil, r.Leaf != nil; c.index == 0 || tombstone.Decides(r.Entry) {
+		c.entry = r.Entry
+	}
+}
+
 // line checks one line.
 func (x *export) line(c *checkedLine, text []byte) error {
 	l, t, err := trail.ParseLine(text)
@@ -131,12 +138,7 @@ func (x *export) line(c *checkedLine, text []byte) error {
 		return nil
 	}
 	r := &l.Record
-	c.read, c.index, c.previous, c.hash, c.bare = true, r.Index, l.Previous, r.Chain, r.Erasable == nil
-	c.leaf, c.pruned = r.LeafHash(), r.Leaf != nil
-	c.decides = !c.pruned && tombstone.Decides(r.Entry)
-	if c.index == 0 || c.decides {
-		c.entry = r.Entry
-	}
+	c.take(r, l.Previous)
 	if r.Link(l.Previous) != r.Chain {
 		return errors.New("the entry does not have the hash that stands beside it")
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/internal/inorder"
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
@@ -186,7 +187,7 @@ func (l *log) get(b *bundle) {
 		b.leaves = append(b.leaves, trail.LeafHash(entry))
 	}
 	if data, b.err = l.part(tlog.Tile{L: 0, N: b.n, W: b.width}); len(data) == b.width*tlog.HashSize || len(data) == trail.TileWidth*tlog.HashSize {
-		b.tile = splitHashes(data)[:b.width]
+		b.tile = tree.Hashes(data)[:b.width]
 	}
 }
 
@@ -277,7 +278,7 @@ func (l *log) run(level int, n int64) ([]trail.Hash, error) {
 	if data == nil && err == nil {
 		l.rep.add(TileMismatch, n<<(trail.TileHeight*(level+1)), trail.TilePath(t), "the tile is missing")
 	}
-	return splitHashes(data), err
+	return tree.Hashes(data), err
 }
 
 // tilePlace returns where a hash stands in its tile.

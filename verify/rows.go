@@ -46,7 +46,7 @@ func (d *directory) run(row int, n int64) ([]trail.Hash, error) {
 	if errors.Is(err, io.EOF) { // it was cut meanwhile
 		err = nil
 	}
-	return splitHashes(data[:k]), err
+	return tree.Hashes(data[:k]), err
 }
 
 // rowPlace returns where a row's hash stands.

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/graven-audit/graven/internal/inorder"
-	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -95,12 +94,8 @@ func (b *lineBlock) examine() {
 	b.checked = make([]checkedLine, len(b.records))
 	for i := range b.records {
 		r, c := &b.records[i], &b.checked[i]
-		c.number, c.read, c.index, c.previous, c.hash = b.number+int64(i), true, r.Index, b.previous[i], r.Chain
-		c.bare, c.pruned, c.leaf = r.Erasable == nil, r.Leaf != nil, r.LeafHash()
-		c.decides = !c.pruned && tombstone.Decides(r.Entry)
-		if r.Index == 0 || c.decides {
-			c.entry = r.Entry
-		}
+		c.number = b.number + int64(i)
+		c.take(r, b.previous[i])
 		if r.Link(b.previous[i]) != r.Chain {
 			c.kind, c.fault = Changed, "the entry does not have the hash that stands beside it"
 		} else if err := r.CheckErasable(); err != nil {

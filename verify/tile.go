@@ -1,10 +1,7 @@
 package verify
 
 import (
-	"slices"
-
-	"golang.org/x/mod/sumdb/tlog"
-
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -22,74 +19,31 @@ type hashSource struct {
 // first returns the first entry under the n-th hash of a row.
 func (s *hashSource) first(row int, n int64) int64 { return n << (s.step * row) }
 
-// A forest is a tree with the hashes that make up its newest runs, from row 1
-// on. Those of row 0 are the leaves.
+// A forest is a tree, with the hashes that make up its newest runs.
 type forest struct {
 	trail.Tree
-	step    int
-	growing [][]trail.Hash // by row, from 1 on: of the run that is not full
-	full    []run          // not yet held against what is stored
+	runs tree.Runs
 }
 
-type run struct {
-	row    int
-	n      int64
-	hashes []trail.Hash
-}
+func (f *forest) grow(leaf trail.Hash) { f.Append(leaf, f.runs.Add) }
 
-func (f *forest) grow(leaf trail.Hash) { f.Append(leaf, f.complete) }
-
-func (f *forest) complete(level int, n int64, h trail.Hash) {
-	if level == 0 || level%f.step != 0 {
-		return
-	}
-	row := level / f.step
-	if len(f.growing) < row {
-		f.growing = append(f.growing, nil)
-	}
-	g := append(f.growing[row-1], h)
-	if len(g) == trail.TileWidth {
-		f.full = append(f.full, run{row, n / trail.TileWidth, g})
-		g = nil
-	}
-	f.growing[row-1] = g
-}
-
-func (f *forest) clone() *forest {
-	c := &forest{Tree: f.Tree, step: f.step, full: slices.Clone(f.full)}
-	for _, g := range f.growing {
-		c.growing = append(c.growing, slices.Clone(g))
-	}
-	return c
-}
-
-// closeRuns takes the runs that are not full for what they are. The tree grows
-// no more.
-func (f *forest) closeRuns() {
-	for i, g := range f.growing {
-		if len(g) > 0 {
-			f.full = append(f.full, run{i + 1, f.Size() >> (f.step*(i+1) + trail.TileHeight), g})
-		}
-	}
-	f.growing = nil
-}
+func (f *forest) clone() *forest { return &forest{f.Tree, f.runs.Clone()} }
 
 // checkRuns holds the hashes above the leaves against what is stored.
 func (a *assembly) checkRuns() error {
-	for _, t := range a.asStands.full {
-		found, err := a.stored.run(t.row, t.n)
+	for _, t := range a.asStands.runs.Full() {
+		found, err := a.stored.run(t.Row, t.N)
 		if err != nil {
 			return err
 		}
-		faults := hashFaults{row: t.row}
-		for k, h := range t.hashes {
+		faults := hashFaults{row: t.Row}
+		for k, h := range t.Hashes {
 			if k < len(found) && found[k] != h {
-				faults.add(t.n*trail.TileWidth + int64(k))
+				faults.add(t.N*trail.TileWidth + int64(k))
 			}
 		}
 		faults.report(a.rep, &a.stored)
 	}
-	a.asStands.full = nil
 	return nil
 }
 
@@ -116,16 +70,4 @@ func (t *hashFaults) report(rep *reporter, stored *hashSource) {
 		rep.add(TileMismatch, stored.first(t.row, r.first), at.String(), "%d %s in %s %s not that of the entries",
 			r.count, plural(r.count, "hash", "hashes"), at.file, plural(r.count, "is", "are"))
 	}
-}
-
-// splitHashes reads the content of a tile; of nil it makes nil.
-func splitHashes(data []byte) []trail.Hash {
-	if data == nil {
-		return nil
-	}
-	hashes := make([]trail.Hash, len(data)/tlog.HashSize)
-	for i := range hashes {
-		copy(hashes[i][:], data[i*tlog.HashSize:])
-	}
-	return hashes
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -69,7 +70,7 @@ type suspect struct {
 func (s *suspect) differs() bool { return s.tiled && s.leaf != s.want }
 
 func newAssembly(rep *reporter, since []earlier, stored hashSource) *assembly {
-	a := &assembly{rep: rep, stored: stored, asStands: &forest{step: stored.step}, block: -1, since: slices.Clone(since), wrong: -2, vague: -1}
+	a := &assembly{rep: rep, stored: stored, asStands: &forest{runs: tree.Runs{Step: stored.step}}, block: -1, since: slices.Clone(since), wrong: -2, vague: -1}
 	slices.SortStableFunc(a.since, func(x, y earlier) int { return cmp.Compare(x.Size, y.Size) })
 	return a
 }
@@ -275,7 +276,7 @@ func (a *assembly) judge(right *forest) (explained bool) {
 // looks for those that stand in each other's places.
 func (a *assembly) finish() error {
 	if !a.lost && !a.doubt {
-		a.asStands.closeRuns()
+		a.asStands.runs.Close(a.asStands.Size())
 		if err := a.checkRuns(); err != nil {
 			return err
 		}

@@ -246,8 +246,12 @@ func (q *Question) within(from, to time.Time) bool {
 
 // missing finds the numbers that are missing.
 func (x *Finder) missing(ctx context.Context, q Question, g *Gaps) error {
+	begin, err := x.Search.Begin(ctx)
+	if err != nil {
+		return err
+	}
 	told := accounts{finder: x, size: g.LedgerSize, byName: map[string][]account{}}
-	err := x.Sources.Holes(ctx, q.Source, func(h Hole) error {
+	err = x.Sources.Holes(ctx, q.Source, func(h Hole) error {
 		after, err := x.Search.Get(ctx, h.After)
 		if err != nil {
 			return err
@@ -275,6 +279,8 @@ func (x *Finder) missing(ctx context.Context, q Question, g *Gaps) error {
 			into := &g.Missing
 			if m.Account != nil {
 				into = &g.Accounted
+			} else if h.After < begin && h.Before < begin {
+				continue // what was told of it may be erased as they are
 			}
 			if len(*into) == maxSpans {
 				g.More = true

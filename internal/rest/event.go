@@ -41,7 +41,7 @@ func (s *Server) hit(c *call) (search.Hit, *trail.Checkpoint, error) {
 	if err != nil {
 		return search.Hit{}, nil, err
 	}
-	if !c.sees(h.Event) {
+	if !c.sees(h.Event) || h.Record.Leaf != nil && c.by.Namespaces != nil { // whose it was is not left
 		return none()
 	}
 	return h, cp, nil
@@ -52,9 +52,12 @@ func (s *Server) get(c *call) error {
 	if err := s.take(c, work*small); err != nil {
 		return err
 	}
-	h, _, err := s.hit(c)
+	h, cp, err := s.hit(c)
 	if err != nil {
 		return err
+	}
+	if h.Record.Leaf != nil {
+		return s.gone(c, cp, &h.Record)
 	}
 	line := trail.Line{Event: h.Event, Record: h.Record}
 	if line.Previous, err = s.previous(c, h.Record.Index); err != nil {
@@ -63,7 +66,19 @@ func (s *Server) get(c *call) error {
 	return c.json(http.StatusOK, line.Append(nil))
 }
 
-// proof answers GET /api/v1/audit/events/{id}/proof with a C2SP tlog-proof.
+// gone answers that an entry was erased, and what is left of it.
+func (s *Server) gone(c *call, cp *trail.Checkpoint, r *trail.Record) error {
+	book, err := s.holds.Book(c.ctx(), cp.Size)
+	if err != nil {
+		return err
+	}
+	return erased(http.StatusGone, "entry "+itoa(r.Index)+" was erased with all below "+itoa(book.Pruned())+", as the tombstone in entry "+itoa(book.PrunedBy(r.Index))+
+		" says; what proves it is still made at …/proof, for the hash of its leaf, "+trail.Hex(*r.Leaf))
+}
+
+// proof answers GET /api/v1/audit/events/{id}/proof with a C2SP tlog-proof, and
+// the hash that it proves in a header: who does not have the entry, because it was
+// erased, has that to check.
 func (s *Server) proof(c *call) error {
 	h, cp, err := s.hit(c)
 	if err != nil {
@@ -81,6 +96,7 @@ func (s *Server) proof(c *call) error {
 	}
 	p := trail.Proof{Index: h.Record.Index, Hashes: hashes, Checkpoint: cp.Note}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	c.w.Header().Set("Graven-Leaf", trail.Hex(h.Record.LeafHash()))
 	c.w.Header().Set("Content-Disposition", `attachment; filename="`+h.Event.ID.String()+`.tlog-proof"`)
 	_, err = c.w.Write(p.Marshal())
 	return err

@@ -155,6 +155,9 @@ func (x *exporter) lines() error {
 		return x.s.find.Each(x.c.ctx(), &x.q.filter, all, x.write)
 	}
 	return x.s.find.Reader.Records(x.c.ctx(), all, func(r *trail.Record) error {
+		if r.Leaf != nil && x.q.format != "ndjson" {
+			return nil // it is in the chain, and tells nothing
+		}
 		e, err := r.Event()
 		if err != nil {
 			return err

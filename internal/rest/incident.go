@@ -53,9 +53,22 @@ func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, err
 		return nil, 0, err
 	}
 	if len(hits) == 0 {
-		return nil, 0, notFound("no event has this correlation id, or you may not see it")
+		return nil, 0, s.noIncident(c)
 	}
 	return hits, cp.Size, nil
+}
+
+// noIncident answers that an incident has no events.
+func (s *Server) noIncident(c *call) error {
+	none := "no event has this correlation id, or you may not see it"
+	e, err := s.find.Erased(c.ctx(), &search.Filter{})
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		none += "; " + e.String()
+	}
+	return notFound(none)
 }
 
 // timeline is the answer to GET /api/v1/audit/incidents/{correlation_id}.
@@ -72,7 +85,9 @@ type timeline struct {
 	// Namespaces are those that the caller sees, if not all. What is missing
 	// cannot be told then, and the status is that of what is seen.
 	Namespaces []string `json:"namespaces,omitzero"`
-	Missing    []gap    `json:"missing"`
+	// Erased tells of entries that may have been the incident's.
+	Erased  *search.Erasure `json:"erasedBelow,omitempty"`
+	Missing []gap           `json:"missing"`
 }
 
 type gap struct {
@@ -106,6 +121,9 @@ func (s *Server) incident(c *call) error {
 		DurationMs: t.Last.Sub(t.Started).Milliseconds(), LedgerSize: size, Total: len(hits), Missing: []gap{}}
 	if c.by.Namespaces != nil {
 		a.Namespaces, t.Missing = c.by.Namespaces, nil
+	}
+	if a.Erased, err = s.find.Erased(c.ctx(), &search.Filter{}); err != nil {
+		return err
 	}
 	for _, g := range t.Missing {
 		a.Missing = append(a.Missing, gap(g))

@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"compress/gzip"
 	"io"
-	"strconv"
+	"net/http"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/graven-audit/graven/internal/answer"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
@@ -81,6 +82,14 @@ func (s *Server) logEntries(c *call) error {
 	if err := s.unscoped(c); err != nil {
 		return err
 	}
+	first := t.N * trail.TileWidth
+	begin, err := s.find.Begin(c.ctx())
+	if err != nil {
+		return err
+	}
+	if first < begin {
+		return erased(http.StatusNotFound, "the log's minimum index is "+itoa(begin)+": the entries below it were erased, and their hashes are left")
+	}
 	if err := s.take(c, work*small); err != nil {
 		return err
 	}
@@ -88,13 +97,12 @@ func (s *Server) logEntries(c *call) error {
 	w := bufio.NewWriterSize(c.w, 64<<10) // so that most errors are found before the answer has begun
 	var out io.Writer = w
 	end := func() error { return nil }
-	if takesGzip(c.r.Header.Get("Accept-Encoding")) {
+	if answer.TakesGzip(c.r.Header.Get("Accept-Encoding")) {
 		c.w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
 		out, end = z, z.Close
 	}
 	var bundled []byte
-	first := t.N * trail.TileWidth
 	err = s.c.Store.Records(c.ctx(), search.Range{First: first, End: first + int64(t.W)}, func(r *trail.Record) error {
 		bundled = trail.AppendBundled(bundled[:0], r.Entry)
 		_, err := out.Write(bundled)
@@ -107,18 +115,6 @@ func (s *Server) logEntries(c *call) error {
 		return err
 	}
 	return w.Flush()
-}
-
-// takesGzip reads an Accept-Encoding header.
-func takesGzip(header string) bool {
-	for coding := range strings.SplitSeq(header, ",") {
-		name, weight, _ := strings.Cut(coding, ";")
-		q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
-		if strings.EqualFold(strings.TrimSpace(name), "gzip") && (err != nil || q > 0) {
-			return true
-		}
-	}
-	return false
 }
 
 // immutable sets the headers of what never changes. Only those who may see it

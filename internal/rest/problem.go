@@ -59,6 +59,11 @@ func notFound(detail string) *problem {
 	return newProblem(http.StatusNotFound, "not-found", "There is no such thing", detail)
 }
 
+// erased is for what was erased with the entries of an index.
+func erased(status int, detail string) *problem {
+	return newProblem(status, "erased", "It was erased", detail)
+}
+
 // problemOf is the one table that maps errors to answers. flat says that field
 // names are to be those of Kubernaut's form.
 func problemOf(err error, flat bool) *problem {

@@ -148,7 +148,7 @@ func (s *Server) list(c *call) error {
 	}
 	b := append([]byte(`{"total":`), itoa(a.Total)...)
 	b = append(append(b, `,"returned":`...), itoa(int64(len(a.Hits)))...)
-	b = append(b, `,"events":[`...)
+	b = append(a.Erased.AppendMember(b, false), `,"events":[`...)
 	for i, h := range a.Hits {
 		if i > 0 {
 			b = append(b, ',')
@@ -199,7 +199,7 @@ func (s *Server) listFlat(c *call) error {
 	if a.Next != "" {
 		b = append(b, `,"next_cursor":"`+a.Next+`"`...)
 	}
-	return c.json(http.StatusOK, append(b, "}}\n"...))
+	return c.json(http.StatusOK, append(a.Erased.AppendMember(append(b, '}'), true), "}\n"...))
 }
 
 // previous returns the chain before an entry.

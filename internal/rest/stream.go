@@ -115,7 +115,7 @@ func (s *Server) sendFrom(ctx context.Context, c *call, f *search.Filter, next *
 		if *left == 0 {
 			return errStopping
 		}
-		if f.Match(e) {
+		if r.Leaf == nil && f.Match(e) {
 			*left--
 			b := []byte("id: " + itoa(r.Index) + "\nevent: audit\ndata: ")
 			b = appendHit(b, search.Hit{Event: e, Record: *r}, nil)

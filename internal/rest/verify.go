@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/verdict"
 	"github.com/graven-audit/graven/verify"
@@ -20,7 +19,7 @@ func (s *Server) verifyChain(c *call) error {
 	if err != nil {
 		return err
 	}
-	id, err := parseCorrelation(data)
+	id, err := verdict.ParseQuestion(data)
 	if err != nil {
 		return err
 	}
@@ -41,30 +40,12 @@ func (s *Server) verifyChain(c *call) error {
 	case err != nil:
 		return err
 	case v.TotalEvents == 0:
-		return notFound("no event has this correlation id, or you may not see it")
+		return s.noIncident(c)
 	}
 	if err := s.verified(c, map[string]any{"scope": "incident " + id, "valid": v.IsValid, "findings": len(v.TamperedEvents), "size": cp.Size}); err != nil {
 		return err
 	}
 	return c.document(http.StatusOK, v)
-}
-
-func parseCorrelation(data []byte) (id string, err error) {
-	sc := jcs.NewScanner(data)
-	err = sc.Members(func(name []byte) error {
-		if string(name) != "correlation_id" {
-			return &jcs.Error{Reason: "no such member; there is correlation_id"}
-		}
-		id, err = sc.String()
-		return err
-	})
-	if err == nil {
-		err = sc.End()
-	}
-	if err == nil && id == "" {
-		err = &event.FieldError{Field: "correlation_id", Reason: "required"}
-	}
-	return id, err
 }
 
 func (s *Server) verified(c *call, details map[string]any) error {

@@ -219,6 +219,19 @@ func (b *Book) Pruned() int64 {
 	return b.erased.Pruned()
 }
 
+// PrunedBy returns the index of the first tombstone that says that an entry was
+// erased; -1 for none.
+func (b *Book) PrunedBy(index int64) int64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, t := range b.tombs {
+		if index < t.Entries {
+			return t.Index
+		}
+	}
+	return -1
+}
+
 // Tombs returns the tombstones that count, from an index on, in order.
 func (b *Book) Tombs(from int64) []Tomb {
 	b.mu.RLock()

@@ -23,10 +23,13 @@ func NewOwed(b *Book, size int64, remind bool) *Owed {
 	return &Owed{tombs: tombs, remind: remind}
 }
 
-// Need tells of an entry without content. It reports whether a tombstone names
-// it.
+// Need tells of an entry that is gone, or without content. It reports whether a
+// tombstone names it.
 func (o *Owed) Need(index int64) bool {
 	names := func(t Tomb) bool {
+		if index < t.Entries {
+			return true
+		}
 		i, found := slices.BinarySearchFunc(t.Details, index, func(r tombstone.Run, index int64) int { return cmp.Compare(r.First, index) })
 		return found || i > 0 && index < t.Details[i-1].End()
 	}

@@ -70,10 +70,13 @@ type Answer struct {
 	Next string
 	// Cut is set where the part ended early, for its bytes.
 	Cut bool
+	// Erased tells of entries that may have matched; nil for none.
+	Erased *Erasure
 }
 
 // A Finder answers questions about the ledger. Indexes select; what it returns
-// was read from the ledger and holds against the filter.
+// was read from the ledger and holds against the filter. Entries that were erased
+// are no answer to any question.
 type Finder struct {
 	Index  Index
 	Reader Reader
@@ -114,16 +117,25 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 }
 
 // Begin returns the index below which entries were erased, as far as is known.
-func (x *Finder) Begin() int64 {
-	if p, ok := x.Reader.(Present); ok {
-		return p.Tombs.Pruned()
+func (x *Finder) Begin(ctx context.Context) (int64, error) {
+	p, ok := x.Reader.(Present)
+	if !ok {
+		return 0, nil
 	}
-	return 0
+	err := p.Tombs.CatchUp(ctx)
+	return p.Tombs.Pruned(), err
 }
 
 func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answer, error) {
 	var a Answer
-	all := Range{min(size, x.Begin()), size}
+	begin, err := x.Begin(ctx)
+	if err == nil {
+		a.Erased, err = x.Erased(ctx, f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := Range{min(size, begin), size}
 	r := all
 	switch {
 	case p.Cursor < 0:
@@ -137,7 +149,7 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	if f.scans() {
 		offset, skip = 0, p.Offset // candidates that do not match must not count
 	}
-	err := x.each(ctx, f, r, p.Oldest, min(p.Limit+1, batchSize), offset, func(h Hit) error {
+	err = x.each(ctx, f, r, p.Oldest, min(p.Limit+1, batchSize), offset, func(h Hit) error {
 		if skip > 0 {
 			skip--
 			return nil
@@ -182,7 +194,11 @@ func (x *Finder) Each(ctx context.Context, f *Filter, r Range, fn func(Hit) erro
 	if err := x.Ready(ctx, r.End); err != nil {
 		return err
 	}
-	r.First = max(r.First, x.Begin())
+	begin, err := x.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	r.First = max(r.First, begin)
 	return x.each(ctx, f, r, true, batchSize, 0, fn)
 }
 
@@ -219,7 +235,7 @@ func (x *Finder) each(ctx context.Context, f *Filter, r Range, oldest bool, batc
 		}
 		offset = 0
 		err = x.pick(ctx, found, func(h Hit) error {
-			if !f.Match(h.Event) {
+			if h.Record.Leaf != nil || !f.Match(h.Event) {
 				return nil
 			}
 			return fn(h)

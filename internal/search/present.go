@@ -79,6 +79,8 @@ func (p Present) look(ctx context.Context, r *trail.Record) error {
 		}
 	}
 	switch {
+	case r.Leaf != nil && r.Index >= p.Tombs.Pruned():
+		return fmt.Errorf("%w: entry %d: %w", ErrChanged, r.Index, tombstone.ErrPruned)
 	case bare():
 		return fmt.Errorf("%w: entry %d: %w", ErrChanged, r.Index, tombstone.ErrBare)
 	case r.Index < p.Tombs.Pruned():

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
@@ -59,13 +60,37 @@ type Changed struct {
 	kind verify.Kind
 }
 
+// ParseQuestion reads which incident is asked for, as a JSON object.
+func ParseQuestion(data []byte) (id string, err error) {
+	sc := jcs.NewScanner(data)
+	err = sc.Members(func(name []byte) error {
+		if string(name) != "correlation_id" {
+			return &jcs.Error{Reason: "no such member; there is correlation_id"}
+		}
+		id, err = sc.String()
+		return err
+	})
+	if err == nil {
+		err = sc.End()
+	}
+	if err == nil && id == "" {
+		err = &event.FieldError{Field: "correlation_id", Reason: "required"}
+	}
+	return id, err
+}
+
 // Incident judges the events of an incident, within namespaces unless they are
 // nil: all that the index names, for one that was changed need not match any
-// more. More than limit are [ErrTooMany].
+// more. Of entries that were erased nobody knows the incident. More than limit
+// are [ErrTooMany].
 func (j *Judge) Incident(ctx context.Context, cp *trail.Checkpoint, id string, namespaces []string, limit int, now time.Time) (*Incident, error) {
 	v := &Incident{CorrelationID: id, VerificationTime: event.FormatTime(now), Checkpoint: string(cp.Note), Namespaces: namespaces}
 	f := search.Filter{CorrelationID: id, Scope: namespaces}
-	err := j.Find.Candidates(ctx, &f, search.Range{End: cp.Size}, func(index int64) error {
+	begin, err := j.Find.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = j.Find.Candidates(ctx, &f, search.Range{First: begin, End: cp.Size}, func(index int64) error {
 		r, err := j.Stored.Record(ctx, index)
 		if err != nil {
 			return err
@@ -122,19 +147,31 @@ func (j *Judge) entry(ctx context.Context, cp *trail.Checkpoint, r *trail.Record
 		return nil, err
 	}
 	err := r.CheckErasable()
-	if err == nil && r.Erasable == nil && !j.Tombs.Erased(r.Index) {
+	if err == nil && j.unnamed(r) != nil {
 		if err := j.Tombs.Follow(ctx); err != nil {
 			return nil, err
 		}
-		if !j.Tombs.Erased(r.Index) {
-			err = tombstone.ErrBare
-		}
+		err = j.unnamed(r)
 	}
 	if err != nil {
-		t.kind, t.Message = verify.DetailsMismatch, err.Error()
+		if t.kind, t.Message = verify.DetailsMismatch, err.Error(); errors.Is(err, tombstone.ErrPruned) {
+			t.kind = verify.Missing
+		}
 		return t, nil
 	}
 	return nil, nil
+}
+
+// unnamed returns an error for a record that is gone, or without content, though
+// no tombstone that is known names it.
+func (j *Judge) unnamed(r *trail.Record) error {
+	switch {
+	case r.Leaf != nil && r.Index >= j.Tombs.Pruned():
+		return tombstone.ErrPruned
+	case r.Erasable == nil && !j.Tombs.Erased(r.Index):
+		return tombstone.ErrBare
+	}
+	return nil
 }
 
 // maxRange bounds a range, so that its verdict does not take for ever; the whole
@@ -169,6 +206,10 @@ func (j *Judge) Range(ctx context.Context, cp *trail.Checkpoint, first, last int
 		}
 		return err
 	})
+	if below := j.Tombs.Pruned(); first < below {
+		v.Pruned = below
+		v.Notes = append(v.Notes, fmt.Sprintf("the entries below %d were erased, as a tombstone in the ledger says: their hashes are left, and nothing speaks for what else is", below))
+	}
 	if unproven > 0 {
 		v.Findings = append(v.Findings, verify.Finding{Kind: verify.TileMismatch, Index: -1,
 			Message: fmt.Sprintf("%d of the entries could not be held against the checkpoint: %v", unproven, search.ErrHashes)})

@@ -1,0 +1,190 @@
+package rest_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/erasure"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/trail"
+)
+
+// openPruned opens a door on a ledger of which the first 256 entries were erased.
+// The events before number 300 were recorded a month ago.
+func openPruned(t *testing.T) (d *door, before func(index int64) (entry []byte)) {
+	t.Helper()
+	policies, err := retention.NewPolicies([]retention.Policy{{Name: "all", EntryDays: 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ago atomic.Int64
+	ago.Store(int64(30 * 24 * time.Hour))
+	d = open(t, change{
+		ledger:  func(c *ledger.Config) { c.Now = func() time.Time { return time.Now().Add(-time.Duration(ago.Load())) } },
+		erasing: func(c *erasure.Config) { c.Policies = policies },
+	})
+	d.as("recorder").record(samples(0, 300)...)
+	ago.Store(0)
+	entries := map[int64][]byte{}
+	for _, index := range []int64{3, 100} {
+		r, err := d.store.Record(t.Context(), index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries[index] = r.Entry
+	}
+	var result erasure.Result
+	d.as("superadmin").post("/api/v1/retention/run", "").want(http.StatusOK).into(&result)
+	if result.Entries != 256 || result.Left != "" {
+		t.Fatalf("%+v", result)
+	}
+	d.follow()
+	return d, func(index int64) []byte { return entries[index] }
+}
+
+func TestAnErasedEventIsGoneAndStillProven(t *testing.T) {
+	d, before := openPruned(t)
+	admin := d.as("superadmin")
+	was, _, err := event.ParseEntry(before(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := trail.LeafHash(before(3))
+	scoped := d.token(access.Token{Name: "scoped", Role: access.Superadmin, Namespaces: []string{was.Resource.Namespace}})
+	for _, name := range []string{"3", was.ID.String()} {
+		path := "/api/v1/audit/events/" + name
+		p := admin.get(path).problem(http.StatusGone, "", "all below 256")
+		if !strings.HasSuffix(p.Type, ":erased") || !strings.Contains(p.Detail, "the tombstone in entry 30") || !strings.Contains(p.Detail, trail.Hex(leaf)) {
+			t.Errorf("%+v", p)
+		}
+		d.as("viewer").get(path).problem(http.StatusGone, "", "")
+		scoped.get(path).problem(http.StatusNotFound, "", "")
+		scoped.get(path+"/proof").problem(http.StatusNotFound, "", "")
+		a := admin.get(path + "/proof").want(http.StatusOK)
+		if got := a.header.Get("Graven-Leaf"); got != trail.Hex(leaf) {
+			t.Errorf("the proof is of the leaf %s, not %s", got, trail.Hex(leaf))
+		}
+		proof, err := trail.ParseProof(a.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := proof.Verify(before(3), d.bed.Verifier); err != nil || proof.Index != 3 {
+			t.Errorf("entry %d: %v", proof.Index, err)
+		}
+	}
+	admin.get("/api/v1/audit/events/0").want(http.StatusOK) // it holds the ledger's key
+	admin.get("/api/v1/audit/events/256").want(http.StatusOK)
+	for _, bundle := range []string{"000", "000.p/7"} {
+		admin.get("/log/tile/entries/"+bundle).problem(http.StatusNotFound, "", "the log's minimum index is 256")
+	}
+	admin.get("/log/tile/entries/001.p/20").want(http.StatusOK)
+	if tile := admin.get("/log/tile/0/000").want(http.StatusOK).body; len(tile) != 256*32 || trail.Hash(tile[3*32:4*32]) != leaf {
+		t.Error("the tile of what was erased is not the one it was")
+	}
+}
+
+func TestAnAnswerOverWhatWasErasedSaysSo(t *testing.T) {
+	d, _ := openPruned(t)
+	admin := d.as("superadmin")
+	when := func(ago time.Duration) string {
+		return url.QueryEscape(time.Now().Add(-ago).UTC().Format(time.RFC3339))
+	}
+	const day = 24 * time.Hour
+	type erased struct {
+		Index          int64
+		RecordedBefore time.Time
+	}
+	for query, told := range map[string]bool{
+		"":                         true,
+		"actor=nobody":             true,
+		"to=" + when(300*day):      true,
+		"from=" + when(40*day):     true,
+		"from=" + when(29*day):     false,
+		"correlation_id=inc-1":     true,
+		"limit=1&order=asc":        true,
+		"q=plan-3&from=" + when(0): false,
+	} {
+		var a struct {
+			Total       int64
+			Events      []struct{ EventType string }
+			ErasedBelow *erased
+		}
+		admin.get("/api/v1/audit?" + query).want(http.StatusOK).into(&a)
+		if (a.ErasedBelow != nil) != told || told && (a.ErasedBelow.Index != 256 || time.Since(a.ErasedBelow.RecordedBefore) < 29*day) {
+			t.Errorf("%q: %+v", query, a)
+		}
+		for _, e := range a.Events {
+			if e.EventType == "" {
+				t.Errorf("%q: what is left of an entry is in the list", query)
+			}
+		}
+		var f struct {
+			ErasedBelow *struct{ Index int64 } `json:"erased_below"`
+		}
+		admin.get("/api/v1/audit/events?" + query).want(http.StatusOK).into(&f)
+		if (f.ErasedBelow != nil) != told || told && f.ErasedBelow.Index != 256 {
+			t.Errorf("%q, flat: %+v", query, f.ErasedBelow)
+		}
+	}
+	const says = "the entries below 256, recorded before "
+	admin.get("/api/v1/audit/incidents/inc-1").problem(http.StatusNotFound, "", says)
+	admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-1"}`).problem(http.StatusNotFound, "", says)
+	var story struct {
+		Total       int
+		ErasedBelow *erased
+	}
+	admin.get("/api/v1/audit/incidents/inc-42").want(http.StatusOK).into(&story) // 252 to 257, behind entry 0
+	if story.Total != 3 || story.ErasedBelow == nil || story.ErasedBelow.Index != 256 {
+		t.Errorf("%+v", story)
+	}
+	var verdict struct {
+		Valid bool `json:"is_valid"`
+		Total int  `json:"total_events"`
+	}
+	admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-42"}`).want(http.StatusOK).into(&verdict)
+	if !verdict.Valid || verdict.Total != 3 {
+		t.Errorf("%+v", verdict)
+	}
+	for _, query := range []string{"", "?first=0&last=280", "?first=5&last=6"} {
+		var report struct {
+			OK     bool
+			Pruned int64
+			Notes  []string
+		}
+		admin.get("/api/v1/audit/verify" + query).want(http.StatusOK).into(&report)
+		if !report.OK || report.Pruned != 256 || !strings.Contains(strings.Join(report.Notes, "\n"), "their hashes are left") {
+			t.Errorf("%q: %+v", query, report)
+		}
+	}
+}
+
+func TestExportsOfALedgerFromWhichEntriesWereErasedVerify(t *testing.T) {
+	d, _ := openPruned(t)
+	admin := d.as("superadmin")
+	for _, query := range []string{"", "?checkpoint=true", "?checkpoint=true&access=true&limit=20", "?checkpoint=true&actor=remediation-reconciler"} {
+		body := admin.get("/api/v1/audit/export" + query).want(http.StatusOK).body
+		left := strings.Count(string(body), `"leaf":"`)
+		whole := query == "" || query == "?checkpoint=true"
+		if r := d.verified(t, body); whole != (left == 255) || !whole && left != 0 || !r.OK() || whole && r.Pruned != 256 {
+			t.Errorf("%q: of %d entries the hashes are left, below %d", query, left, r.Pruned)
+		}
+	}
+	d.verified(t, admin.get("/api/v1/audit/export?checkpoint=true").want(http.StatusOK).body, d.bed.Verifier)
+	for _, format := range []string{"csv", "cloudevents"} {
+		text := string(admin.get("/api/v1/audit/export?format=" + format).want(http.StatusOK).body)
+		if strings.Contains(text, sample(3).ID.String()) || !strings.Contains(text, sample(299).ID.String()) {
+			t.Errorf("the export as %s has what is left of entries, or not the others", format)
+		}
+	}
+	text := string(admin.get("/api/v1/audit/stream?last_event_id=-1&limit=30").want(http.StatusOK).body)
+	if strings.Contains(text, sample(3).ID.String()) || !strings.Contains(text, sample(270).ID.String()) {
+		t.Errorf("the stream has what is left of entries, or not the others: %.600s", text)
+	}
+}
