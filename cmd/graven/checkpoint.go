@@ -24,8 +24,11 @@ import (
 func newProve() *cobra.Command {
 	var conn connection
 	cmd := &cobra.Command{
-		Use:     "prove ID",
-		Short:   "Print the proof that an event is in the ledger (C2SP tlog-proof)",
+		Use:   "prove ID",
+		Short: "Print the proof that an event is in the ledger (C2SP tlog-proof)",
+		Long: `Print the proof that an event is in the ledger (C2SP tlog-proof). The standard
+error has the hash that it proves, of the leaf that the event's entry is: of an
+event that was erased nothing else is left.`,
 		Example: `  graven prove 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 > event.tlog-proof`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,7 +41,12 @@ func newProve() *cobra.Command {
 				return err
 			}
 			defer resp.Body.Close()
-			_, err = io.Copy(cmd.OutOrStdout(), io.LimitReader(resp.Body, 1<<20))
+			if _, err := io.Copy(cmd.OutOrStdout(), io.LimitReader(resp.Body, 1<<20)); err != nil {
+				return err
+			}
+			if leaf := resp.Header.Get("Graven-Leaf"); leaf != "" {
+				_, err = fmt.Fprintln(cmd.ErrOrStderr(), "leaf", terminal.Printable(leaf))
+			}
 			return err
 		},
 	}

@@ -55,6 +55,7 @@ func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (*ter
 	if err := json.Unmarshal(raw, t); err != nil {
 		return nil, err
 	}
+	terminal.Remark(cmd.ErrOrStderr(), t.ErasedBelow)
 	if output != "table" {
 		return t, terminal.Document(cmd.OutOrStdout(), output, raw)
 	}

@@ -33,29 +33,10 @@ func newList() *cobra.Command {
 			}
 			q.Set("order", order)
 			var list terminal.List
-			for len(list.Events) < int(limit) {
-				var page struct {
-					Total  int64             `json:"total"`
-					Events []json.RawMessage `json:"events"`
-					Next   string            `json:"next"`
-				}
-				q.Set("limit", itoa(min(int(limit)-len(list.Events), 1000)))
-				if err := c.Get(cmd.Context(), "/api/v1/audit", q, &page); err != nil {
-					return err
-				}
-				for _, raw := range page.Events {
-					e, err := terminal.ParseEvent(raw)
-					if err != nil {
-						return err
-					}
-					list.Events = append(list.Events, e)
-				}
-				list.Total, list.Next = page.Total, page.Next
-				if page.Next == "" {
-					break
-				}
-				q.Set("cursor", page.Next)
+			if err := list.Fetch(cmd.Context(), c, q, int(limit)); err != nil {
+				return err
 			}
+			terminal.Remark(cmd.ErrOrStderr(), list.Erased)
 			if err := list.Print(cmd.OutOrStdout(), output); err != nil {
 				return err
 			}

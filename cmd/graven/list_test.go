@@ -79,3 +79,43 @@ func TestEveryCommandShowsExamples(t *testing.T) {
 	}
 	check(newRoot())
 }
+
+func TestWhatWasErasedIsSaidBesideTheAnswer(t *testing.T) {
+	const erased = `"erasedBelow":{"index":512,"recordedBefore":"2025-01-02T03:04:05Z"}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/api/v1/audit":
+			fmt.Fprint(w, `{"total":0,"returned":0,`+erased+`,"events":[]}`)
+		case "/api/v1/audit/incidents/inc-1":
+			fmt.Fprint(w, `{"correlationID":"inc-1","status":"resolved",`+erased+`,"total":1,"missing":[],"events":[{"event":`+servedEvent+`}]}`)
+		default:
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusGone)
+			fmt.Fprint(w, `{"type":"urn:graven:problem:erased","title":"It was erased","status":410,"detail":"entry 7 was erased with all below 512"}`)
+		}
+	}))
+	defer server.Close()
+	const says = "graven: the entries below 512, recorded before 2025-01-02T03:04:05Z, were erased and are not in this answer\n"
+	for _, tt := range []struct {
+		cmd  *cobra.Command
+		args []string
+		says string
+	}{
+		{newList(), []string{"-o", "json"}, says},
+		{newIncident(), []string{"inc-1"}, says},
+	} {
+		var out, errs bytes.Buffer
+		tt.cmd.SetArgs(append(tt.args, "--url", server.URL))
+		tt.cmd.SetOut(&out)
+		tt.cmd.SetErr(&errs)
+		if err := tt.cmd.ExecuteContext(t.Context()); err != nil || errs.String() != tt.says || out.Len() == 0 {
+			t.Errorf("%s: %v, %q, %q", tt.cmd.Name(), err, &out, &errs)
+		}
+	}
+	cmd := newGet()
+	cmd.SetArgs([]string{"7", "--url", server.URL})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	if err := cmd.ExecuteContext(t.Context()); err == nil || err.Error() != "It was erased: entry 7 was erased with all below 512 (410)" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/search"
 )
 
 // An Incident is an incident as the server tells it.
@@ -23,7 +24,9 @@ type Incident struct {
 	// Namespaces are those that the token is limited to, or nil. What is
 	// missing cannot be told then.
 	Namespaces []string
-	Missing    []struct {
+	// ErasedBelow tells of events that may have been the incident's.
+	ErasedBelow *search.Erasure
+	Missing     []struct {
 		Expected []string
 		Index    int64
 		Reason   string

@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v2"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/search"
 )
 
 // Outputs are the forms of a list of events, the values of -o.
@@ -106,6 +107,8 @@ type List struct {
 	Events []Event
 	Total  int64  // how many there are
 	Next   string // cursor of those that follow, or ""
+	// Erased tells of events that may have been among them; nil for none.
+	Erased *search.Erasure
 }
 
 // Print writes the list in one of [Outputs].
