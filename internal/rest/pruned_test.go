@@ -30,7 +30,12 @@ func openPruned(t *testing.T) (d *door, before func(index int64) (entry []byte))
 		ledger:  func(c *ledger.Config) { c.Now = func() time.Time { return time.Now().Add(-time.Duration(ago.Load())) } },
 		erasing: func(c *erasure.Config) { c.Policies = policies },
 	})
-	d.as("recorder").record(samples(0, 300)...)
+	recorder := d.as("recorder")
+	events := []*event.Event{numbered("edge", "e", 1)}
+	for _, n := range []int64{1, 3, 4, 5} {
+		events = append(events, numbered("old", "e", n))
+	}
+	recorder.record(append(events, samples(0, 295)...)...)
 	ago.Store(0)
 	entries := map[int64][]byte{}
 	for _, index := range []int64{3, 100} {
@@ -140,17 +145,24 @@ func TestAnAnswerOverWhatWasErasedSaysSo(t *testing.T) {
 		Total       int
 		ErasedBelow *erased
 	}
-	admin.get("/api/v1/audit/incidents/inc-42").want(http.StatusOK).into(&story) // 252 to 257, behind entry 0
-	if story.Total != 3 || story.ErasedBelow == nil || story.ErasedBelow.Index != 256 {
+	admin.get("/api/v1/audit/incidents/inc-41").want(http.StatusOK).into(&story)
+	if story.Total != 2 || story.ErasedBelow == nil || story.ErasedBelow.Index != 256 {
 		t.Errorf("%+v", story)
 	}
 	var verdict struct {
 		Valid bool `json:"is_valid"`
 		Total int  `json:"total_events"`
 	}
-	admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-42"}`).want(http.StatusOK).into(&verdict)
-	if !verdict.Valid || verdict.Total != 3 {
+	admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-41"}`).want(http.StatusOK).into(&verdict)
+	if !verdict.Valid || verdict.Total != 2 {
 		t.Errorf("%+v", verdict)
+	}
+	if g := admin.gaps("?source=old"); !g.Complete {
+		t.Errorf("what is missing between entries that were erased is told: %+v", g)
+	}
+	d.as("recorder").record(numbered("edge", "e", 3))
+	if got := spans(admin.gaps("?source=edge").Missing); got != "edge/e:2" {
+		t.Errorf("missing: %q", got)
 	}
 	for _, query := range []string{"", "?first=0&last=280", "?first=5&last=6"} {
 		var report struct {
@@ -179,7 +191,7 @@ func TestExportsOfALedgerFromWhichEntriesWereErasedVerify(t *testing.T) {
 	d.verified(t, admin.get("/api/v1/audit/export?checkpoint=true").want(http.StatusOK).body, d.bed.Verifier)
 	for _, format := range []string{"csv", "cloudevents"} {
 		text := string(admin.get("/api/v1/audit/export?format=" + format).want(http.StatusOK).body)
-		if strings.Contains(text, sample(3).ID.String()) || !strings.Contains(text, sample(299).ID.String()) {
+		if strings.Contains(text, sample(3).ID.String()) || !strings.Contains(text, sample(294).ID.String()) {
 			t.Errorf("the export as %s has what is left of entries, or not the others", format)
 		}
 	}
