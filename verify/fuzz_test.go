@@ -46,6 +46,9 @@ func FuzzDir(f *testing.F) {
 	f.Add(seed, i["tip"], i["keys/ledger.vkey"])
 	f.Add(pack(good[2:]), []byte{}, []byte{})
 	f.Add(pack(append(good[3:], good[:3]...)), i["tip"], []byte("x\n"))
+	gone := i.clone()
+	gone.editRecord(2, func(r *trail.Record) { *r, _ = r.Prune() })
+	f.Add(pack(frames(gone[segment])), i["tip"], i["keys/ledger.vkey"])
 	dir := i.write(f)
 	keys := []note.Verifier{l.key.verifier}
 	f.Fuzz(func(t *testing.T, packed, tip, key []byte) {
@@ -70,7 +73,11 @@ func FuzzDir(f *testing.F) {
 func FuzzExport(f *testing.F) {
 	l := newLedger(f, 1, 1, 3)
 	whole, some := l.export(f), l.filtered(f, 1, 3)
-	for _, lines := range [][]string{whole, some, whole[:2], {whole[4]}} {
+	was := l.records[2]
+	l.records[2], _ = was.Prune()
+	gone := l.export(f)
+	l.records[2] = was
+	for _, lines := range [][]string{whole, some, whole[:2], {whole[4]}, gone} {
 		f.Add([]byte(strings.Join(lines, "")))
 	}
 	keys := []note.Verifier{l.key.verifier}

@@ -113,6 +113,10 @@ func TestTenLinesOfShellFollowTheChain(t *testing.T) {
 	if err != nil || !strings.Contains(out, "the chain holds up to") {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	out, err = shell(t, dir, "sed -i '4s/,\"index\":/,\"leaf\":\"00\",\"index\":/; 4s/RemediationPlan/RemediationPlam/g' ledger.ndjson\n"+script)
+	if err != nil || !strings.Contains(out, "the chain holds up to") {
+		t.Errorf("behind an entry that was erased: %v\n%s", err, out)
+	}
 	out, err = shell(t, dir, "sed -i '5s/RemediationPlan/RemediationPlam/g' ledger.ndjson\n"+script)
 	if err == nil || !strings.Contains(out, "entry 4 does not follow") {
 		t.Errorf("a forged line passes: %v\n%s", err, out)

@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/trail"
 )
@@ -198,5 +200,28 @@ func TestExportsOfALedgerFromWhichEntriesWereErasedVerify(t *testing.T) {
 	text := string(admin.get("/api/v1/audit/stream?last_event_id=-1&limit=30").want(http.StatusOK).body)
 	if strings.Contains(text, sample(3).ID.String()) || !strings.Contains(text, sample(270).ID.String()) {
 		t.Errorf("the stream has what is left of entries, or not the others: %.600s", text)
+	}
+}
+
+// A tamperedStore has holds look as if they were erased.
+type tamperedStore struct{ rest.Store }
+
+func (s tamperedStore) Record(ctx context.Context, index int64) (trail.Record, error) {
+	r, err := s.Store.Record(ctx, index)
+	if err == nil && strings.Contains(string(r.Entry), `"LegalHoldPlaced"`) {
+		leaf := r.LeafHash()
+		r.Leaf, r.Erasable = &leaf, nil
+	}
+	return r, err
+}
+
+func TestAHoldThatWasMadeToLookErasedHoldsEverything(t *testing.T) {
+	d := open(t, change{store: func(s rest.Store) rest.Store { return tamperedStore{s} }})
+	d.as("recorder").record(samples(0, 3)...)
+	admin := d.as("superadmin")
+	admin.post("/api/v1/audit/legal-hold", `{"correlation_id":"inc-0","reason":"case 1"}`).want(http.StatusNotFound)
+	for n := range 3 {
+		id := sample(n).ID.String()
+		admin.post("/api/v1/erasures", `{"event":"`+id+`","reason":"r"}`).problem(http.StatusConflict, "", "hold")
 	}
 }

@@ -236,6 +236,11 @@ func TestAVerdictNamesWhatWasChanged(t *testing.T) {
 		}, "do not match the entry's digest", verify.DetailsMismatch},
 		{"the salt", func(r *trail.Record) { r.Salt[0] ^= 1 }, "do not match the entry's digest", verify.DetailsMismatch},
 		{"details and salt, to nothing", func(r *trail.Record) { r.Salt, r.Erasable = event.Salt{}, nil }, "the details are missing", verify.DetailsMismatch},
+		{"the entry, to its hash", func(r *trail.Record) { *r, _ = r.Prune() }, "only the entry's hash is left", verify.Missing},
+		{"the entry, to a wrong hash", func(r *trail.Record) {
+			*r, _ = r.Prune()
+			r.Leaf[0] ^= 1
+		}, "not under the signed checkpoint", verify.Changed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := open(t, change{store: func(s rest.Store) rest.Store { return tamperingStore{s, 3, tt.change} }})
