@@ -371,7 +371,7 @@ func (k *Keeper) Select(ctx context.Context, s *retention.Scope, size int64, fn 
 	}
 	if s.Event != "" {
 		h, err := k.one(ctx, s.Event, size)
-		if err != nil || h == nil {
+		if err != nil || h == nil || h.Record.Leaf != nil { // nothing is left to keep
 			return err
 		}
 		return look(*h)

@@ -86,6 +86,7 @@ func TestAnErasedEventIsGoneAndStillProven(t *testing.T) {
 			t.Errorf("entry %d: %v", proof.Index, err)
 		}
 	}
+	admin.post("/api/v1/audit/legal-hold", `{"event":"3","reason":"case 1"}`).problem(http.StatusNotFound, "", "")
 	admin.get("/api/v1/audit/events/0").want(http.StatusOK) // it holds the ledger's key
 	admin.get("/api/v1/audit/events/256").want(http.StatusOK)
 	for _, bundle := range []string{"000", "000.p/7"} {
