@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/erasure"
@@ -16,6 +18,8 @@ import (
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/trail"
+	"github.com/graven-audit/graven/verify"
+	"github.com/graven-audit/graven/verify/remote"
 )
 
 // openPruned opens a door on a ledger of which the first 256 entries were erased.
@@ -177,6 +181,21 @@ func TestAnAnswerOverWhatWasErasedSaysSo(t *testing.T) {
 		if !report.OK || report.Pruned != 256 || !strings.Contains(strings.Join(report.Notes, "\n"), "their hashes are left") {
 			t.Errorf("%q: %+v", query, report)
 		}
+	}
+}
+
+func TestALogWithoutItsErasedEntriesVerifies(t *testing.T) {
+	d, _ := openPruned(t)
+	log := remote.Log{URL: d.URL + "/log/", Token: d.secrets["superadmin"]}
+	r, err := verify.Log(t.Context(), log.URL, log.Fetch, verify.Options{Keys: []note.Verifier{d.bed.Verifier}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.OK() || !r.Authenticated || r.Pruned != 256 || !strings.Contains(strings.Join(r.Notes, "\n"), "256 of the entries below 256 are not served") {
+		t.Errorf("%+v", r)
+	}
+	if r, err = verify.Log(t.Context(), log.URL, log.Fetch, verify.Options{}); err != nil || !r.OK() || r.Authenticated {
+		t.Errorf("without a key: %+v, %v", r, err)
 	}
 }
 
