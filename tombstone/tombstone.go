@@ -59,7 +59,7 @@ func (r Run) End() int64 { return r.First + r.Count }
 // content of other entries, and whole entries, all before it. It stands in the
 // entry's member "ledger", which only the ledger writes:
 //
-//	{"erased":{"asOf":4096,"details":[[300,1]],"entries":{"chain":"<hexadecimal>","end":256},"policies":"<SHA-256, hexadecimal>"}}
+//	{"erased":{"asOf":4096,"details":[[300,1]],"entries":{"chain":"<hexadecimal>","end":256,"kept":1},"policies":"<SHA-256, hexadecimal>"}}
 type Tombstone struct {
 	// AsOf is the size of the ledger for which was decided what may go. Where a
 	// hold was placed or changed from there on, but before the tombstone, it
@@ -68,9 +68,10 @@ type Tombstone struct {
 	// Details are the entries, in order.
 	Details []Run
 	// Entries is the index below which the entries were erased, but for those
-	// that have a member "ledger"; 0 for none. Chain is the chain's value there.
-	Entries int64
-	Chain   [32]byte
+	// that have a member "ledger", which are Kept in number; 0 for none. Chain is
+	// the chain's value there.
+	Entries, Kept int64
+	Chain         [32]byte
 	// Policies is the digest of the policies that were applied; empty where
 	// somebody asked.
 	Policies string
@@ -84,7 +85,7 @@ func (t *Tombstone) Member() map[string]any {
 	}
 	erased := map[string]any{"asOf": t.AsOf, "details": details}
 	if t.Entries > 0 {
-		erased["entries"] = map[string]any{"end": t.Entries, "chain": hex.EncodeToString(t.Chain[:])}
+		erased["entries"] = map[string]any{"end": t.Entries, "kept": t.Kept, "chain": hex.EncodeToString(t.Chain[:])}
 	}
 	if t.Policies != "" {
 		erased["policies"] = t.Policies
@@ -100,6 +101,7 @@ func Parse(index int64, member []byte) (*Tombstone, error) {
 			Details [][2]int64 `json:"details"`
 			Entries *struct {
 				End   int64  `json:"end"`
+				Kept  int64  `json:"kept"`
 				Chain string `json:"chain"`
 			} `json:"entries"`
 			Policies string `json:"policies"`
@@ -133,11 +135,14 @@ func Parse(index int64, member []byte) (*Tombstone, error) {
 		if p.End <= 0 || p.End%Width != 0 || p.End > t.AsOf {
 			return nil, fmt.Errorf("ledger.erased.entries.end: not a multiple of %d up to %d", Width, t.AsOf)
 		}
+		if p.Kept < 0 || p.Kept > p.End {
+			return nil, fmt.Errorf("ledger.erased.entries.kept: not a number of entries below %d", p.End)
+		}
 		chain, err := hex.DecodeString(p.Chain)
 		if err != nil || copy(t.Chain[:], chain) != len(t.Chain) || len(chain) != len(t.Chain) {
 			return nil, errors.New("ledger.erased.entries.chain: not the hexadecimal form of a hash")
 		}
-		t.Entries = p.End
+		t.Entries, t.Kept = p.End, p.Kept
 	}
 	return t, nil
 }
@@ -153,6 +158,7 @@ type Erased struct {
 	judge
 	named  Indexes
 	pruned int64
+	kept   int64
 }
 
 // Decides reports whether an entry may be one that [Erased.Follow] must be told
@@ -188,7 +194,9 @@ func (x *Erased) Follow(index int64, e *event.Event) *Tombstone {
 		for _, r := range t.Details {
 			x.named.Add(r)
 		}
-		x.pruned = max(x.pruned, t.Entries)
+		if t.Entries > x.pruned {
+			x.pruned, x.kept = t.Entries, t.Kept
+		}
 	}
 	return t
 }
@@ -198,6 +206,9 @@ func (x *Erased) Names(index int64) bool { return index < x.pruned || x.named.Ha
 
 // Pruned returns the index below which entries were erased.
 func (x *Erased) Pruned() int64 { return x.pruned }
+
+// Kept returns how many of those entries were kept.
+func (x *Erased) Kept() int64 { return x.kept }
 
 // Indexes is a set of indexes of entries. It takes memory by how far they are
 // apart: a bit for each where they are dense. The zero set is empty.
@@ -290,6 +301,7 @@ type Absence struct {
 	named   []Run      // as tombstones say it: whoever forges one may name more entries than memory has bits
 	pending []decision // entries that decide, and are not sealed yet
 	first   resume     // the greatest that a tombstone tells of
+	kept    int64      // of the entries below it
 	edge    resume     // that stands behind the last that was pruned
 	looking bool       // for the edge
 }
@@ -350,7 +362,7 @@ func (a *Absence) Seal(size int64) {
 			if t := a.judge.follow(a.pending[n].index, e); t != nil {
 				a.named = append(a.named, t.Details...)
 				if t.Entries > a.first.end {
-					a.first = resume{t.Entries, t.Chain}
+					a.first, a.kept = resume{t.Entries, t.Chain}, t.Kept
 				}
 			}
 		} else {
@@ -391,11 +403,17 @@ func (a *Absence) Unnamed(end int64, fn func(index int64, why error) bool) {
 	})
 }
 
-// Resumes returns an error where the chain, behind the entries that were erased,
-// does not go on from the value that the tombstone says.
-func (a *Absence) Resumes() error {
+// Agrees returns an error where what is left of entries that were erased is not
+// what the tombstone says: the value from which the chain goes on, and how many
+// entries were kept.
+func (a *Absence) Agrees() error {
 	if a.edge.end == a.first.end && a.edge.chain != a.first.chain {
 		return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", a.edge.end-1)
+	}
+	gone := int64(0)
+	a.pruned.each(a.first.end, func(int64) bool { gone++; return true })
+	if kept := a.first.end - gone; kept < a.kept {
+		return fmt.Errorf("%d of the entries below %d were kept, as the tombstone says, and %d are left", a.kept, a.first.end, kept)
 	}
 	return nil
 }
@@ -414,7 +432,7 @@ func (a *Absence) Kept(end int64) (n int64) {
 }
 
 // Check returns [ErrBare] or [ErrPruned] with the first entry that lacks its
-// content, or is gone, though no tombstone names it, or what [Absence.Resumes]
+// content, or is gone, though no tombstone names it, or what [Absence.Agrees]
 // does.
 func (a *Absence) Check() error {
 	var err error
@@ -422,5 +440,5 @@ func (a *Absence) Check() error {
 		err = fmt.Errorf("entry %d: %w", index, why)
 		return false
 	})
-	return cmp.Or(err, a.Resumes())
+	return cmp.Or(err, a.Agrees())
 }

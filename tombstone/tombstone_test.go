@@ -47,13 +47,13 @@ func TestATombstoneIsReadAsItWasWritten(t *testing.T) {
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
 func TestATombstoneOfEntriesSaysHowTheChainGoesOn(t *testing.T) {
-	want := tombstone.Tombstone{AsOf: 600, Entries: 512, Chain: [32]byte{1, 2, 31: 3}}
+	want := tombstone.Tombstone{AsOf: 600, Entries: 512, Kept: 3, Chain: [32]byte{1, 2, 31: 3}}
 	member, err := json.Marshal(want.Member())
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := tombstone.Parse(600, member)
-	if err != nil || got.Entries != want.Entries || got.Chain != want.Chain {
+	if err != nil || got.Entries != want.Entries || got.Kept != want.Kept || got.Chain != want.Chain {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for _, chain := range []string{"", zeros[2:], zeros + "00", zeros[1:] + "g"} {
@@ -63,7 +63,7 @@ func TestATombstoneOfEntriesSaysHowTheChainGoesOn(t *testing.T) {
 	}
 	var x tombstone.Erased
 	x.Follow(600, &event.Event{EventType: tombstone.TypeRetentionRun, Ledger: member})
-	if x.Pruned() != 512 || !x.Names(511) || x.Names(512) {
+	if x.Pruned() != 512 || x.Kept() != 3 || !x.Names(511) || x.Names(512) {
 		t.Errorf("pruned below %d", x.Pruned())
 	}
 }
@@ -82,13 +82,16 @@ func TestAnEntryThatIsGoneNeedsATombstoneAndTheChainItsValue(t *testing.T) {
 		return &a
 	}
 	below := func(end int64) func(int64) bool { return func(i int64) bool { return i > 0 && i < end } }
-	good := &tombstone.Tombstone{AsOf: 700, Entries: 512, Chain: value}
+	good := &tombstone.Tombstone{AsOf: 700, Entries: 512, Kept: 1, Chain: value}
 	a := walk(700, below(512), good)
 	if err := a.Check(); err != nil {
 		t.Error(err)
 	}
 	if end, pruned := a.Below(); end != 512 || pruned != 511 || a.Kept(701) != 1 {
 		t.Errorf("%d below %d, %d are kept", pruned, end, a.Kept(701))
+	}
+	if err := walk(700, func(i int64) bool { return i < 512 }, good).Check(); err == nil || !strings.Contains(err.Error(), "1 of the entries below 512 were kept, as the tombstone says, and 0 are left") {
+		t.Errorf("one that was kept: %v", err)
 	}
 	if err := walk(700, below(513), good).Check(); !errors.Is(err, tombstone.ErrPruned) || !strings.Contains(err.Error(), "entry 512") {
 		t.Errorf("one more: %v", err)
@@ -116,6 +119,7 @@ func TestATombstoneThatMakesNoSenseNamesNothing(t *testing.T) {
 		`{"erased":{"asOf":9,"entries":{"end":9,"chain":""}}}`:                                         "entries.end",
 		`{"erased":{"asOf":99,"entries":{"end":256,"chain":"` + zeros + `"}}}`:                         "entries.end",
 		`{"erased":{"asOf":99,"entries":{"end":-256,"chain":"` + zeros + `"}}}`:                        "entries.end",
+		`{"erased":{"asOf":99,"entries":{"end":256,"kept":-1,"chain":"` + zeros + `"}}}`:               "entries",
 		`{"erased":{"asOf":99,"entries":{"end":0,"chain":"` + zeros + `"}}}`:                           "entries.end",
 		`{"erased":{"asOf":1e9,"details":[` + strings.Repeat(`[0,1],`, tombstone.MaxRuns) + `[0,1]]}}`: "",
 	} {

@@ -22,7 +22,7 @@ func reportAbsence(rep *reporter, a *tombstone.Absence, end int64, where func(in
 	if rep.Pruned = below; pruned > 0 {
 		rep.note("%d of the entries below %d were erased, as a tombstone in the ledger says: their hashes are left, and nothing speaks for what else is", pruned, below)
 	}
-	if err := a.Resumes(); err != nil {
+	if err := a.Agrees(); err != nil {
 		rep.add(Changed, below-1, where(below-1), "%v", err)
 	}
 	if named := a.Named() - pruned; named > 0 {

@@ -333,7 +333,7 @@ func (v *verifier) absent() {
 		v.found("entry %d: %v", index, why)
 		return true
 	})
-	if err := v.absence.Resumes(); err != nil {
+	if err := v.absence.Agrees(); err != nil {
 		v.found("%v", err)
 	}
 	below, pruned := v.absence.Below()

@@ -110,7 +110,7 @@ func (x *Eraser) record(ctx context.Context, by ledger.By, id string, plan *rete
 	for _, part := range parts {
 		t := &tombstone.Tombstone{AsOf: plan.Size, Policies: x.c.Policies.Digest()}
 		if entries > 0 {
-			t.Entries, t.Chain = below, chain
+			t.Entries, t.Kept, t.Chain = below, plan.Kept, chain
 		}
 		details := map[string]any{"policy": "none", "run": id, "part": result.Tombstones + 1, "entriesErased": entries, "held": len(plan.Held)}
 		var n int64

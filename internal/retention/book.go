@@ -219,6 +219,13 @@ func (b *Book) Pruned() int64 {
 	return b.erased.Pruned()
 }
 
+// prefix returns what Pruned does, and how many of those entries were kept.
+func (b *Book) prefix() (below, kept int64) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.erased.Pruned(), b.erased.Kept()
+}
+
 // PrunedBy returns the index of the first tombstone that says that an entry was
 // erased; -1 for none.
 func (b *Book) PrunedBy(index int64) int64 {

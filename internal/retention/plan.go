@@ -29,6 +29,9 @@ type Plan struct {
 	// a multiple of [tombstone.Width]; it may be empty. Those with a member
 	// "ledger" stay, for verification rests on them.
 	Entries Range `json:"entries"`
+	// Kept is how many entries stay whole below the end of the prefix, those
+	// that runs before have kept among them.
+	Kept int64 `json:"kept"`
 	// Stops is why no more entries go; nil where there are no more.
 	Stops *Stop `json:"stops,omitempty"`
 	// Policies count, by what gave the term, the entries whose details go.
@@ -61,15 +64,16 @@ type Planner struct {
 	first    int64 // below which entries are gone
 	next     int64 // the entry it must be told of
 	prefix   int64 // up to which every entry may go
+	kept     int64 // entries in it that stay
 	keeping  map[event.ID]int
 }
 
 // NewPlanner returns a planner for a ledger as of the size that the book has
 // followed. Of the entries that are gone it need not be told.
 func NewPlanner(b *Book, p *Policies, now time.Time) *Planner {
-	first := b.Pruned()
-	return &Planner{book: b, policies: p, first: first, next: first, prefix: first, keeping: map[event.ID]int{},
-		plan: Plan{Size: b.Size(), Now: now, Details: []Range{}, Policies: map[string]int64{}, Held: []Keeping{}}}
+	first, kept := b.prefix()
+	return &Planner{kept: kept, book: b, policies: p, first: first, next: first, prefix: first, keeping: map[event.ID]int{},
+		plan: Plan{Size: b.Size(), Now: now, Kept: kept, Details: []Range{}, Policies: map[string]int64{}, Held: []Keeping{}}}
 }
 
 // maxShown bounds the ranges of a plan that are shown.
@@ -131,7 +135,12 @@ func (p *Planner) Add(s *Subject) error {
 	case len(held) > 0:
 		p.plan.Stops = &Stop{s.Index, "held by " + held[0].ID.String()}
 	default:
-		p.prefix++
+		if len(s.Event.Ledger) > 0 {
+			p.kept++
+		}
+		if p.prefix++; p.prefix%tombstone.Width == 0 {
+			p.plan.Kept = p.kept
+		}
 	}
 	return nil
 }
