@@ -29,7 +29,7 @@ func TestADatabaseThatCannotBeReliedOnIsRefused(t *testing.T) {
 		"its role does not commit":  {"ALTER ROLE app SET synchronous_commit = off", "ALTER ROLE app RESET synchronous_commit", dsn, "synchronous_commit is off"},
 		"the address asks for that": {"", "", dsn + "&synchronous_commit=off", "synchronous_commit is off"},
 		"a column is gone":          {"\\c test1\nALTER TABLE graven.audit_events RENAME leaf_hash TO leaf", "\\c test1\nALTER TABLE graven.audit_events RENAME leaf TO leaf_hash", dsn, "leaf_hash"},
-		"an older schema":           {"\\c test1\nUPDATE graven.migrations SET is_applied = false WHERE version_id = 6", "\\c test1\nUPDATE graven.migrations SET is_applied = true WHERE version_id = 6", dsn, "bring it up to date"},
+		"an older schema":           {"\\c test1\nUPDATE graven.migrations SET is_applied = false WHERE version_id = 7", "\\c test1\nUPDATE graven.migrations SET is_applied = true WHERE version_id = 7", dsn, "bring it up to date"},
 		"the head was changed":      {"\\c test1\nUPDATE graven.ledger_head SET chain = repeat('a', 64)", "\\c test1\nUPDATE graven.ledger_head SET chain = (SELECT event_hash FROM graven.audit_events ORDER BY ledger_index DESC LIMIT 1)", dsn, "the ledger was changed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestADatabaseThatCannotBeReliedOnIsRefused(t *testing.T) {
 func TestASchemaIsMadeOnceAndKept(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	name := server.Database()
-	for i, want := range [][2]int64{{0, 6}, {6, 6}} {
+	for i, want := range [][2]int64{{0, 7}, {7, 7}} {
 		from, to, err := postgres.Migrate(t.Context(), server.DSN(name, "postgres"))
 		if err != nil || from != want[0] || to != want[1] {
 			t.Errorf("time %d: from %d to %d, %v", i, from, to, err)

@@ -75,6 +75,7 @@ func (a *arguments) exec(ctx context.Context, conn *pgx.Conn) error {
 
 // Numbers of PostgreSQL's own types.
 const (
+	typeBool   = 16
 	typeBytes  = 17
 	typeInt8   = 20
 	typeInt2   = 21
@@ -111,7 +112,7 @@ func (a *arguments) set(head ledger.Head, p *ledger.Pool) {
 	for i := range p.Records {
 		r := &p.Records[i]
 		row, hash := rowOf(p.Events[i]), trail.Hex(r.Chain)
-		a.entries.row(&row, hash, before, p.Leaves[i][:], r.Entry)
+		a.entries.row(&row, hash, before, p.Leaves[i][:], r.Entry, r.Leaf != nil)
 		before = hash
 		a.ids.add(row.id[:])
 		a.salts.add(r.Salt[:])
@@ -175,10 +176,10 @@ func (a *array) end() []byte {
 }
 
 // row adds an element of the type graven.new_entry.
-func (a *array) row(r *row, hash, before string, leaf, entry []byte) {
+func (a *array) row(r *row, hash, before string, leaf, entry []byte, pruned bool) {
 	at := len(a.buf)
 	a.n++
-	const columns = 24
+	const columns = 25
 	a.buf = binary.BigEndian.AppendUint32(append(a.buf, 0, 0, 0, 0), columns)
 	a.moment(r.recordedAt)
 	a.column(typeUUID, len(r.id))
@@ -202,6 +203,11 @@ func (a *array) row(r *row, hash, before string, leaf, entry []byte) {
 	a.buf = append(a.buf, leaf...)
 	a.column(typeBytes, len(entry))
 	a.buf = append(a.buf, entry...)
+	a.column(typeBool, 1)
+	a.buf = append(a.buf, 0)
+	if pruned {
+		a.buf[len(a.buf)-1] = 1
+	}
 	binary.BigEndian.PutUint32(a.buf[at:], uint32(len(a.buf)-at-4))
 }
 

@@ -68,7 +68,7 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 	// partitions empty for whoever had looked before and read them after it: the
 	// lock comes before the first look.
 	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
-		LOCK TABLE audit_event_details IN ACCESS SHARE MODE`); err != nil {
+		LOCK TABLE audit_events, audit_event_details IN ACCESS SHARE MODE`); err != nil {
 		return nil, err
 	}
 	limit := o.MaxFindings
@@ -133,16 +133,20 @@ func (t *table) Where(index int64) string {
 
 // Rows implements [verify.Table].
 func (t *table) Rows(ctx context.Context, fn func(r trail.Record, previous trail.Hash) error) error {
-	return t.each(ctx, `SELECT e.ledger_index, e.event_hash, e.previous_event_hash, e.entry, d.salt, d.erasable
+	return t.each(ctx, `SELECT e.ledger_index, e.event_hash, e.previous_event_hash, e.leaf_hash, e.pruned, e.entry, d.salt, d.erasable
 		FROM audit_events e LEFT JOIN audit_event_details d ON d.ledger_index = e.ledger_index AND d.recorded_month = e.recorded_month
 		ORDER BY e.ledger_index, e.recorded_month`, func(rows pgx.Rows) error {
 		var r trail.Record
 		var hash, before string
-		var salt []byte
-		if err := rows.Scan(&r.Index, &hash, &before, &r.Entry, &salt, &r.Erasable); err != nil {
+		var salt, leaf []byte
+		var pruned bool
+		if err := rows.Scan(&r.Index, &hash, &before, &leaf, &pruned, &r.Entry, &salt, &r.Erasable); err != nil {
 			return err
 		}
 		copy(r.Salt[:], salt)
+		if pruned {
+			r.Leaf = leafOf(leaf)
+		}
 		// One that is no hash is not the entry's.
 		r.Chain, _ = trail.ParseHex(hash)
 		previous, _ := trail.ParseHex(before)
@@ -194,21 +198,22 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain, month string
 	}
 	err = t.each(ctx, `SELECT e.ledger_index, e.recorded_month::text, e.recorded_at, e.event_id, e.event_type, e.event_timestamp, e.event_nanos,
 		e.event_category, e.event_action, e.event_outcome, e.actor_type, e.actor_id, e.resource_type, e.resource_id, e.namespace,
-		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.source_name, e.source_epoch, e.source_seq, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
+		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.source_name, e.source_epoch, e.source_seq, e.event_hash, e.leaf_hash, e.pruned, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
 		FROM audit_events e LEFT JOIN event_ids i ON i.event_id = e.event_id LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
 		ORDER BY e.ledger_index`, func(rows pgx.Rows) error {
 		var index, idIndex int64
 		var in string
 		var is row
 		var leaf, entry, checkpoint []byte
+		var pruned bool
 		err := rows.Scan(&index, &in, &is.recordedAt, &is.id, &is.eventType, &is.timestamp, &is.nanos, &is.category, &is.action, &is.outcome,
 			&is.actorType, &is.actor, &is.kind, &is.resource, &is.namespace, &is.cluster, &is.correlation, &is.severity, &is.retentionDays, &is.source, &is.epoch, &is.seq,
-			&last, &leaf, &entry, &idIndex, &checkpoint)
+			&last, &leaf, &pruned, &entry, &idIndex, &checkpoint)
 		if err != nil {
 			return err
 		}
 		months.entry(index, in)
-		e, _, err := event.ParseEntry(entry)
+		e, digests, err := event.ParseEntry(entry)
 		if err != nil {
 			return fmt.Errorf("entry %d: %w", index, err)
 		}
@@ -220,7 +225,13 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain, month string
 			t.found(verify.IndexMismatch, index, "event_ids", "the id of entry %d leads elsewhere, or nowhere", index)
 		}
 		hash := trail.LeafHash(entry)
-		if !bytes.Equal(leaf, hash[:]) {
+		switch {
+		case pruned:
+			hash = *leafOf(leaf)
+			if !bytes.Equal(entry, e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details})) {
+				t.found(verify.Changed, index, t.Where(index), "more stands here than remains of an entry that was erased")
+			}
+		case !bytes.Equal(leaf, hash[:]):
 			t.found(verify.TileMismatch, index, t.Where(index), "leaf_hash is not that of the entry")
 		}
 		tree.Append(hash, func(level int, n int64, h trail.Hash) {
