@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/storetest"
 	"github.com/graven-audit/graven/internal/testenv"
 	"github.com/graven-audit/graven/trail"
@@ -74,5 +75,67 @@ func TestTheDatabaseLeavesOfAnEntryWhatRecordPruneDoes(t *testing.T) {
 		if got := remains(leaf); got != "" {
 			t.Errorf("%s: of one that is not what was sealed there remains %s", what, got)
 		}
+	}
+}
+
+// twentyDays keeps entries for twenty days, and those of [old] are thirty days old.
+var twentyDays = []retention.Policy{{Name: "all", DetailsDays: 10, EntryDays: 20}}
+
+// old returns a running ledger with n events of a month ago.
+func old(t *testing.T, b *storetest.Bed, n int, change func(n int, e *event.Event)) *storetest.Running {
+	t.Helper()
+	now := time.Now().AddDate(0, 0, -30)
+	b.Now = func() time.Time { return now }
+	r := b.Start(t)
+	for i := range n {
+		e := storetest.Event(i)
+		change(i, e)
+		r.Append(e)
+	}
+	b.Now = nil
+	now = time.Now()
+	return r
+}
+
+// TestNothingIsLeftInTheDatabaseOfEntriesThatWereErased looks through all files of
+// the server, as [TestNothingIsLeftInTheDatabaseOfWhatWasErased] does.
+func TestNothingIsLeftInTheDatabaseOfEntriesThatWereErased(t *testing.T) {
+	server := testenv.StartPostgres(t, "wal_recycle=off", "wal_keep_size=0", "min_wal_size=32MB", "autovacuum=off")
+	name := ledgerIn(t, server)
+	b := bedIn(t, server, name)
+	r := old(t, b, 300, func(n int, e *event.Event) {
+		canary := fmt.Sprintf("canary-%d", n)
+		if n >= 255 { // they stay
+			canary = fmt.Sprintf("other-%d", n)
+		}
+		e.Actor.Name, e.CorrelationID, e.Cluster, e.DurationMs = canary, canary, canary, int64(n)
+		e.Resource = event.Resource{Kind: canary, Namespace: canary, Name: canary}
+		e.Error = event.Failure{Code: canary, Message: canary + strings.Repeat("y", 50*n)}
+		e.Source = event.Source{Name: "operator", Epoch: "e", Seq: int64(n + 1)}
+	})
+	server.SQL(name, "ANALYZE; CHECKPOINT")
+	if left := server.Holds([]byte("canary-")); len(left) < 3 {
+		t.Fatalf("the server's files do not hold what was recorded: %q", left)
+	}
+	if in := server.SQL(name, "SELECT DISTINCT attname FROM pg_stats WHERE schemaname = 'graven' AND attname IN ('entry', 'erasable', 'salt')"); in != "" {
+		t.Errorf("the server keeps statistics of %s", in)
+	}
+	x := r.Erasing(0, 1, twentyDays...)
+	defer x.Journal.Close()
+	result, err := x.Eraser.Run(t.Context(), storetest.By, false)
+	if err != nil || result.Entries != 256 || len(x.Failed) > 0 {
+		t.Fatalf("%+v, %v, %v", result, err, x.Failed)
+	}
+	r.Append(storetest.Event(400))
+	server.SQL(name, "VACUUM FULL pg_catalog.pg_statistic")
+	server.SQL(name, "CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT")
+	if left := server.Holds([]byte("canary-")); len(left) > 0 {
+		t.Errorf("something is left in %q", left)
+	}
+	if rest := strings.TrimSpace(server.SQL(name, `SELECT count(*) FROM graven.audit_events e WHERE ledger_index BETWEEN 1 AND 255 AND (NOT pruned OR e::text LIKE '%canary%')`)); rest != "0" {
+		t.Errorf("%s rows say what they said", rest)
+	}
+	if report := r.Check(b); report.Pruned != 256 {
+		t.Errorf("%+v", report)
 	}
 }

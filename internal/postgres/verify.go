@@ -96,6 +96,12 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 			return nil, err
 		}
 	}
+	if !r.OK() && r.Pruned > 0 {
+		t.keys = o.Keys
+		if err := t.locate(ctx, r.Pruned); err != nil {
+			return nil, err
+		}
+	}
 	r.Findings = append(r.Findings, t.findings...)
 	r.Omitted += t.omitted
 	slices.SortStableFunc(r.Findings, func(a, b verify.Finding) int { return cmp.Compare(a.Index, b.Index) })
@@ -264,6 +270,44 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain, month string
 		return err
 	}
 	return t.checkCounts(ctx, size)
+}
+
+// locate looks between which checkpoints the first hash below an index is not the
+// one that was sealed, which the chain does not tell of an entry that was erased.
+func (t *table) locate(ctx context.Context, below int64) error {
+	var tree trail.Tree
+	var good int64
+	errLocated := errors.New("it is known")
+	err := t.each(ctx, fmt.Sprintf(`SELECT e.ledger_index, e.leaf_hash, c.checkpoint, CASE WHEN e.ledger_index = 0 THEN e.entry END
+		FROM audit_events e LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
+		WHERE e.ledger_index < (SELECT min(size) FROM ledger_checkpoints WHERE size >= %d) ORDER BY e.ledger_index`, below), func(rows pgx.Rows) error {
+		var index int64
+		var leaf, checkpoint, entry []byte
+		if err := rows.Scan(&index, &leaf, &checkpoint, &entry); err != nil {
+			return err
+		}
+		if index != tree.Size() {
+			return errLocated // one is missing, and was named
+		}
+		if index == 0 {
+			t.addCreated(entry)
+		}
+		tree.Append(*leafOf(leaf), nil)
+		c, err := trail.OpenCheckpoint(checkpoint, t.keys...)
+		switch {
+		case err != nil || c.Size != tree.Size():
+			return nil // there is none here that tells anything
+		case c.Root == tree.Root():
+			good = c.Size
+			return nil
+		}
+		t.found(verify.Changed, good, t.Where(good), "the leaf_hash of one of the entries from %d to %d, or more, is not the one that was sealed", good, index)
+		return errLocated
+	})
+	if errors.Is(err, errLocated) {
+		return nil
+	}
+	return err
 }
 
 // addCreated takes the key that the first entry names, where none was given.

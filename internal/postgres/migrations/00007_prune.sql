@@ -12,6 +12,51 @@ ALTER TYPE graven.new_entry ADD ATTRIBUTE pruned boolean;
 -- The index below which that was done.
 ALTER TABLE graven.erased ADD COLUMN pruned bigint NOT NULL DEFAULT 0;
 
+-- What the server knows of columns, to plan with, are values of theirs. It is not
+-- to know any of those that no question asks for, nor any of the table as a whole,
+-- of which it is not used: they would be left when the rows go. graven.erase has it
+-- learn anew what it knows of a partition. Here it forgets with a column's type.
+ALTER TABLE graven.audit_events ALTER COLUMN entry TYPE bytea, ALTER COLUMN leaf_hash TYPE bytea;
+ALTER TABLE graven.audit_events ALTER COLUMN entry SET STORAGE EXTERNAL,
+    ALTER COLUMN entry SET STATISTICS 0, ALTER COLUMN leaf_hash SET STATISTICS 0;
+ALTER TABLE ONLY graven.audit_events
+    ALTER COLUMN event_id SET STATISTICS 0, ALTER COLUMN event_type SET STATISTICS 0, ALTER COLUMN event_category SET STATISTICS 0,
+    ALTER COLUMN event_action SET STATISTICS 0, ALTER COLUMN event_outcome SET STATISTICS 0, ALTER COLUMN actor_type SET STATISTICS 0,
+    ALTER COLUMN actor_id SET STATISTICS 0, ALTER COLUMN resource_type SET STATISTICS 0, ALTER COLUMN resource_id SET STATISTICS 0,
+    ALTER COLUMN namespace SET STATISTICS 0, ALTER COLUMN cluster_id SET STATISTICS 0, ALTER COLUMN correlation_id SET STATISTICS 0,
+    ALTER COLUMN severity SET STATISTICS 0, ALTER COLUMN retention_days SET STATISTICS 0;
+ALTER TABLE graven.audit_event_details ALTER COLUMN salt TYPE bytea, ALTER COLUMN erasable TYPE bytea;
+ALTER TABLE graven.audit_event_details ALTER COLUMN salt SET STATISTICS 0, ALTER COLUMN erasable SET STATISTICS 0;
+
+-- make_months makes the partitions of the month that a time is in, and of so
+-- many months behind it, as far as they are not there.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION graven.make_months(at timestamptz, ahead integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = graven, pg_temp AS $$
+DECLARE
+    begins date := date_trunc('month', at AT TIME ZONE 'UTC');
+    m date;
+    made integer := 0;
+    part text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('graven.make_months'));
+    FOR m IN SELECT generate_series(begins, begins + make_interval(months => ahead), '1 month')::date LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM ledger_months WHERE month = m);
+        FOREACH part IN ARRAY ARRAY['audit_events', 'audit_event_details'] LOOP
+            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                part || to_char(m, '_YYYY_MM'), part, m, m + interval '1 month');
+            EXECUTE format('CREATE TRIGGER refuse_all BEFORE TRUNCATE ON %I EXECUTE FUNCTION refuse()', part || to_char(m, '_YYYY_MM'));
+            EXECUTE format('GRANT SELECT ON %I TO graven_reader, graven_writer', part || to_char(m, '_YYYY_MM'));
+        END LOOP;
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN entry SET STATISTICS 0, ALTER COLUMN leaf_hash SET STATISTICS 0', to_char(m, '"audit_events_"YYYY_MM'));
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN salt SET STATISTICS 0, ALTER COLUMN erasable SET STATISTICS 0', to_char(m, '"audit_event_details_"YYYY_MM'));
+        INSERT INTO ledger_months (month) VALUES (m);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END $$;
+-- +goose StatementEnd
+
 -- append makes a pool durable, behind the entry of which expected_chain is the
 -- event_hash. Each array but the last three has one element an entry.
 -- +goose StatementBegin
@@ -196,6 +241,7 @@ BEGIN
                 SELECT *, CASE WHEN ledger_index < $1 AND NOT pruned THEN remains(entry, leaf_hash) END AS rest FROM %I OFFSET 0) e) e', part) USING below;
         EXECUTE format('TRUNCATE %I', part);
         EXECUTE format('INSERT INTO %I SELECT * FROM kept ORDER BY ledger_index', part);
+        EXECUTE format('ANALYZE %I', part); -- what is known of the columns tells of what was there
         DROP TABLE kept;
     END LOOP;
     FOR part, first, behind IN
@@ -225,6 +271,6 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
-REVOKE ALL ON FUNCTION graven.append, graven.remains, graven.erase FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION graven.append TO graven_writer;
+REVOKE ALL ON FUNCTION graven.append, graven.make_months, graven.remains, graven.erase FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION graven.append, graven.make_months TO graven_writer;
 GRANT EXECUTE ON FUNCTION graven.erase TO graven_purger;
