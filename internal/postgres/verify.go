@@ -220,24 +220,24 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain, month string
 		}
 		months.entry(index, in)
 		e, digests, err := event.ParseEntry(entry)
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
-		}
 		is.recordedAt, is.timestamp = is.recordedAt.UTC(), is.timestamp.UTC()
-		if should := rowOf(e); is != should {
-			t.found(verify.IndexMismatch, index, t.Where(index), "the column %s does not say what the entry says", differing(is, should))
+		switch {
+		case err != nil && !pruned:
+			return fmt.Errorf("entry %d: %w", index, err)
+		case err != nil:
+			t.found(verify.Changed, index, t.Where(index), "what remains of the entry cannot be read: %v", err)
+		case is != rowOf(e):
+			t.found(verify.IndexMismatch, index, t.Where(index), "the column %s does not say what the entry says", differing(is, rowOf(e)))
+		case pruned && !bytes.Equal(entry, e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details})):
+			t.found(verify.Changed, index, t.Where(index), "more stands here than remains of an entry that was erased")
 		}
 		if idIndex != index {
 			t.found(verify.IndexMismatch, index, "event_ids", "the id of entry %d leads elsewhere, or nowhere", index)
 		}
 		hash := trail.LeafHash(entry)
-		switch {
-		case pruned:
+		if pruned {
 			hash = *leafOf(leaf)
-			if !bytes.Equal(entry, e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details})) {
-				t.found(verify.Changed, index, t.Where(index), "more stands here than remains of an entry that was erased")
-			}
-		case !bytes.Equal(leaf, hash[:]):
+		} else if !bytes.Equal(leaf, hash[:]) {
 			t.found(verify.TileMismatch, index, t.Where(index), "leaf_hash is not that of the entry")
 		}
 		tree.Append(hash, func(level int, n int64, h trail.Hash) {
