@@ -90,16 +90,20 @@ func TestTheDatabaseLeavesOfAnEntryWhatRecordPruneDoes(t *testing.T) {
 // twentyDays keeps entries for twenty days, and those of [old] are thirty days old.
 var twentyDays = []retention.Policy{{Name: "all", DetailsDays: 10, EntryDays: 20}}
 
-// old returns a running ledger with n events of a month ago.
+// old returns a running ledger with n events of a month ago, by the ten.
 func old(t *testing.T, b *storetest.Bed, n int, change func(n int, e *event.Event)) *storetest.Running {
 	t.Helper()
 	now := time.Now().AddDate(0, 0, -30)
 	b.Now = func() time.Time { return now }
 	r := b.Start(t)
-	for i := range n {
-		e := storetest.Event(i)
-		change(i, e)
-		r.Append(e)
+	for i := 0; i < n; i += 10 {
+		var events []*event.Event
+		for k := i; k < i+10; k++ {
+			e := storetest.Event(k)
+			change(k, e)
+			events = append(events, e)
+		}
+		r.Append(events...)
 	}
 	b.Now = nil
 	now = time.Now()
@@ -284,8 +288,8 @@ func TestWhatASuperuserChangesOfErasedEntriesIsNamed(t *testing.T) {
 		kind         verify.Kind
 		index        int64
 	}{
-		{"a leaf", at(100, "leaf_hash = sha256('x')"), verify.Changed, 100},
-		{"a leaf that is none", at(100, "leaf_hash = 'x'"), verify.Changed, 100},
+		{"a leaf, as far as a checkpoint tells", at(100, "leaf_hash = sha256('x')"), verify.Changed, 91},
+		{"a leaf that is none", at(100, "leaf_hash = 'x'"), verify.Changed, 91},
 		{"a hash", at(100, "event_hash = repeat('a', 64)"), verify.Changed, 100},
 		{"the hash before", at(100, "previous_event_hash = repeat('a', 64)"), verify.Changed, 99},
 		{"where the chain goes on", at(255, "event_hash = repeat('a', 64)") + "; " + at(256, "previous_event_hash = repeat('a', 64)"), verify.Changed, 256},
