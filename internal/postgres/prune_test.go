@@ -1,21 +1,25 @@
 package postgres_test
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/postgres"
 	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/storetest"
 	"github.com/graven-audit/graven/internal/testenv"
 	"github.com/graven-audit/graven/tombstone"
@@ -325,5 +329,74 @@ func TestWhatASuperuserChangesOfErasedEntriesIsNamed(t *testing.T) {
 			}
 			t.Errorf("not found: %s", fmt.Sprint(report.Findings))
 		})
+	}
+}
+
+func TestOthersAppendReadAndVerifyWhileEntriesAreErased(t *testing.T) {
+	server := testenv.StartPostgres(t)
+	b := newBed(t, server)
+	r := old(t, b, 600, func(int, *event.Event) {})
+	other, reading := b.Start(t), b.Start(t)
+	x := r.Erasing(0, 1, twentyDays...)
+	defer x.Journal.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	began := make(chan struct{}, 3)
+	again := func(do func() error) {
+		wg.Go(func() {
+			for first := true; first || ctx.Err() == nil; first = false {
+				if err := do(); err != nil && !errors.Is(err, ledger.ErrBusy) {
+					t.Error(err)
+				}
+				if first {
+					began <- struct{}{}
+				}
+			}
+		})
+	}
+	next := 600
+	again(func() error {
+		next++
+		_, _, err := other.Ledger.Append(t.Context(), storetest.By, []*event.Event{storetest.Event(next)})
+		return err
+	})
+	again(func() error {
+		next := int64(0)
+		return reading.Store.Records(t.Context(), search.Range{End: 601}, func(rec *trail.Record) error {
+			if rec.Index != next {
+				return fmt.Errorf("entry %d in the place of entry %d", rec.Index, next)
+			}
+			next++
+			_, err := rec.Event()
+			return err
+		})
+	})
+	again(func() error {
+		report, err := reading.Store.Verify(t.Context(), verify.Options{Keys: []note.Verifier{b.Verifier}})
+		if err == nil && !report.OK() {
+			err = fmt.Errorf("%+v", report.Findings)
+		}
+		return err
+	})
+	for range 3 {
+		<-began
+	}
+	result, err := x.Eraser.Run(t.Context(), storetest.By, false)
+	for err == nil && r.Store.ErasedTo(t.Context()) < 0 { // it waits for those who read, and not for ever
+		if err = x.Eraser.Resume(t.Context()); errors.Is(err, ledger.ErrBusy) {
+			err = nil
+		}
+	}
+	cancel()
+	wg.Wait()
+	if err != nil || result.Entries != 512 {
+		t.Fatal(result, err)
+	}
+	if err := r.Ledger.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if report := r.Check(b); report.Pruned != 512 {
+		t.Errorf("%+v", report)
 	}
 }
