@@ -48,8 +48,8 @@ BEGIN
             EXECUTE format('CREATE TRIGGER refuse_all BEFORE TRUNCATE ON %I EXECUTE FUNCTION refuse()', part || to_char(m, '_YYYY_MM'));
             EXECUTE format('GRANT SELECT ON %I TO graven_reader, graven_writer', part || to_char(m, '_YYYY_MM'));
         END LOOP;
-        EXECUTE format('ALTER TABLE %I ALTER COLUMN entry SET STATISTICS 0, ALTER COLUMN leaf_hash SET STATISTICS 0', to_char(m, '"audit_events_"YYYY_MM'));
-        EXECUTE format('ALTER TABLE %I ALTER COLUMN salt SET STATISTICS 0, ALTER COLUMN erasable SET STATISTICS 0', to_char(m, '"audit_event_details_"YYYY_MM'));
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN entry SET STATISTICS 0, ALTER COLUMN leaf_hash SET STATISTICS 0', 'audit_events' || to_char(m, '_YYYY_MM'));
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN salt SET STATISTICS 0, ALTER COLUMN erasable SET STATISTICS 0', 'audit_event_details' || to_char(m, '_YYYY_MM'));
         INSERT INTO ledger_months (month) VALUES (m);
         made := made + 1;
     END LOOP;
