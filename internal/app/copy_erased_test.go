@@ -21,28 +21,9 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
-// erase has a server erase what a correlation id names in a ledger, and all that
-// was to be erased before.
-func (k *kept) erase(s storetest.Store, correlation string) {
-	k.t.Helper()
-	defer s.Close()
-	l, err := ledger.Open(k.t.Context(), ledger.Config{Store: s, Signer: k.keys.Signer, VerifierKey: k.keys.VerifierKey, Version: "test"})
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	defer l.Close()
-	j := ledger.NewJournal(l)
-	defer j.Close()
-	x := erasure.New(erasure.Config{Ledger: l, Journal: j, Store: s, Holds: custody.New(l, j, s, time.Now), Policies: new(retention.Policies), Clock: erasure.NewSystemClock()})
-	if err := x.Resume(k.t.Context()); err != nil {
-		k.t.Fatal(err)
-	}
-	if _, err := x.Erase(k.t.Context(), custody.Caller{By: storetest.By}, &custody.Order{Reason: "r", Scope: retention.Scope{CorrelationID: correlation}}); err != nil {
-		k.t.Fatal(err)
-	}
-}
-
-func (k *kept) eraseIn(target, correlation string) {
+// serve has a server, whose policy is that all is kept for ten days, erase what was
+// to be erased in a ledger, and then do something.
+func (k *kept) serve(target string, do func(*erasure.Eraser, *custody.Keeper) error) {
 	k.t.Helper()
 	var s storetest.Store
 	var err error
@@ -54,7 +35,94 @@ func (k *kept) eraseIn(target, correlation string) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	k.erase(s, correlation)
+	defer s.Close()
+	l, err := ledger.Open(k.t.Context(), ledger.Config{Store: s, Signer: k.keys.Signer, VerifierKey: k.keys.VerifierKey, Version: "test"})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer l.Close()
+	j := ledger.NewJournal(l)
+	defer j.Close()
+	policies, err := retention.NewPolicies([]retention.Policy{{Name: "all", DetailsDays: 10, EntryDays: 10}})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	keeper := custody.New(l, j, s, time.Now)
+	x := erasure.New(erasure.Config{Ledger: l, Journal: j, Store: s, Holds: keeper, Policies: policies, Clock: erasure.NewSystemClock(), OnError: func(err error) { k.t.Error(err) }})
+	if err := errors.Join(x.Resume(k.t.Context()), do(x, keeper)); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// eraseIn erases what a correlation id names.
+func (k *kept) eraseIn(target, correlation string) {
+	k.t.Helper()
+	k.serve(target, func(x *erasure.Eraser, _ *custody.Keeper) error {
+		_, err := x.Erase(k.t.Context(), custody.Caller{By: storetest.By}, &custody.Order{Reason: "r", Scope: retention.Scope{CorrelationID: correlation}})
+		return err
+	})
+}
+
+func TestALedgerOfWhichEntriesWereErasedIsCopiedBetweenAllPlaces(t *testing.T) {
+	server := testenv.StartPostgres(t)
+	k := keep(t, "copy.example/a", 600)
+	database := func() string { return server.DSN(tables(t, server), "app") }
+	dir := func() string { return filepath.Join(t.TempDir(), "new") }
+	first, who := database(), custody.Caller{By: storetest.By}
+	server.SQL("postgres", "GRANT graven_purger TO app")
+	copied(t, app.Copy{From: k.dir, To: first}) // with all entries
+	var hold string
+	run := func(target string, entries int64) {
+		t.Helper()
+		k.serve(target, func(x *erasure.Eraser, keeper *custody.Keeper) error {
+			if hold != "" {
+				if _, err := keeper.Release(t.Context(), who, hold, &custody.Order{Reason: "settled"}); err != nil {
+					return err
+				}
+			} else {
+				placed, err := keeper.Place(t.Context(), who, &custody.Order{Reason: "r", Scope: retention.Scope{Event: storetest.Event(350).ID.String()}})
+				if err != nil {
+					return err
+				}
+				hold = placed.ID
+			}
+			result, err := x.Run(t.Context(), storetest.By, false)
+			if err == nil && (result.Entries != entries || result.Left != "") {
+				t.Errorf("%s: %+v", target, result)
+			}
+			return err
+		})
+	}
+	same := func(last string, to ...string) {
+		t.Helper()
+		want := whole(t, k.keys.Verifier, last)
+		for _, to := range to {
+			r := copied(t, app.Copy{From: last, To: to, SegmentSize: 1 << 16})
+			good(t, k.keys.Verifier, to)
+			if got := whole(t, k.keys.Verifier, to); got != want {
+				t.Fatalf("the copy from %s to %s is another", last, to)
+			}
+			if again := copied(t, app.Copy{From: last, To: to}); again.Checkpoint.Root != r.Checkpoint.Root || again.Checkpoints != 0 {
+				t.Errorf("once more: %+v", again)
+			}
+			last = to
+		}
+	}
+	run(k.dir, 256)
+	good(t, k.keys.Verifier, k.dir)
+	second := database()
+	same(k.dir, second, dir())
+	copied(t, app.Copy{From: k.dir, To: second, Move: true})
+	run(second, 256)
+	good(t, k.keys.Verifier, second)
+	same(second, dir(), database())
+	// A copy that was made before erases what it is told of since.
+	copied(t, app.Copy{From: second, To: first, Move: true})
+	k.serve(first, func(*erasure.Eraser, *custody.Keeper) error { return nil })
+	good(t, k.keys.Verifier, first)
+	if got, want := whole(t, k.keys.Verifier, first), whole(t, k.keys.Verifier, second); !strings.HasPrefix(got, want) {
+		t.Error("what is left of the entries is another")
+	}
 }
 
 func TestALedgerOfWhichContentWasErasedIsCopiedAndMoved(t *testing.T) {

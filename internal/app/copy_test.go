@@ -142,7 +142,7 @@ func whole(t *testing.T, key note.Verifier, target string) string {
 	defer src.Close()
 	var b strings.Builder
 	err := src.Read(t.Context(), 0, src.Size(), func(r *trail.Record) error {
-		fmt.Fprintf(&b, "%d %x %q %x %q\n", r.Index, r.Chain, r.Entry, r.Salt, r.Erasable)
+		fmt.Fprintf(&b, "%d %s %s %v %q %x %q\n", r.Index, r.Chain, r.LeafHash(), r.Leaf != nil, r.Entry, r.Salt, r.Erasable)
 		return nil
 	}, func(text []byte) error {
 		fmt.Fprintf(&b, "%q\n", text)

@@ -25,10 +25,10 @@ func (s *Store) ErasedTo(ctx context.Context) int64 {
 	return upto
 }
 
-// Erase erases the salts and the erasable content that the tombstones up to an
-// index name: those of the runs, which are in order and apart. The database looks
-// for itself whether the tombstones name them. The role must be a member of
-// graven_purger.
+// Erase erases what the tombstones up to an index name: the salts and the erasable
+// content of the runs, which are in order and apart, and the entries below an
+// index, but for what remains of them. The database looks for itself whether the
+// tombstones name them. The role must be a member of graven_purger.
 func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run, below int64) error {
 	lows, highs := make([]int64, len(runs)), make([]int64, len(runs))
 	for i, r := range runs {
@@ -39,7 +39,7 @@ func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run, below
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 2000"); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "SELECT graven.erase($1, $2, $3)", to, lows, highs)
+		_, err := tx.Exec(ctx, "SELECT graven.erase($1, $2, $3, $4)", to, lows, highs, below)
 		return err
 	})
 	var pg *pgconn.PgError

@@ -59,26 +59,26 @@ func TestOnlyAPurgerErasesAndOnlyWhatATombstoneNames(t *testing.T) {
 	r := b.Start(t)
 	r.AppendMany(0, 20)
 	size := r.Size()
-	if out, err := server.TrySQL("app", name, fmt.Sprintf("SELECT graven.erase(%d, '{}', '{}')", size)); err != nil {
+	if out, err := server.TrySQL("app", name, fmt.Sprintf("SELECT graven.erase(%d, '{}', '{}', 0)", size)); err != nil {
 		t.Fatal(err, out)
 	}
 	if rest := strings.TrimSpace(server.SQL(name, "SELECT count(*) FROM graven.audit_event_details")); rest != fmt.Sprint(size) {
 		t.Errorf("without a tombstone, %s of %d rows are left", rest, size)
 	}
-	if out, err := server.TrySQL("app", name, "SELECT graven.erase(9000000000000000000, '{}', '{}')"); err != nil {
+	if out, err := server.TrySQL("app", name, "SELECT graven.erase(9000000000000000000, '{}', '{}', 0)"); err != nil {
 		t.Fatal(err, out)
 	}
 	if upto := strings.TrimSpace(server.SQL(name, "SELECT upto FROM graven.erased")); upto != fmt.Sprint(size-1) {
 		t.Errorf("of %d entries, tombstones up to %s are done with", size, upto)
 	}
-	if out, err := server.TrySQL("app", name, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT graven.erase(1, '{}', '{}')"); err == nil || !strings.Contains(out+err.Error(), "read committed") {
+	if out, err := server.TrySQL("app", name, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT graven.erase(1, '{}', '{}', 0)"); err == nil || !strings.Contains(out+err.Error(), "read committed") {
 		t.Errorf("in a transaction that does not see what is appended meanwhile: %v, %s", err, out)
 	}
-	if out, err := server.TrySQL("app", name, fmt.Sprintf("UPDATE graven.erased SET upto = -1; SELECT graven.erase(%d, '{3}', '{5}')", size)); err == nil {
+	if out, err := server.TrySQL("app", name, fmt.Sprintf("UPDATE graven.erased SET upto = -1; SELECT graven.erase(%d, '{3}', '{5}', 0)", size)); err == nil {
 		t.Errorf("the role may change what was erased: %s", out)
 	}
 	server.SQL(name, "UPDATE graven.erased SET upto = -1")
-	if out, err := server.TrySQL("app", name, fmt.Sprintf("SELECT graven.erase(%d, '{3}', '{5}')", size)); err == nil || !strings.Contains(out+err.Error(), "no tombstone in the ledger names") {
+	if out, err := server.TrySQL("app", name, fmt.Sprintf("SELECT graven.erase(%d, '{3}', '{5}', 0)", size)); err == nil || !strings.Contains(out+err.Error(), "no tombstone in the ledger names") {
 		t.Errorf("what no tombstone names: %s, %v", out, err)
 	}
 	server.SQL(name, "UPDATE graven.erased SET upto = -1; REVOKE graven_purger FROM app")

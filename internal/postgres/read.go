@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	fromRecords = `SELECT e.ledger_index, e.event_hash, e.leaf_hash, e.entry, d.salt, d.erasable
+	fromRecords = `SELECT e.ledger_index, e.event_hash, e.leaf_hash, e.pruned, e.entry, d.salt, d.erasable
 	FROM audit_events e LEFT JOIN audit_event_details d ON d.ledger_index = e.ledger_index AND d.recorded_month = e.recorded_month
 	WHERE `
 	selectRecords = fromRecords + "e.recorded_month = $1 AND e.ledger_index >= $2 AND e.ledger_index < $3 ORDER BY e.ledger_index LIMIT $4"
@@ -36,15 +36,29 @@ type stored struct {
 func (r *stored) scan(row pgx.CollectableRow) error {
 	var chain string
 	var salt []byte
-	if err := row.Scan(&r.Index, &chain, &r.leaf, &r.Entry, &salt, &r.Erasable); err != nil {
+	var pruned bool
+	if err := row.Scan(&r.Index, &chain, &r.leaf, &pruned, &r.Entry, &salt, &r.Erasable); err != nil {
 		return err
 	}
 	copy(r.Salt[:], salt)
+	if pruned {
+		r.Leaf = leafOf(r.leaf)
+	}
 	var err error
 	if r.Chain, err = trail.ParseHex(chain); err != nil {
 		return fmt.Errorf("%w: entry %d: event_hash: %w", search.ErrChanged, r.Index, err)
 	}
 	return nil
+}
+
+// leafOf returns the hash of a leaf as it stands in a row. One that is no hash is
+// not the leaf's.
+func leafOf(column []byte) *trail.Hash {
+	var h trail.Hash
+	if len(column) == len(h) {
+		copy(h[:], column)
+	}
+	return &h
 }
 
 // batch reads the next records of a month.

@@ -68,7 +68,7 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 	// partitions empty for whoever had looked before and read them after it: the
 	// lock comes before the first look.
 	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
-		LOCK TABLE audit_event_details IN ACCESS SHARE MODE`); err != nil {
+		LOCK TABLE audit_events, audit_event_details IN ACCESS SHARE MODE`); err != nil {
 		return nil, err
 	}
 	limit := o.MaxFindings
@@ -93,6 +93,12 @@ func verifyIn(ctx context.Context, conn *pgx.Conn, target string, o verify.Optio
 		t.keys = o.Keys
 		t.every = o.EverySignature
 		if err := t.checkBeside(ctx, size, chain, month); err != nil {
+			return nil, err
+		}
+	}
+	if !r.OK() && r.Pruned > 0 {
+		t.keys = o.Keys
+		if err := t.locate(ctx, r.Pruned); err != nil {
 			return nil, err
 		}
 	}
@@ -133,16 +139,20 @@ func (t *table) Where(index int64) string {
 
 // Rows implements [verify.Table].
 func (t *table) Rows(ctx context.Context, fn func(r trail.Record, previous trail.Hash) error) error {
-	return t.each(ctx, `SELECT e.ledger_index, e.event_hash, e.previous_event_hash, e.entry, d.salt, d.erasable
+	return t.each(ctx, `SELECT e.ledger_index, e.event_hash, e.previous_event_hash, e.leaf_hash, e.pruned, e.entry, d.salt, d.erasable
 		FROM audit_events e LEFT JOIN audit_event_details d ON d.ledger_index = e.ledger_index AND d.recorded_month = e.recorded_month
 		ORDER BY e.ledger_index, e.recorded_month`, func(rows pgx.Rows) error {
 		var r trail.Record
 		var hash, before string
-		var salt []byte
-		if err := rows.Scan(&r.Index, &hash, &before, &r.Entry, &salt, &r.Erasable); err != nil {
+		var salt, leaf []byte
+		var pruned bool
+		if err := rows.Scan(&r.Index, &hash, &before, &leaf, &pruned, &r.Entry, &salt, &r.Erasable); err != nil {
 			return err
 		}
 		copy(r.Salt[:], salt)
+		if pruned {
+			r.Leaf = leafOf(leaf)
+		}
 		// One that is no hash is not the entry's.
 		r.Chain, _ = trail.ParseHex(hash)
 		previous, _ := trail.ParseHex(before)
@@ -194,33 +204,40 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain, month string
 	}
 	err = t.each(ctx, `SELECT e.ledger_index, e.recorded_month::text, e.recorded_at, e.event_id, e.event_type, e.event_timestamp, e.event_nanos,
 		e.event_category, e.event_action, e.event_outcome, e.actor_type, e.actor_id, e.resource_type, e.resource_id, e.namespace,
-		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.source_name, e.source_epoch, e.source_seq, e.event_hash, e.leaf_hash, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
+		e.cluster_id, e.correlation_id, e.severity, e.retention_days, e.source_name, e.source_epoch, e.source_seq, e.event_hash, e.leaf_hash, e.pruned, e.entry, coalesce(i.ledger_index, -1), c.checkpoint
 		FROM audit_events e LEFT JOIN event_ids i ON i.event_id = e.event_id LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
 		ORDER BY e.ledger_index`, func(rows pgx.Rows) error {
 		var index, idIndex int64
 		var in string
 		var is row
 		var leaf, entry, checkpoint []byte
+		var pruned bool
 		err := rows.Scan(&index, &in, &is.recordedAt, &is.id, &is.eventType, &is.timestamp, &is.nanos, &is.category, &is.action, &is.outcome,
 			&is.actorType, &is.actor, &is.kind, &is.resource, &is.namespace, &is.cluster, &is.correlation, &is.severity, &is.retentionDays, &is.source, &is.epoch, &is.seq,
-			&last, &leaf, &entry, &idIndex, &checkpoint)
+			&last, &leaf, &pruned, &entry, &idIndex, &checkpoint)
 		if err != nil {
 			return err
 		}
 		months.entry(index, in)
-		e, _, err := event.ParseEntry(entry)
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
-		}
+		e, digests, err := event.ParseEntry(entry)
 		is.recordedAt, is.timestamp = is.recordedAt.UTC(), is.timestamp.UTC()
-		if should := rowOf(e); is != should {
-			t.found(verify.IndexMismatch, index, t.Where(index), "the column %s does not say what the entry says", differing(is, should))
+		switch {
+		case err != nil && !pruned:
+			return fmt.Errorf("entry %d: %w", index, err)
+		case err != nil:
+			t.found(verify.Changed, index, t.Where(index), "what remains of the entry cannot be read: %v", err)
+		case is != rowOf(e):
+			t.found(verify.IndexMismatch, index, t.Where(index), "the column %s does not say what the entry says", differing(is, rowOf(e)))
+		case pruned && !bytes.Equal(entry, e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details})):
+			t.found(verify.Changed, index, t.Where(index), "more stands here than remains of an entry that was erased")
 		}
 		if idIndex != index {
 			t.found(verify.IndexMismatch, index, "event_ids", "the id of entry %d leads elsewhere, or nowhere", index)
 		}
 		hash := trail.LeafHash(entry)
-		if !bytes.Equal(leaf, hash[:]) {
+		if pruned {
+			hash = *leafOf(leaf)
+		} else if !bytes.Equal(leaf, hash[:]) {
 			t.found(verify.TileMismatch, index, t.Where(index), "leaf_hash is not that of the entry")
 		}
 		tree.Append(hash, func(level int, n int64, h trail.Hash) {
@@ -253,6 +270,44 @@ func (t *table) checkBeside(ctx context.Context, size int64, chain, month string
 		return err
 	}
 	return t.checkCounts(ctx, size)
+}
+
+// locate looks between which checkpoints the first hash below an index is not the
+// one that was sealed, which the chain does not tell of an entry that was erased.
+func (t *table) locate(ctx context.Context, below int64) error {
+	var tree trail.Tree
+	var good int64
+	errLocated := errors.New("it is known")
+	err := t.each(ctx, fmt.Sprintf(`SELECT e.ledger_index, e.leaf_hash, c.checkpoint, CASE WHEN e.ledger_index = 0 THEN e.entry END
+		FROM audit_events e LEFT JOIN ledger_checkpoints c ON c.size = e.ledger_index + 1
+		WHERE e.ledger_index < (SELECT min(size) FROM ledger_checkpoints WHERE size >= %d) ORDER BY e.ledger_index`, below), func(rows pgx.Rows) error {
+		var index int64
+		var leaf, checkpoint, entry []byte
+		if err := rows.Scan(&index, &leaf, &checkpoint, &entry); err != nil {
+			return err
+		}
+		if index != tree.Size() {
+			return errLocated // one is missing, and was named
+		}
+		if index == 0 {
+			t.addCreated(entry)
+		}
+		tree.Append(*leafOf(leaf), nil)
+		c, err := trail.OpenCheckpoint(checkpoint, t.keys...)
+		switch {
+		case err != nil || c.Size != tree.Size():
+			return nil // there is none here that tells anything
+		case c.Root == tree.Root():
+			good = c.Size
+			return nil
+		}
+		t.found(verify.Changed, good, t.Where(good), "the leaf_hash of one of the entries from %d to %d, or more, is not the one that was sealed", good, index)
+		return errLocated
+	})
+	if errors.Is(err, errLocated) {
+		return nil
+	}
+	return err
 }
 
 // addCreated takes the key that the first entry names, where none was given.
