@@ -51,6 +51,8 @@ type Check struct {
 	// Unproven of what could not be checked.
 	Found    func(index int64, message string)
 	Unproven func(message string)
+
+	left int64 // entries of which only the hash was left, at the last look
 }
 
 func (c *Check) found(index int64, format string, args ...any) {
@@ -110,11 +112,7 @@ func (c *Check) Run(ctx context.Context) error {
 		// All of them go as far as they get; one error stands for all.
 		err = cmp.Or(c.schema(ctx, tx), c.integrity(ctx, tx), c.contents(ctx, tx))
 	}
-	for try := 0; errors.Is(err, errPruned) && ctx.Err() == nil; try++ {
-		if try == maxTries {
-			c.unproven("what the index says of events was not checked: again and again, entries were erased meanwhile")
-			return nil
-		}
+	for errors.Is(err, errPruned) && ctx.Err() == nil {
 		err = c.later(ctx, db)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -123,11 +121,8 @@ func (c *Check) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// errPruned means that entries were erased since the index was looked at.
+// errPruned means that entries may have been erased since the index was looked at.
 var errPruned = errors.New("entries were erased meanwhile")
-
-// maxTries is how often the index is looked at anew for that.
-const maxTries = 5
 
 // later compares the rows with the log as of a later moment.
 func (c *Check) later(ctx context.Context, db *sql.DB) error {
@@ -170,7 +165,8 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 	if err != nil && !damaged {
 		return err
 	}
-	if want.pruned && !c.Unused {
+	if want.pruned && want.left != c.left { // what stays as it is was not erased meanwhile
+		c.left = want.left
 		return errPruned
 	}
 	for n := range have.blocks {
@@ -302,6 +298,7 @@ type derived struct {
 	chain   trail.Hash
 	bad     []*openBlock // those that the index has otherwise
 	pruned  bool         // and of which entries are gone that it knows
+	left    int64        // entries of which only the hash is left
 	last    *openBlock   // as far as the log can be read
 }
 
@@ -324,7 +321,10 @@ func (c *Check) derive(ctx context.Context, m meta, have *sums, by *tallies) (*d
 			compare()
 			b, legible, pruned = newOpenBlock(r.Index/posting.BlockSize), true, false
 		}
-		pruned = pruned || r.Leaf != nil && r.Index >= m.pruned
+		if r.Leaf != nil {
+			d.left++
+			pruned = pruned || r.Index >= m.pruned
+		}
 		row, err := deriver.Left(r, m.pruned)
 		if err != nil {
 			legible = false // verify.Dir has named it
