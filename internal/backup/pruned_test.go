@@ -14,8 +14,8 @@ import (
 )
 
 // bed is the home's ledger as the suite of stores has it.
-func (h *home) bed(now func() time.Time) *storetest.Bed {
-	return &storetest.Bed{Signer: h.keys.Signer, Verifier: h.keys.Verifier, VerifierKey: h.keys.VerifierKey, Now: now,
+func (h *home) bed() *storetest.Bed {
+	return &storetest.Bed{Signer: h.keys.Signer, Verifier: h.keys.Verifier, VerifierKey: h.keys.VerifierKey,
 		Open: func() (storetest.Store, error) {
 			return filestore.Open(h.dir, filestore.Options{Verifier: h.keys.Verifier})
 		}}
@@ -28,14 +28,14 @@ var tenDays = []retention.Policy{{Name: "all", EntryDays: 10}}
 // backup ends, whose frames stand elsewhere then.
 func TestABackupGoesOnAfterEntriesWereErased(t *testing.T) {
 	h := newHome(t, "a.example")
-	now := time.Now().AddDate(0, -1, 0)
-	b := h.bed(func() time.Time { return now })
+	b := h.bed()
+	b.Set(time.Now().AddDate(0, -1, 0))
 	r := b.Start(t)
 	r.AppendMany(0, 400)
 	r.Stop()
 	dir := filepath.Join(t.TempDir(), "backup")
 	h.backUp(dir)
-	now = time.Now()
+	b.Set(time.Time{})
 	r = b.Start(t)
 	x := r.Erasing(0, 1, tenDays...)
 	result, err := x.Eraser.Run(t.Context(), storetest.By, false)
@@ -64,7 +64,7 @@ func TestABackupGoesOnAfterEntriesWereErased(t *testing.T) {
 				t.Fatal(err)
 			}
 			back := h.at(to)
-			x := back.bed(nil).Start(t).Erasing(0, 1, tenDays...)
+			x := back.bed().Start(t).Erasing(0, 1, tenDays...)
 			if err := x.Eraser.Resume(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -28,8 +28,7 @@ var tenDays = []retention.Policy{{Name: "all", EntryDays: 10}}
 func aged(t *testing.T, dir string, o filestore.Options, n int) (*storetest.Bed, *storetest.Running) {
 	t.Helper()
 	b := newBed(t, dir, o)
-	now := time.Now().AddDate(0, -1, 0)
-	b.Now = func() time.Time { return now }
+	b.Set(time.Now().AddDate(0, -1, 0))
 	r := b.Start(t)
 	for first := 0; first < n; first += 100 {
 		var events []*event.Event
@@ -41,7 +40,7 @@ func aged(t *testing.T, dir string, o filestore.Options, n int) (*storetest.Bed,
 		}
 		r.Append(events...)
 	}
-	now = time.Now()
+	b.Set(time.Time{})
 	return b, r
 }
 
@@ -130,19 +129,13 @@ func TestAPruningKeepsNobodyWaiting(t *testing.T) {
 	dir := t.TempDir()
 	b := newBed(t, dir, filestore.Options{})
 	begin := time.Now().AddDate(0, -3, 0)
-	now := begin
-	var mu sync.Mutex
-	b.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	b.Set(begin)
 	r := b.Start(t)
 	for day := range 8 {
-		mu.Lock()
-		now = begin.AddDate(0, 0, day)
-		mu.Unlock()
+		b.Set(begin.AddDate(0, 0, day))
 		r.AppendMany(day*256, 256)
 	}
-	mu.Lock()
-	now = time.Now()
-	mu.Unlock()
+	b.Set(time.Time{})
 	x := r.Erasing(0, 1, tenDays...)
 	size := r.Size()
 	stop := make(chan struct{})

@@ -97,8 +97,7 @@ var twentyDays = []retention.Policy{{Name: "all", DetailsDays: 10, EntryDays: 20
 // old returns a running ledger with n events of a month ago, by the ten.
 func old(t *testing.T, b *storetest.Bed, n int, change func(n int, e *event.Event)) *storetest.Running {
 	t.Helper()
-	now := time.Now().AddDate(0, 0, -30)
-	b.Now = func() time.Time { return now }
+	b.Set(time.Now().AddDate(0, 0, -30))
 	r := b.Start(t)
 	for i := 0; i < n; i += 10 {
 		var events []*event.Event
@@ -109,8 +108,7 @@ func old(t *testing.T, b *storetest.Bed, n int, change func(n int, e *event.Even
 		}
 		r.Append(events...)
 	}
-	b.Now = nil
-	now = time.Now()
+	b.Set(time.Time{})
 	return r
 }
 

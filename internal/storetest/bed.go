@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,10 +40,27 @@ type Bed struct {
 	Verifier    note.Verifier
 	VerifierKey string
 	SignerKey   string // the secret half, for another process
-	// Now is the ledger's clock; nil means time.Now.
-	Now func() time.Time
 	// Open opens the ledger's store.
 	Open func() (Store, error)
+
+	clock atomic.Pointer[time.Time]
+}
+
+// Set has the ledger's clock stand still at a time. At first, and after the zero
+// time, it is the machine's.
+func (b *Bed) Set(now time.Time) {
+	if now.IsZero() {
+		b.clock.Store(nil)
+		return
+	}
+	b.clock.Store(&now)
+}
+
+func (b *Bed) now() time.Time {
+	if t := b.clock.Load(); t != nil {
+		return *t
+	}
+	return time.Now()
 }
 
 // NewBed returns a bed with fresh keys. open opens its store.
@@ -89,7 +107,7 @@ func (b *Bed) TryStart(t testing.TB) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := ledger.Open(t.Context(), ledger.Config{Store: store, Signer: b.Signer, VerifierKey: b.VerifierKey, Version: "test", Now: b.Now})
+	l, err := ledger.Open(t.Context(), ledger.Config{Store: store, Signer: b.Signer, VerifierKey: b.VerifierKey, Version: "test", Now: b.now})
 	if err != nil {
 		store.Close()
 		return nil, err

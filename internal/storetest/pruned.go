@@ -13,11 +13,10 @@ import (
 // before the ledger.
 func (b *Bed) Pruned(t testing.TB, n int) *Erasing {
 	t.Helper()
-	now := time.Now().Add(-30 * day)
-	b.Now = func() time.Time { return now }
+	b.Set(time.Now().Add(-30 * day))
 	r := b.Start(t)
 	r.AppendMany(0, n)
-	now = now.Add(30 * day)
+	b.Set(time.Time{})
 	x := r.Erasing(0, 1, retention.Policy{Name: "all", EntryDays: 20})
 	result, err := x.Eraser.Run(t.Context(), By, false)
 	if err != nil || result.Entries != int64(n/tombstone.Width*tombstone.Width) || len(x.Failed) > 0 {

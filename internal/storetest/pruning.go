@@ -27,11 +27,10 @@ var twentyDays = []retention.Policy{{Name: "all", DetailsDays: 10, EntryDays: 20
 // beyond it, and proves the rest and what went.
 func pruning(t *testing.T, b *Bed) {
 	// The events are of a month ago, and what the ledger says itself of today.
-	now := time.Now().Add(-30 * day)
-	b.Now = func() time.Time { return now }
+	b.Set(time.Now().Add(-30 * day))
 	r := b.Start(t)
 	r.AppendMany(0, 700)
-	now = now.Add(30 * day)
+	b.Set(time.Time{})
 	x := r.Erasing(0, 1, twentyDays...)
 	who := custody.Caller{By: By}
 	index := func(x *Erasing, n int) int64 {

@@ -35,8 +35,7 @@ func kept(e *event.Event) int {
 // a time.
 func years(t *testing.T, b *Bed) {
 	begin := time.Date(2023, 3, 19, 0, 0, 0, 0, time.UTC)
-	now := begin
-	b.Now = func() time.Time { return now }
+	b.Set(begin)
 	r := b.Start(t)
 	x := r.Erasing(0, 1, aYear...)
 	defer x.stop()
@@ -54,7 +53,8 @@ func years(t *testing.T, b *Bed) {
 	var first, second string
 	number := 0
 	for d := range 3 * 365 {
-		now = begin.AddDate(0, 0, d)
+		now := begin.AddDate(0, 0, d)
+		b.Set(now)
 		var events []*event.Event
 		for range 3 {
 			e := Event(number)
