@@ -3,6 +3,7 @@ package filestore_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -120,6 +121,45 @@ func TestAPruningThatIsInterruptedIsFinishedLater(t *testing.T) {
 		if done {
 			return
 		}
+	}
+}
+
+// TestWhoReadsWhileEntriesAreErasedReadsOn erases entries before what is read next,
+// which stands elsewhere in its file from then on.
+func TestWhoReadsWhileEntriesAreErasedReadsOn(t *testing.T) {
+	b := newBed(t, t.TempDir(), filestore.Options{SegmentSize: 64 << 20})
+	b.Set(time.Now().AddDate(0, -1, 0))
+	r := b.Start(t)
+	for first := 0; first < 600; first += 100 { // of 4 MB, which are read by the MB
+		var events []*event.Event
+		for i := first; i < first+100; i++ {
+			e := storetest.Event(i)
+			e.Error.Message = strings.Repeat("m", 7000)
+			events = append(events, e)
+		}
+		r.Append(events...)
+	}
+	b.Set(time.Time{})
+	x := r.Erasing(0, 1, tenDays...)
+	var next int64
+	err := r.Store.Records(t.Context(), search.Range{End: 600}, func(rec *trail.Record) error {
+		if rec.Index != next {
+			t.Fatalf("entry %d in the place of entry %d", rec.Index, next)
+		}
+		if next++; next != 10 {
+			return nil
+		}
+		result, err := x.Eraser.Run(t.Context(), storetest.By, false)
+		if err == nil && (result.Entries != 512 || result.Left != "") {
+			err = fmt.Errorf("%+v", result)
+		}
+		return err
+	})
+	if err != nil || next != 600 {
+		t.Errorf("%d entries were read: %v", next, err)
+	}
+	if err := x.Journal.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

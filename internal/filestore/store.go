@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -501,7 +502,7 @@ func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Reco
 	next := r.First
 	buf := make([]byte, 1<<20)
 	var failed error // fn
-	for next < r.End {
+	for {
 		reader, err := s.log.Reader(base, offset)
 		if err != nil {
 			return err
@@ -511,25 +512,24 @@ func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Reco
 			failed = fn(r)
 			return failed
 		})
-		if failed != nil || ctx.Err() != nil {
+		if failed != nil || ctx.Err() != nil || next == r.End {
 			return err
 		}
-		if next == before && err == nil {
+		if _, begins := slices.BinarySearch(s.log.Segments(), uint64(next)); begins && err == nil && next > before {
+			base, offset = uint64(next), seglog.FirstOffset
+			continue
+		}
+		if err == nil {
 			err = fmt.Errorf("read record %d: %s ends before it", next, seglog.SegmentName(base))
 		}
-		if next == before && offset > seglog.FirstOffset { // entries may have been erased before it
-			_, in, at, lost := s.locate(next)
-			if lost == nil && at != offset {
-				base, offset = in, at
-				continue
-			}
-		}
-		if err != nil {
+		// Entries before it may have been erased meanwhile, so that it stands
+		// elsewhere.
+		_, in, at, lost := s.locate(next)
+		if lost != nil || next == before && in == base && at == offset {
 			return err
 		}
-		base, offset = uint64(next), seglog.FirstOffset
+		base, offset = in, at
 	}
-	return nil
 }
 
 // readSegment calls fn for the records from next on, below end, that stand in
