@@ -82,6 +82,11 @@ func (s *Store) Erase(ctx context.Context, to int64, runs []tombstone.Run, below
 	if err := errors.Join(left...); err != nil {
 		return fmt.Errorf("erase: %w", ledgerError(err))
 	}
+	if below > 0 {
+		if err := s.index.Purge(ctx); err != nil {
+			return fmt.Errorf("erase: the index: %w", err)
+		}
+	}
 	return seglog.WriteFile(s.fs, filepath.Join(s.dir, erasedFile), fmt.Appendf(nil, "%d\n", to))
 }
 

@@ -197,7 +197,8 @@ func Open(path string) (*Index, error) {
 	}
 	dsn := "file:" + dsnPath(path) +
 		"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(10000)&_pragma=temp_store(memory)&_pragma=wal_autocheckpoint(4000)"
-	write, err := sql.Open("sqlite", dsn+"&_pragma=cache_size(-16000)")
+	// What is taken out of a page is overwritten, for entries are erased.
+	write, err := sql.Open("sqlite", dsn+"&_pragma=cache_size(-16000)&_pragma=secure_delete(on)")
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +304,8 @@ func (x *Index) Chain() trail.Hash { return x.chain }
 func (x *Index) Pruned() int64 { return x.pruned.Load() }
 
 // Prune has the index forget what entries below an index say. The rows are those
-// of a block from its first entry on, as they are to be.
+// of a block from its first entry on, as they are to be. Nothing is left of what
+// was there after [Index.Purge].
 func (x *Index) Prune(ctx context.Context, rows []Row, below int64) (err error) {
 	n := rows[0].Index / posting.BlockSize
 	b := newOpenBlock(n)
@@ -337,6 +339,17 @@ func (x *Index) Prune(ctx context.Context, rows []Row, below int64) (err error) 
 		x.open = nil // it holds what was forgotten
 	}
 	return nil
+}
+
+// Purge empties SQLite's log, in which pages stand as they were before
+// [Index.Prune]. While others read the index, it may fail.
+func (x *Index) Purge(ctx context.Context) error {
+	var busy, pages, moved int
+	err := x.write.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	if err == nil && busy != 0 {
+		err = errors.New("others read it, and its log keeps for them what was forgotten")
+	}
+	return err
 }
 
 // OpenFrom returns the first entry of the block that is not full, and whether
