@@ -104,6 +104,9 @@ func (s *Server) logEntries(c *call) error {
 	}
 	var bundled []byte
 	err = s.c.Store.Records(c.ctx(), search.Range{First: first, End: first + int64(t.W)}, func(r *trail.Record) error {
+		if r.Leaf != nil { // by another server, which this one knows nothing of yet
+			return erased(http.StatusNotFound, "entry "+itoa(r.Index)+" was erased, and its hash is left")
+		}
 		bundled = trail.AppendBundled(bundled[:0], r.Entry)
 		_, err := out.Write(bundled)
 		return err

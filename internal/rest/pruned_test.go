@@ -17,6 +17,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/retention"
+	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 	"github.com/graven-audit/graven/verify/remote"
@@ -220,6 +221,29 @@ func TestExportsOfALedgerFromWhichEntriesWereErasedVerify(t *testing.T) {
 	text := string(admin.get("/api/v1/audit/stream?last_event_id=-1&limit=30").want(http.StatusOK).body)
 	if strings.Contains(text, sample(3).ID.String()) || !strings.Contains(text, sample(270).ID.String()) {
 		t.Errorf("the stream has what is left of entries, or not the others: %.600s", text)
+	}
+}
+
+// A prunedStore is one from which another server erases entries.
+type prunedStore struct{ rest.Store }
+
+func (s prunedStore) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	return s.Store.Records(ctx, r, func(rec *trail.Record) error {
+		left, err := rec.Prune()
+		if err != nil {
+			return err
+		}
+		return fn(&left)
+	})
+}
+
+func TestWhatIsLeftOfAnEntryIsNotServedAsTheEntry(t *testing.T) {
+	d := open(t, change{store: func(s rest.Store) rest.Store { return prunedStore{s} }})
+	d.as("recorder").record(samples(0, 3)...)
+	a := d.as("superadmin").get("/log/tile/entries/000.p/3")
+	a.problem(http.StatusNotFound, "", "entry 1 was erased")
+	if got := a.header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("the answer may be kept: %q", got)
 	}
 }
 
