@@ -145,9 +145,6 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
-	if m.pruned > c.Pruned {
-		c.found(c.Pruned, "the index has forgotten what the entries below %d say, and no tombstone says that they were erased", m.pruned)
-	}
 	size, chain := m.size, m.chain
 	have, err := readSums(ctx, tx)
 	if err != nil {
@@ -168,6 +165,9 @@ func (c *Check) contents(ctx context.Context, tx *sql.Tx) error {
 	if want.pruned && want.left != c.left { // what stays as it is was not erased meanwhile
 		c.left = want.left
 		return errPruned
+	}
+	if m.pruned > c.Pruned {
+		c.found(c.Pruned, "the index has forgotten what the entries below %d say, and no tombstone says that they were erased", m.pruned)
 	}
 	for n := range have.blocks {
 		if n*posting.BlockSize >= size {

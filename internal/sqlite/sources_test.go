@@ -65,7 +65,7 @@ func sourced(t *testing.T, sources []event.Source) (string, memory) {
 }
 
 // findings runs a check and returns what it found.
-func findings(t *testing.T, path string, log memory, partRows uint64) string {
+func findings(t *testing.T, path string, log Log, partRows uint64) string {
 	t.Helper()
 	var found strings.Builder
 	c := Check{Path: path, Log: log, Resting: true, PartRows: partRows,
@@ -158,5 +158,37 @@ func TestSourcesWithoutAGapAreNotLookedThrough(t *testing.T) {
 	var plan string // its first step
 	if err := db.QueryRow("EXPLAIN QUERY PLAN "+holes+" ORDER BY s.id, r.low").Scan(&a, &b, &c, &plan); err != nil || !strings.Contains(plan, "source_gapped") {
 		t.Errorf("holes: %s, %v", plan, err)
+	}
+}
+
+// A gone is a log of which only the hashes of entries are left.
+type gone struct{ memory }
+
+func (g gone) Scan(ctx context.Context, size int64, fn func(*trail.Record) error) error {
+	return g.memory.Scan(ctx, size, func(r *trail.Record) error {
+		left, err := r.Prune()
+		if err != nil {
+			return err
+		}
+		return fn(&left)
+	})
+}
+
+func TestWhatAnIndexForgotThoughNoTombstoneSaysSoIsFoundOnce(t *testing.T) {
+	path, log := sourced(t, []event.Source{{Name: "a", Seq: 1}, {Name: "a", Seq: 2}, {Name: "a", Seq: 3}})
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("UPDATE meta SET value = 2 WHERE name = 'pruned'"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, log := range map[string]Log{"the log has them": log, "entries are gone from the log": gone{log}} { // which is looked at again then
+		if found := findings(t, path, log, 0); strings.Count(found, "has forgotten what the entries below 2 say") != 1 {
+			t.Errorf("%s: %s", name, found)
+		}
 	}
 }
