@@ -1,4 +1,5 @@
-// Package tombstone knows which entries' content a ledger says was erased.
+// Package tombstone knows which entries, or their content, a ledger says were
+// erased.
 //
 // The content of an event, its details, error message and original spellings,
 // can be erased without breaking chain or tree, for an entry holds digests of it
@@ -139,10 +140,10 @@ func Parse(index int64, member []byte) (*Tombstone, error) {
 			return nil, fmt.Errorf("ledger.erased.entries.kept: not a number of entries below %d", p.End)
 		}
 		chain, err := hex.DecodeString(p.Chain)
-		if err != nil || copy(t.Chain[:], chain) != len(t.Chain) || len(chain) != len(t.Chain) {
+		if err != nil || len(chain) != len(t.Chain) {
 			return nil, errors.New("ledger.erased.entries.chain: not the hexadecimal form of a hash")
 		}
-		t.Entries, t.Kept = p.End, p.Kept
+		t.Entries, t.Kept, t.Chain = p.End, p.Kept, [32]byte(chain)
 	}
 	return t, nil
 }
@@ -291,7 +292,8 @@ func Merge(runs []Run) []Run {
 	return merged
 }
 
-// An Absence judges the entries of a ledger that lack their erasable content. It
+// An Absence judges the entries of a ledger that are gone but for their hash, or
+// lack their erasable content. It
 // is told of all entries that are of interest, in order of index; a tombstone
 // counts once it is sealed. The zero Absence has seen no entry.
 type Absence struct {
@@ -321,31 +323,18 @@ type decision struct {
 // Entry tells of the next entry, with the chain's value after it, whether it
 // lacks its erasable content, and whether only its hash is left.
 func (a *Absence) Entry(index int64, chain [32]byte, entry []byte, bare, pruned bool) {
-	switch {
-	case pruned:
-		a.Pruned(index)
-	case bare:
-		a.Bare(index)
+	if bare || pruned {
+		a.bare.Add(Run{index, 1})
 	}
-	if a.Chain(index, chain); !pruned && Decides(entry) { // no hash speaks for what is left
-		a.Decision(index, entry)
+	if pruned {
+		a.pruned.Add(Run{index, 1})
+		a.looking = true
 	}
-}
-
-// Bare tells of an entry that lacks its erasable content.
-func (a *Absence) Bare(index int64) { a.bare.Add(Run{index, 1}) }
-
-// Pruned tells of an entry of which only the hash is left.
-func (a *Absence) Pruned(index int64) {
-	a.bare.Add(Run{index, 1})
-	a.pruned.Add(Run{index, 1})
-	a.looking = true
-}
-
-// Chain tells of the chain's value after an entry, which was told of.
-func (a *Absence) Chain(index int64, value [32]byte) {
 	if a.looking && index%Width == Width-1 {
-		a.edge, a.looking = resume{index + 1, value}, false
+		a.edge, a.looking = resume{index + 1, chain}, false
+	}
+	if !pruned && Decides(entry) { // no hash speaks for what is left
+		a.Decision(index, entry)
 	}
 }
 
@@ -380,8 +369,11 @@ func (a *Absence) Named() int64 {
 }
 
 // Below returns the index below which tombstones say that entries were erased,
-// and how many entries have only their hash left.
-func (a *Absence) Below() (end, pruned int64) { return a.first.end, a.pruned.count }
+// and how many of them have only their hash left.
+func (a *Absence) Below() (end, pruned int64) {
+	a.pruned.each(a.first.end, func(int64) bool { pruned++; return true })
+	return a.first.end, pruned
+}
 
 // Unnamed calls fn for the entries below end that lack their content, or are
 // gone but for their hash, though no tombstone names them, in order, with
@@ -410,10 +402,9 @@ func (a *Absence) Agrees() error {
 	if a.edge.end == a.first.end && a.edge.chain != a.first.chain {
 		return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", a.edge.end-1)
 	}
-	gone := int64(0)
-	a.pruned.each(a.first.end, func(int64) bool { gone++; return true })
-	if kept := a.first.end - gone; kept < a.kept {
-		return fmt.Errorf("%d of the entries below %d were kept, as the tombstone says, and %d are left", a.kept, a.first.end, kept)
+	end, gone := a.Below()
+	if kept := end - gone; kept < a.kept {
+		return fmt.Errorf("%d of the entries below %d were kept, as the tombstone says, and %d are left", a.kept, end, kept)
 	}
 	return nil
 }

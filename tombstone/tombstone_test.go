@@ -93,6 +93,9 @@ func TestAnEntryThatIsGoneNeedsATombstoneAndTheChainItsValue(t *testing.T) {
 	if err := walk(700, func(i int64) bool { return i < 512 }, good).Check(); err == nil || !strings.Contains(err.Error(), "1 of the entries below 512 were kept, as the tombstone says, and 0 are left") {
 		t.Errorf("one that was kept: %v", err)
 	}
+	if end, pruned := walk(700, below(513), good).Below(); end != 512 || pruned != 511 {
+		t.Errorf("%d below %d, and one behind", pruned, end)
+	}
 	if err := walk(700, below(513), good).Check(); !errors.Is(err, tombstone.ErrPruned) || !strings.Contains(err.Error(), "entry 512") {
 		t.Errorf("one more: %v", err)
 	}
@@ -204,7 +207,7 @@ func TestIndexesAreThoseThatWereAdded(t *testing.T) {
 				t.Fatalf("%d is in the set: %v", i, set.Has(i))
 			}
 			if want[i] {
-				s.Bare(i)
+				s.Entry(i, [32]byte{}, nil, true, false)
 			}
 		}
 		n := 0
