@@ -95,8 +95,7 @@ func (s *Server) logEntries(c *call) error {
 	}
 	c.immutable()
 	w := bufio.NewWriterSize(c.w, 64<<10) // so that most errors are found before the answer has begun
-	var out io.Writer = w
-	end := func() error { return nil }
+	out, end := io.Writer(w), func() error { return nil }
 	if answer.TakesGzip(c.r.Header.Get("Accept-Encoding")) {
 		c.w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
