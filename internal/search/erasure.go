@@ -21,8 +21,15 @@ type Erasure struct {
 // nothing.
 func (x *Finder) Erased(ctx context.Context, f *Filter) (*Erasure, error) {
 	begin, err := x.Begin(ctx)
-	if err != nil || begin == 0 {
+	if err != nil {
 		return nil, err
+	}
+	return x.erased(ctx, f, begin)
+}
+
+func (x *Finder) erased(ctx context.Context, f *Filter, begin int64) (*Erasure, error) {
+	if begin == 0 {
+		return nil, nil
 	}
 	h, err := x.Get(ctx, begin)
 	if err != nil {

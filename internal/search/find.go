@@ -130,7 +130,7 @@ func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 	var a Answer
 	begin, err := x.Begin(ctx)
 	if err == nil {
-		a.Erased, err = x.Erased(ctx, f)
+		a.Erased, err = x.erased(ctx, f, begin)
 	}
 	if err != nil {
 		return nil, err
