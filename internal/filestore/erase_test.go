@@ -218,36 +218,34 @@ func TestAnErasureThatIsInterruptedIsFinishedLater(t *testing.T) {
 	}
 }
 
-// TestAnErasureKeepsNobodyWaiting reads, verifies and records while content is
-// erased.
-func TestAnErasureKeepsNobodyWaiting(t *testing.T) {
-	dir := t.TempDir()
-	b := newBed(t, dir, filestore.Options{})
-	r := b.Start(t)
-	r.AppendMany(0, 1000)
-	x := r.Erasing(0, 1)
-	size := r.Size()
-	stop := make(chan struct{})
+// whileOthersWork does something while others record, read and verify, once each
+// of them has done so.
+func whileOthersWork(t *testing.T, x *storetest.Erasing, check func() (*verify.Report, error), do func()) {
+	t.Helper()
+	size := x.Size()
+	stop, began := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	worker := func(fn func(n int) error) {
 		wg.Go(func() {
 			for n := 0; ; n++ {
+				err := fn(n)
+				if n == 0 {
+					began <- struct{}{}
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				if err := fn(n); err != nil {
-					t.Error(err)
-					return
-				}
 			}
 		})
 	}
-	var recorded atomic.Int64
 	worker(func(n int) error {
-		_, _, err := r.Ledger.Append(context.Background(), storetest.By, []*event.Event{storetest.Event(5000 + n)})
-		recorded.Add(1)
+		_, _, err := x.Ledger.Append(context.Background(), storetest.By, []*event.Event{storetest.Event(5000 + n)})
 		return err
 	})
 	worker(func(n int) error {
@@ -258,26 +256,41 @@ func TestAnErasureKeepsNobodyWaiting(t *testing.T) {
 		first := int64(n*113) % (size - 300)
 		return x.Present().Records(context.Background(), search.Range{First: first, End: first + 300}, func(*trail.Record) error { return nil })
 	})
-	worker(func(n int) error {
-		report, err := verify.Dir(context.Background(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}, Workers: 1})
+	worker(func(int) error {
+		report, err := check()
 		if err == nil && !report.OK() {
-			err = fmt.Errorf("while content is erased: %+v", report.Findings[0])
+			err = fmt.Errorf("meanwhile: %+v", report.Findings[0])
 		}
 		return err
 	})
-	who := custody.Caller{By: storetest.By}
-	for n := 0; n < 200; n += 5 {
-		if _, err := x.Eraser.Erase(t.Context(), who, &custody.Order{Reason: "r", Scope: retention.Scope{CorrelationID: storetest.Event(n * 4).CorrelationID}}); err != nil {
-			t.Fatal(err)
-		}
+	for range 4 {
+		<-began
 	}
-	close(stop)
-	wg.Wait()
+	defer wg.Wait()
+	defer close(stop)
+	do()
+}
+
+// TestAnErasureKeepsNobodyWaiting reads, verifies and records while content is
+// erased.
+func TestAnErasureKeepsNobodyWaiting(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	r := b.Start(t)
+	r.AppendMany(0, 1000)
+	x := r.Erasing(0, 1)
+	who := custody.Caller{By: storetest.By}
+	whileOthersWork(t, x, func() (*verify.Report, error) {
+		return verify.Dir(context.Background(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}, Workers: 1})
+	}, func() {
+		for n := 0; n < 200; n += 5 {
+			if _, err := x.Eraser.Erase(t.Context(), who, &custody.Order{Reason: "r", Scope: retention.Scope{CorrelationID: storetest.Event(n * 4).CorrelationID}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	if err := x.Journal.Close(); err != nil {
 		t.Fatal(err)
 	}
 	r.Check(b)
-	if recorded.Load() == 0 {
-		t.Error("nothing was recorded meanwhile")
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -188,51 +187,16 @@ func TestAPruningKeepsNobodyWaiting(t *testing.T) {
 	}
 	b.Set(time.Time{})
 	x := r.Erasing(0, 1, tenDays...)
-	size := r.Size()
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	worker := func(fn func(n int) error) {
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if err := fn(n); err != nil {
-					t.Error(err)
-					return
-				}
+	whileOthersWork(t, x, func() (*verify.Report, error) {
+		return filestore.Verify(context.Background(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}, Workers: 1})
+	}, func() {
+		for day := range 8 {
+			x.Clock.Time = begin.AddDate(0, 0, day+10).Add(time.Hour)
+			if result, err := x.Eraser.Run(t.Context(), storetest.By, false); err != nil || result.Left != "" {
+				t.Fatalf("%+v, %v, %v", result, err, x.Failed)
 			}
-		})
-	}
-	worker(func(n int) error {
-		_, _, err := r.Ledger.Append(context.Background(), storetest.By, []*event.Event{storetest.Event(5000 + n)})
-		return err
-	})
-	worker(func(n int) error {
-		_, err := x.Present().Record(context.Background(), int64(n*37)%size)
-		return err
-	})
-	worker(func(n int) error {
-		first := int64(n*113) % (size - 300)
-		return x.Present().Records(context.Background(), search.Range{First: first, End: first + 300}, func(*trail.Record) error { return nil })
-	})
-	worker(func(n int) error {
-		report, err := filestore.Verify(context.Background(), dir, verify.Options{Keys: []note.Verifier{b.Verifier}, Workers: 1})
-		if err == nil && !report.OK() {
-			err = fmt.Errorf("while entries are erased: %+v", report.Findings[0])
 		}
-		return err
 	})
-	for day := range 8 {
-		x.Clock.Time = begin.AddDate(0, 0, day+10).Add(time.Hour)
-		if result, err := x.Eraser.Run(t.Context(), storetest.By, false); err != nil || result.Left != "" {
-			t.Fatalf("%+v, %v, %v", result, err, x.Failed)
-		}
-	}
-	close(stop)
-	wg.Wait()
 	if below := x.Keeper.Pruned(); below < 7*256 {
 		t.Errorf("entries below %d went", below)
 	}
