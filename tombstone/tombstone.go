@@ -304,9 +304,13 @@ type Absence struct {
 	pending []decision // entries that decide, and are not sealed yet
 	first   resume     // the greatest that a tombstone tells of
 	kept    int64      // of the entries below it
-	edge    resume     // that stands behind the last that was pruned
-	looking bool       // for the edge
+	edges   []resume   // behind the last that was pruned
 }
+
+// maxEdges bounds the values of the chain that are kept. Behind the last entry
+// that was pruned, before the index that the tombstone tells, stand at most as
+// many that were kept.
+const maxEdges = 4096
 
 // A resume is an index below which entries were erased, and the chain's value
 // there.
@@ -328,10 +332,10 @@ func (a *Absence) Entry(index int64, chain [32]byte, entry []byte, bare, pruned 
 	}
 	if pruned {
 		a.pruned.Add(Run{index, 1})
-		a.looking = true
+		a.edges = a.edges[:0]
 	}
-	if a.looking && index%Width == Width-1 {
-		a.edge, a.looking = resume{index + 1, chain}, false
+	if a.pruned.count > 0 && index%Width == Width-1 && len(a.edges) < maxEdges {
+		a.edges = append(a.edges, resume{index + 1, chain})
 	}
 	if !pruned && Decides(entry) { // no hash speaks for what is left
 		a.Decision(index, entry)
@@ -399,8 +403,10 @@ func (a *Absence) Unnamed(end int64, fn func(index int64, why error) bool) {
 // what the tombstone says: the value from which the chain goes on, and how many
 // entries were kept.
 func (a *Absence) Agrees() error {
-	if a.edge.end == a.first.end && a.edge.chain != a.first.chain {
-		return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", a.edge.end-1)
+	for _, e := range a.edges {
+		if e.end == a.first.end && e.chain != a.first.chain {
+			return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", e.end-1)
+		}
 	}
 	end, gone := a.Below()
 	if kept := end - gone; kept < a.kept {

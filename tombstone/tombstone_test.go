@@ -99,6 +99,10 @@ func TestAnEntryThatIsGoneNeedsATombstoneAndTheChainItsValue(t *testing.T) {
 	if err := walk(700, below(513), good).Check(); !errors.Is(err, tombstone.ErrPruned) || !strings.Contains(err.Error(), "entry 512") {
 		t.Errorf("one more: %v", err)
 	}
+	tile := func(i int64) bool { return i > 0 && i < 256 } // and all of the next tile was kept
+	if err := walk(700, tile, &tombstone.Tombstone{AsOf: 700, Entries: 512, Chain: [32]byte{8}}).Check(); err == nil || !strings.Contains(err.Error(), "entry 511") {
+		t.Errorf("another value of the chain behind entries that were kept: %v", err)
+	}
 	content := &tombstone.Tombstone{AsOf: 700, Details: []tombstone.Run{{First: 0, Count: 600}}}
 	if err := walk(700, below(512), content).Check(); !errors.Is(err, tombstone.ErrPruned) {
 		t.Errorf("where only content may go: %v", err)

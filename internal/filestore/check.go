@@ -67,7 +67,9 @@ func Verify(ctx context.Context, dir string, o verify.Options) (*verify.Report, 
 		whole := *r
 		check := sqlite.Check{Path: path, Log: rawLog(dir), Resting: resting, Unused: unused, Pruned: r.Pruned,
 			PrunedNow: func() (int64, error) { // by a server, since we looked
-				now, err := verify.Dir(ctx, dir, o)
+				again := o
+				again.Progress = nil
+				now, err := verify.Dir(ctx, dir, again)
 				if err != nil {
 					return 0, err
 				}

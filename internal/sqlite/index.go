@@ -342,14 +342,24 @@ func (x *Index) Prune(ctx context.Context, rows []Row, below int64) (err error) 
 }
 
 // Purge empties SQLite's log, in which pages stand as they were before
-// [Index.Prune]. While others read the index, it may fail.
-func (x *Index) Purge(ctx context.Context) error {
+// [Index.Prune]. While others read the index, it may fail; it does not keep the
+// follower waiting for them.
+func (x *Index) Purge(ctx context.Context) (err error) {
+	conn, err := x.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout(1000)"); err != nil {
+		return err
+	}
 	var busy, pages, moved int
-	err := x.write.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
 	if err == nil && busy != 0 {
 		err = errors.New("others read it, and its log keeps for them what was forgotten")
 	}
-	return err
+	_, undone := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout(10000)")
+	return errors.Join(err, undone)
 }
 
 // OpenFrom returns the first entry of the block that is not full, and whether

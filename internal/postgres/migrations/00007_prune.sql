@@ -143,6 +143,8 @@ BEGIN
             FILTER (WHERE key IN ('actor', 'detailsDigest', 'id', 'recorded', 'resource', 'source', 'timestamp', 'v')
                 OR key = 'eventType' AND value::text IN ('"RecorderHeartbeat"', '"RecorderStopped"')) || '}', 'UTF8') END
         FROM json_each(convert_from(entry, 'UTF8')::json) WITH ORDINALITY AS member(key, value, n));
+EXCEPTION WHEN data_exception THEN -- it is no JSON, and was never an entry
+    RETURN NULL;
 END $$;
 -- +goose StatementEnd
 
