@@ -302,8 +302,10 @@ type Absence struct {
 	judge   judge
 	named   []Run      // as tombstones say it: whoever forges one may name more entries than memory has bits
 	pending []decision // entries that decide, and are not sealed yet
+	plain   []Run      // entries that are there, and have no member "ledger"
 	first   resume     // the greatest that a tombstone tells of
-	kept    int64      // of the entries below it
+	stones  []resume   // all that tombstones tell of
+	kept    int64      // of the entries below the greatest
 	edges   []resume   // behind the last that was pruned
 }
 
@@ -337,8 +339,21 @@ func (a *Absence) Entry(index int64, chain [32]byte, entry []byte, bare, pruned 
 	if a.pruned.count > 0 && index%Width == Width-1 && len(a.edges) < maxEdges {
 		a.edges = append(a.edges, resume{index + 1, chain})
 	}
-	if !pruned && Decides(entry) { // no hash speaks for what is left
+	switch {
+	case pruned: // no hash speaks for what is left
+	case Decides(entry):
 		a.Decision(index, entry)
+	default:
+		a.whole(index)
+	}
+}
+
+// whole takes note of an entry that is there, and not one of those that are kept.
+func (a *Absence) whole(index int64) {
+	if n := len(a.plain) - 1; n >= 0 && a.plain[n].End() == index {
+		a.plain[n].Count++
+	} else {
+		a.plain = append(a.plain, Run{index, 1})
 	}
 }
 
@@ -354,6 +369,9 @@ func (a *Absence) Seal(size int64) {
 		if e, _, err := event.ParseEntry(a.pending[n].entry); err == nil {
 			if t := a.judge.follow(a.pending[n].index, e); t != nil {
 				a.named = append(a.named, t.Details...)
+				if t.Entries > 0 {
+					a.stones = append(a.stones, resume{t.Entries, t.Chain})
+				}
 				if t.Entries > a.first.end {
 					a.first, a.kept = resume{t.Entries, t.Chain}, t.Kept
 				}
@@ -403,14 +421,20 @@ func (a *Absence) Unnamed(end int64, fn func(index int64, why error) bool) {
 // what the tombstone says: the value from which the chain goes on, and how many
 // entries were kept.
 func (a *Absence) Agrees() error {
-	for _, e := range a.edges {
-		if e.end == a.first.end && e.chain != a.first.chain {
-			return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", e.end-1)
+	for _, t := range a.stones {
+		for _, e := range a.edges {
+			if e.end == t.end && e.chain != t.chain {
+				return fmt.Errorf("the chain's value after entry %d is not the one that the tombstone says", e.end-1)
+			}
 		}
 	}
-	end, gone := a.Below()
-	if kept := end - gone; kept < a.kept {
-		return fmt.Errorf("%d of the entries below %d were kept, as the tombstone says, and %d are left", a.kept, end, kept)
+	end, left := a.Below()
+	left = end - left
+	for _, r := range a.plain {
+		left -= max(0, min(r.End(), end)-r.First)
+	}
+	if left < a.kept {
+		return fmt.Errorf("%d of the entries below %d were kept, as the tombstone says, and %d are left", a.kept, end, left)
 	}
 	return nil
 }

@@ -73,7 +73,11 @@ func TestAnEntryThatIsGoneNeedsATombstoneAndTheChainItsValue(t *testing.T) {
 	walk := func(end int64, pruned func(index int64) bool, stone *tombstone.Tombstone) *tombstone.Absence {
 		var a tombstone.Absence
 		for i := range end {
-			a.Entry(i, value, []byte("{}"), pruned(i), pruned(i))
+			body := "{}"
+			if i < 512 && !pruned(i) {
+				body = `{"ledger":{` // it is kept
+			}
+			a.Entry(i, value, []byte(body), pruned(i), pruned(i))
 		}
 		e := &event.Event{EventType: tombstone.TypeRetentionRun, Timestamp: time.Now(), ID: event.NewID(time.Now())}
 		e.Ledger, _ = json.Marshal(stone.Member())
@@ -98,6 +102,21 @@ func TestAnEntryThatIsGoneNeedsATombstoneAndTheChainItsValue(t *testing.T) {
 	}
 	if err := walk(700, below(513), good).Check(); !errors.Is(err, tombstone.ErrPruned) || !strings.Contains(err.Error(), "entry 512") {
 		t.Errorf("one more: %v", err)
+	}
+	var hidden tombstone.Absence // one of ten that were kept, behind one that was put back
+	for i := range int64(512) {
+		body := "{}"
+		if i > 0 && i < 10 {
+			body = `{"ledger":{`
+		}
+		hidden.Entry(i, value, []byte(body), i >= 10, i >= 10)
+	}
+	e := &event.Event{EventType: tombstone.TypeRetentionRun, Timestamp: time.Now(), ID: event.NewID(time.Now())}
+	e.Ledger, _ = json.Marshal((&tombstone.Tombstone{AsOf: 512, Entries: 512, Kept: 10, Chain: value}).Member())
+	hidden.Entry(512, value, entry(t, e), false, false)
+	hidden.Seal(513)
+	if err := hidden.Check(); err == nil || !strings.Contains(err.Error(), "and 9 are left") {
+		t.Errorf("one that was kept, where another was put back: %v", err)
 	}
 	tile := func(i int64) bool { return i > 0 && i < 256 } // and all of the next tile was kept
 	if err := walk(700, tile, &tombstone.Tombstone{AsOf: 700, Entries: 512, Chain: [32]byte{8}}).Check(); err == nil || !strings.Contains(err.Error(), "entry 511") {

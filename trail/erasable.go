@@ -16,9 +16,12 @@ func (e *ErasableError) Error() string { return e.Reason }
 
 // CheckErasable checks that the record's erasable content is the one that the
 // entry has digests of, in the very bytes, or was erased. Otherwise the error
-// is an [ErasableError].
+// is an [ErasableError]. Of an entry that was pruned it checks that no more is
+// left than is to be.
 func (r *Record) CheckErasable() error {
 	switch {
+	case r.Leaf != nil:
+		return r.checkRemains()
 	case r.Erasable == nil && r.Salt != event.Salt{}:
 		return &ErasableError{"the details were erased, but their salt was not"}
 	case r.Erasable == nil || r.matches():
@@ -35,6 +38,18 @@ func (r *Record) CheckErasable() error {
 		return &ErasableError{"the details are not in the form in which they were sealed"}
 	}
 	return compareDigests(e.Digests(r.Salt), want)
+}
+
+// checkRemains checks that what is left of an entry is what [Record.Prune] leaves.
+func (r *Record) checkRemains() error {
+	e, digests, err := event.ParseEntry(r.Entry)
+	if err != nil {
+		return &ErasableError{fmt.Sprintf("what is left of the entry cannot be read: %v", err)}
+	}
+	if !bytes.Equal(e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details}), r.Entry) || r.Erasable != nil || r.Salt != (event.Salt{}) {
+		return &ErasableError{"what is left of the entry is not what is to be left"}
+	}
+	return nil
 }
 
 // compareDigests names the first digest that differs.

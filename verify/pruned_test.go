@@ -106,7 +106,7 @@ func TestOnlyASealedTombstoneExcusesEntriesThatAreGone(t *testing.T) {
 		{"one, and a bit of the chain's last value is flipped", stone, func(l *ledger) { l.records[255].Chain[0] ^= 1 }, "the tombstone says", "the tombstone says", good},
 		{"one, and a bit of an index is flipped", stone, func(l *ledger) { l.records[64].Index ^= 1 }, bad, bad, good},
 		{"one, and two have changed their places", stone, func(l *ledger) { l.records[64], l.records[65] = l.records[65], l.records[64] }, bad, bad, good},
-		{"one, and the entry with the key is gone", stone, func(l *ledger) { forge(&l.records[0], l.event(t)) }, "the first entry names no key", "the first entry names no key", good},
+		{"one, and the entry with the key is gone", stone, func(l *ledger) { forge(&l.records[0], l.event(t).Remains()) }, "the first entry names no key", "the first entry names no key", good},
 		{"what is left of an entry says that it is one", func(l *ledger) { l.append(t, l.event(t)); l.seal(t) }, func(l *ledger) {
 			forge(&l.records[600], l.stone(t, nil))
 		}, unnamed, unnamed, "no tombstone"},

@@ -63,11 +63,14 @@ type Eraser struct {
 	// book is made of the entries alone. The keeper's is made with the help of
 	// the index, where a hold could be hidden.
 	book *retention.Book
+	// gone is the last entry that it has met of which only the hash is left; -1 for
+	// none.
+	gone int64
 }
 
 // New returns an eraser.
 func New(c Config) *Eraser {
-	return &Eraser{c: c, watch: newWatch(c.Clock, c.Newest), book: retention.NewBook()}
+	return &Eraser{c: c, watch: newWatch(c.Clock, c.Newest), book: retention.NewBook(), gone: -1}
 }
 
 var (
@@ -94,8 +97,11 @@ func (x *Eraser) Resume(ctx context.Context) error {
 func (x *Eraser) apply(ctx context.Context) error {
 	x.applying.Lock()
 	defer x.applying.Unlock()
-	from := x.c.Store.ErasedTo(ctx) + 1
-	known, err := x.c.Holds.Book(ctx, x.c.Ledger.State().Size())
+	from, size := x.c.Store.ErasedTo(ctx)+1, x.c.Ledger.State().Size()
+	if from > size {
+		from = 0 // what says so is of another ledger, or was changed
+	}
+	known, err := x.c.Holds.Book(ctx, size)
 	if err != nil || len(known.Tombs(from)) == 0 {
 		return err
 	}
@@ -120,15 +126,37 @@ func merge(tombs []retention.Tomb) (runs []tombstone.Run, below int64) {
 	return tombstone.Merge(runs), below
 }
 
-// state returns holds and tombstones as of now, and the ledger's size.
+// state returns holds and tombstones as of now, and the ledger's size. Where an
+// entry has only its hash left and no tombstone says so, it may have been one of a
+// hold, and the error is [search.ErrChanged].
 func (x *Eraser) state(ctx context.Context) (*retention.Book, int64, error) {
-	if err := x.c.Ledger.Refresh(ctx); err != nil {
-		return nil, 0, err
-	}
-	size := x.c.Ledger.State().Size()
 	x.following.Lock()
 	defer x.following.Unlock()
+	for again := false; ; again = true {
+		size, err := x.read(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		if x.gone < x.book.Pruned() {
+			return x.book, size, nil
+		}
+		if again { // or another server may have erased it meanwhile
+			return nil, 0, fmt.Errorf("%w: entry %d: %w", search.ErrChanged, x.gone, tombstone.ErrPruned)
+		}
+	}
+}
+
+// read has the book follow the ledger, and returns its size.
+func (x *Eraser) read(ctx context.Context) (int64, error) {
+	if err := x.c.Ledger.Refresh(ctx); err != nil {
+		return 0, err
+	}
+	size := x.c.Ledger.State().Size()
 	err := x.c.Store.Records(ctx, search.Range{First: x.book.Size(), End: size}, func(r *trail.Record) error {
+		if r.Leaf != nil { // no hash speaks for what is left
+			x.gone = max(x.gone, r.Index)
+			return nil
+		}
 		if !tombstone.Decides(r.Entry) {
 			return nil
 		}
@@ -138,11 +166,10 @@ func (x *Eraser) state(ctx context.Context) (*retention.Book, int64, error) {
 		}
 		return x.book.Follow(r.Index, e)
 	})
-	if err != nil {
-		return nil, 0, err
+	if err == nil {
+		x.book.Skip(size)
 	}
-	x.book.Skip(size)
-	return x.book, size, nil
+	return size, err
 }
 
 // reader reads what was not erased, or told to be.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/custody"
+	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/filestore"
 	gaps "github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/retention"
@@ -204,4 +208,84 @@ func TestAPruningKeepsNobodyWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Check(b)
+}
+
+// TestWhatIsLeftOfAnEntryDecidesNothing has somebody change stubs in the log: one
+// takes the place of a hold, or two of them place and release it beforehand.
+func TestWhatIsLeftOfAnEntryDecidesNothing(t *testing.T) {
+	who, order := custody.Caller{By: storetest.By}, custody.Order{Reason: "case 1", Scope: retention.Scope{CorrelationID: "inc-60"}}
+	for _, tt := range []struct {
+		name string
+		harm func(t *testing.T, dir string, hold event.ID, at int64)
+		err  error
+	}{
+		{"a hold is made to look erased", func(t *testing.T, dir string, _ event.ID, at int64) {
+			for _, path := range segments(t, dir) {
+				rewrite(t, path, at, func(r *trail.Record) {
+					leaf := r.LeafHash()
+					e, digests, err := event.ParseEntry(r.Entry)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Leaf, r.Entry, r.Erasable = &leaf, e.Remains().AppendEntry(nil, event.Digests{Details: digests.Details}), nil
+				})
+			}
+		}, search.ErrChanged},
+		{"two place and release it", func(t *testing.T, dir string, hold event.ID, _ int64) {
+			for i, eventType := range []string{retention.TypePlaced, retention.TypeReleased} {
+				rewrite(t, segments(t, dir)[0], int64(100+i), func(r *trail.Record) {
+					e, digests, err := event.ParseEntry(r.Entry)
+					if err != nil || r.Leaf == nil {
+						t.Fatal(err, r.Leaf)
+					}
+					f := retention.Fact{Reason: "forged"}
+					if f.Hold = hold; i == 0 {
+						e.ID, f.Scope = hold, &retention.Scope{CorrelationID: "x"}
+					}
+					e.EventType = eventType
+					if e.Ledger, err = json.Marshal(f.Member()); err != nil {
+						t.Fatal(err)
+					}
+					r.Entry = e.AppendEntry(nil, event.Digests{Details: digests.Details})
+				})
+			}
+		}, erasure.ErrHeld},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			b := newBed(t, dir, filestore.Options{})
+			x := b.Pruned(t, 300)
+			if _, err := x.Keeper.Release(t.Context(), who, "inc-60", &custody.Order{Reason: "none"}); err == nil {
+				t.Fatal("there is a hold")
+			}
+			r := x.Running
+			r.AppendMany(300, 100)
+			held, err := x.Keeper.Place(t.Context(), who, &order)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Size()
+			id, err := event.ParseID(held.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := []int64{-1}
+			if err := r.Store.Find(t.Context(), []event.ID{id}, at); err != nil || at[0] < 0 {
+				t.Fatal(at, err)
+			}
+			if err := x.Journal.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r.Stop()
+			tt.harm(t, dir, id, at[0])
+			x = b.Start(t).Erasing(365*24*time.Hour, 1, tenDays...)
+			defer x.Journal.Close()
+			if a, err := x.Eraser.Erase(t.Context(), who, &order); !errors.Is(err, tt.err) {
+				t.Errorf("a held event: %+v, %v", a, err)
+			}
+			if result, err := x.Eraser.Run(t.Context(), storetest.By, false); err == nil && result.Entries > 0 {
+				t.Errorf("the run erased %d entries", result.Entries)
+			}
+		})
+	}
 }

@@ -127,17 +127,27 @@ type month struct {
 	first int64
 }
 
+// months are where the months begin, as far as the entries below a size tell.
+type months struct {
+	list []month
+	size int64
+}
+
 // readMonths reads where the months begin.
 func (s *Store) readMonths(ctx context.Context) error {
+	known := months{}
+	if c := s.newest.Load(); c != nil {
+		known.size = c.Size
+	}
 	rows, err := s.readers.Query(ctx, "SELECT month, first_index FROM ledger_months WHERE first_index IS NOT NULL ORDER BY first_index")
 	if err != nil {
 		return err
 	}
-	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (m month, err error) {
+	known.list, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (m month, err error) {
 		return m, r.Scan(&m.month, &m.first)
 	})
 	if err == nil {
-		s.months.Store(&list)
+		s.months.Store(&known)
 	}
 	return err
 }
@@ -145,14 +155,14 @@ func (s *Store) readMonths(ctx context.Context) error {
 // monthsOf returns the months in which entries from first on, below end, stand,
 // oldest first.
 func (s *Store) monthsOf(ctx context.Context, first, end int64) ([]month, error) {
-	list := *s.months.Load()
-	if c := s.newest.Load(); len(list) == 0 || c == nil || end > c.Size {
-		// Another server may have begun a month.
+	known := s.months.Load()
+	if end > known.size { // what was appended since may have begun a month
 		if err := s.readMonths(ctx); err != nil {
 			return nil, err
 		}
-		list = *s.months.Load()
+		known = s.months.Load()
 	}
+	list := known.list
 	from := max(sort.Search(len(list), func(i int) bool { return list[i].first > first })-1, 0)
 	to := sort.Search(len(list), func(i int) bool { return list[i].first >= end })
 	if from >= to {

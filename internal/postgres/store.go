@@ -52,7 +52,7 @@ type Store struct {
 	args   arguments
 	made   time.Time // month of which there are partitions, while copying
 
-	months atomic.Pointer[[]month]
+	months atomic.Pointer[months]
 	newest atomic.Pointer[trail.Checkpoint] // that was seen
 
 	quit context.CancelFunc
