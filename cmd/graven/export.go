@@ -56,6 +56,9 @@ If a file's checkpoint shows that the ledger is shorter than the one that
 				return err
 			}
 			defer resp.Body.Close()
+			if below := resp.Header.Get("Graven-Erased-Below"); below != "" && (format != "ndjson" || len(q) > 2) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "graven: entries were erased, and are not in this export: those below %s\n", terminal.Printable(below))
+			}
 			if file == "" || file == "-" {
 				_, err := io.Copy(cmd.OutOrStdout(), resp.Body)
 				return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/intake"
@@ -99,7 +100,14 @@ func (s *Server) question(c *call, extra func(name, value string) (bool, error))
 	if f.WithAccess() && !c.by.Can(access.ReadAccess) {
 		return f, p, s.refuse(c, string(access.ReadAccess), "who read what is for those with the permission "+string(access.ReadAccess))
 	}
-	return f, p, f.Check()
+	if err := f.Check(); err != nil {
+		return f, p, err
+	}
+	e, err := s.find.Erased(c.ctx(), &f)
+	if e != nil {
+		c.w.Header().Set("Graven-Erased-Below", itoa(e.Index)+"; recorded-before="+event.FormatTime(e.RecordedBefore))
+	}
+	return f, p, err
 }
 
 // small is how many bytes of records most answers are made of.
