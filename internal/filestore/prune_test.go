@@ -15,7 +15,6 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/custody"
-	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/filestore"
 	gaps "github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/retention"
@@ -196,8 +195,17 @@ func TestAPruningKeepsNobodyWaiting(t *testing.T) {
 	}, func() {
 		for day := range 8 {
 			x.Clock.Time = begin.AddDate(0, 0, day+10).Add(time.Hour)
-			if result, err := x.Eraser.Run(t.Context(), storetest.By, false); err != nil || result.Left != "" {
-				t.Fatalf("%+v, %v, %v", result, err, x.Failed)
+			result, err := x.Eraser.Run(t.Context(), storetest.By, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for left, tries := result.Left, 0; left != ""; tries++ { // who reads the index keeps its log
+				if left = ""; tries == 50 {
+					t.Fatal(x.Failed)
+				}
+				if err := x.Eraser.Resume(t.Context()); err != nil {
+					left = err.Error()
+				}
 			}
 		}
 	})
@@ -249,7 +257,7 @@ func TestWhatIsLeftOfAnEntryDecidesNothing(t *testing.T) {
 					r.Entry = e.AppendEntry(nil, event.Digests{Details: digests.Details})
 				})
 			}
-		}, erasure.ErrHeld},
+		}, search.ErrChanged},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
