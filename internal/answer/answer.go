@@ -4,8 +4,6 @@ package answer
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -71,15 +69,3 @@ func (w *Writer) FlushError() error {
 
 // Unwrap lets http.ResponseController find the writer below.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// TakesGzip reads a request's header Accept-Encoding.
-func TakesGzip(header string) bool {
-	for coding := range strings.SplitSeq(header, ",") {
-		name, weight, _ := strings.Cut(coding, ";")
-		q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
-		if strings.EqualFold(strings.TrimSpace(name), "gzip") && (err != nil || q > 0) {
-			return true
-		}
-	}
-	return false
-}

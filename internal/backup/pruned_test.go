@@ -1,7 +1,6 @@
 package backup_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,24 +75,5 @@ func TestABackupGoesOnAfterEntriesWereErased(t *testing.T) {
 				t.Errorf("entries are gone below %d; %q", report.Pruned, report.Notes)
 			}
 		})
-	}
-}
-
-func TestABackupThatEndsInAPrunedFileIsRefusedWhereItsCheckpointIsGone(t *testing.T) {
-	h := newHome(t, "a.example")
-	h.record(0, 20)
-	dir := filepath.Join(t.TempDir(), "backup")
-	h.backUp(dir)
-	other := newHome(t, "a.example")
-	if err := os.RemoveAll(filepath.Join(other.dir, "keys")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(other.dir, "keys"), os.DirFS(filepath.Join(h.dir, "keys"))); err != nil {
-		t.Fatal(err)
-	}
-	other.keys = h.keys
-	other.record(100, 20)
-	if _, err := backup.Run(t.Context(), backup.Options{Source: other.dir, Dir: dir}); err == nil || !strings.Contains(err.Error(), "in its place") {
-		t.Errorf("another history: %v", err)
 	}
 }

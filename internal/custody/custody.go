@@ -64,7 +64,7 @@ type Keeper struct {
 func New(l *ledger.Ledger, j *ledger.Journal, s Store, now func() time.Time) *Keeper {
 	_, shared := s.(ledger.Shared)
 	k := &Keeper{shared: shared, ledger: l, journal: j, store: s, now: now, book: retention.NewBook()}
-	k.find = search.Finder{Index: s, Reader: search.Present{Reader: s, Tombs: k}}
+	k.find = search.Finder{Index: s, Reader: search.Present{Reader: s, Tombs: k}, Tombs: k}
 	return k
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/problem"
 )
 
 // authorize finds out who calls and holds it against what the route needs.
@@ -21,7 +22,7 @@ func (s *Server) authorize(c *call, rt route) error {
 		if err != nil {
 			return err
 		}
-		return newProblem(http.StatusUnauthorized, "unauthenticated", "A valid token is needed",
+		return problem.New(http.StatusUnauthorized, "unauthenticated", "A valid token is needed",
 			reason+"; send it as 'Authorization: Bearer TOKEN' or 'X-API-Key: TOKEN'")
 	}
 	c.by = by
@@ -38,7 +39,7 @@ func (s *Server) refuse(c *call, permission, reason string) error {
 	if err != nil {
 		return err
 	}
-	return newProblem(http.StatusForbidden, "forbidden", "The token does not allow this", reason)
+	return problem.New(http.StatusForbidden, "forbidden", "The token does not allow this", reason)
 }
 
 // authenticate returns the principal of a request, or why there is none.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/graven-audit/graven/internal/erasure"
+	"github.com/graven-audit/graven/internal/problem"
 )
 
 // planRetention answers GET /api/v1/retention/plan.
@@ -13,7 +14,7 @@ func (s *Server) planRetention(c *call) error {
 		return err
 	}
 	if !s.verify.TryAcquire(1) { // it reads the whole ledger, too
-		return newProblem(http.StatusServiceUnavailable, "busy", "The whole ledger is being read", "somebody verifies it, or plans a run; try again")
+		return problem.New(http.StatusServiceUnavailable, "busy", "The whole ledger is being read", "somebody verifies it, or plans a run; try again")
 	}
 	defer s.verify.Release(1)
 	p, err := s.eraser.Plan(c.ctx())

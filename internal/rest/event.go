@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
@@ -12,7 +13,7 @@ import (
 // hit finds the event that a request's path names, by its id or its index.
 func (s *Server) hit(c *call) (search.Hit, *trail.Checkpoint, error) {
 	none := func() (search.Hit, *trail.Checkpoint, error) {
-		return search.Hit{}, nil, notFound("no event has this id, or you may not see it")
+		return search.Hit{}, nil, problem.NotFound("no event has this id, or you may not see it")
 	}
 	cp, err := s.state(c.ctx())
 	if err != nil {
@@ -23,7 +24,7 @@ func (s *Server) hit(c *call) (search.Hit, *trail.Checkpoint, error) {
 	if err != nil {
 		id, err := event.ParseID(name)
 		if err != nil {
-			return search.Hit{}, nil, badParam("id", err.Error())
+			return search.Hit{}, nil, problem.Param("id", err.Error())
 		}
 		if err := s.derived(c.ctx(), cp.Size); err != nil {
 			return search.Hit{}, nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/export"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
@@ -45,7 +46,7 @@ func (s *Server) exportQuestion(c *call) (exportQuestion, error) {
 		switch param {
 		case "format":
 			if _, ok := export.Formats("")[value]; !ok {
-				return true, badParam("format", "one of ndjson, csv, cloudevents")
+				return true, problem.Param("format", "one of ndjson, csv, cloudevents")
 			}
 			q.format = value
 			return true, nil
@@ -56,12 +57,12 @@ func (s *Server) exportQuestion(c *call) (exportQuestion, error) {
 			q.limit, err = positive(param, value)
 			return true, err
 		case "offset", "cursor", "order":
-			return true, badParam(param, "an export has no parts; narrow it down by from and to")
+			return true, problem.Param(param, "an export has no parts; narrow it down by from and to")
 		}
 		return false, nil
 	})
 	if err == nil && q.checkpoint && q.format != "ndjson" {
-		err = badParam("checkpoint", "only NDJSON can carry it")
+		err = problem.Param("checkpoint", "only NDJSON can carry it")
 	}
 	return q, err
 }
@@ -70,7 +71,7 @@ func (s *Server) exportQuestion(c *call) (exportQuestion, error) {
 func positive(param, value string) (int64, error) {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < 1 {
-		return 0, badParam(param, "not a number from 1 on")
+		return 0, problem.Param(param, "not a number from 1 on")
 	}
 	return n, nil
 }
@@ -85,7 +86,7 @@ func (s *Server) export(c *call) error {
 	}
 	held, ok := s.exports.Take(c.by.Name, 1)
 	if !ok {
-		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
+		return problem.New(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
 	defer held.Release()
 	cosigned := s.cosigned() // before the newest, which then extends it
@@ -227,7 +228,7 @@ func (x *exporter) owe(index int64) error {
 		x.owed = retention.NewOwed(book, x.checkpoint.Size, !x.whole && x.q.filter.Scope == nil)
 	}
 	if !x.owed.Need(index) {
-		return newProblem(http.StatusServiceUnavailable, "erasing", "Content is being erased", "export again")
+		return problem.New(http.StatusServiceUnavailable, "erasing", "Content is being erased", "export again")
 	}
 	return nil
 }

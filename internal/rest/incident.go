@@ -8,6 +8,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/incident"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
 )
 
@@ -18,13 +19,13 @@ const (
 	maxIncidentBytes = 16 << 20
 )
 
-var errTooMany = newProblem(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",
+var errTooMany = problem.New(http.StatusUnprocessableEntity, "too-many", "The incident has too many events",
 	"more than "+itoa(maxIncident)+", or more than "+itoa(maxIncidentBytes>>20)+" MiB; list or export them with correlation_id")
 
 // events returns the events of an incident, in the ledger's order.
 func (s *Server) events(c *call, correlationID string) ([]search.Hit, int64, error) {
 	if correlationID == "" || len(correlationID) > event.MaxString {
-		return nil, 0, badParam("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
+		return nil, 0, problem.Param("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
 	}
 	cp, err := s.state(c.ctx())
 	if err != nil {
@@ -68,7 +69,7 @@ func (s *Server) noIncident(c *call) error {
 	if e != nil {
 		none += "; " + e.String()
 	}
-	return notFound(none)
+	return problem.NotFound(none)
 }
 
 // timeline is the answer to GET /api/v1/audit/incidents/{correlation_id}.

@@ -5,11 +5,12 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/graven-audit/graven/internal/answer"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
@@ -42,7 +43,7 @@ func (s *Server) tile(c *call) (tlog.Tile, *trail.Checkpoint, error) {
 	}
 	t, err := trail.ParseTilePath(strings.TrimPrefix(c.r.URL.EscapedPath(), "/log/"))
 	if err != nil {
-		return t, nil, notFound(err.Error())
+		return t, nil, problem.NotFound(err.Error())
 	}
 	cp, err := s.state(c.ctx())
 	if err != nil {
@@ -50,7 +51,7 @@ func (s *Server) tile(c *call) (tlog.Tile, *trail.Checkpoint, error) {
 	}
 	complete := cp.Size >> (max(t.L, 0) * trail.TileHeight)
 	if t.N > complete/trail.TileWidth || t.N*trail.TileWidth+int64(t.W) > complete {
-		return t, nil, notFound("the ledger has not grown so far")
+		return t, nil, problem.NotFound("the ledger has not grown so far")
 	}
 	return t, cp, nil
 }
@@ -96,7 +97,7 @@ func (s *Server) logEntries(c *call) error {
 	c.immutable()
 	w := bufio.NewWriterSize(c.w, 64<<10) // so that most errors are found before the answer has begun
 	out, end := io.Writer(w), func() error { return nil }
-	if answer.TakesGzip(c.r.Header.Get("Accept-Encoding")) {
+	if takesGzip(c.r.Header.Get("Accept-Encoding")) {
 		c.w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
 		out, end = z, z.Close
@@ -117,6 +118,18 @@ func (s *Server) logEntries(c *call) error {
 		return err
 	}
 	return w.Flush()
+}
+
+// takesGzip reads a request's header Accept-Encoding.
+func takesGzip(header string) bool {
+	for coding := range strings.SplitSeq(header, ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") && (err != nil || q > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // immutable sets the headers of what never changes. Only those who may see it

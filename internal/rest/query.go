@@ -12,6 +12,7 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/retention"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
@@ -28,18 +29,18 @@ const (
 func (c *call) params(fn func(name, value string) (known bool, err error)) error {
 	values, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
-		return badParam("query", "malformed: "+err.Error())
+		return problem.Param("query", "malformed: "+err.Error())
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if len(values[name]) > 1 {
-			return badParam(name, "given more than once")
+			return problem.Param(name, "given more than once")
 		}
 		known, err := fn(name, values[name][0])
 		if err != nil {
 			return err
 		}
 		if !known {
-			return badParam(name, "no such parameter")
+			return problem.Param(name, "no such parameter")
 		}
 	}
 	return nil
@@ -67,7 +68,7 @@ func (c *call) only(name string) (is bool, err error) {
 func flag(name, value string) (bool, error) {
 	b, err := strconv.ParseBool(value)
 	if err != nil {
-		err = badParam(name, "neither true nor false")
+		err = problem.Param(name, "neither true nor false")
 	}
 	return b, err
 }
@@ -81,7 +82,7 @@ func (s *Server) question(c *call, extra func(name, value string) (bool, error))
 	seen := map[string]string{}
 	err := c.params(func(name, value string) (bool, error) {
 		if other, ok := seen[search.Canonical(name)]; ok {
-			return true, badParam(name, "means the same as "+other+", which is given too")
+			return true, problem.Param(name, "means the same as "+other+", which is given too")
 		}
 		seen[search.Canonical(name)] = name
 		known, err := f.Set(name, value, now)

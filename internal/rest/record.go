@@ -10,6 +10,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/trail"
 )
@@ -35,18 +36,18 @@ func bodyError(err error) error {
 	case errors.As(err, &large):
 		return tooLarge(large.Limit)
 	case errors.Is(err, upload.ErrBusy):
-		return newProblem(http.StatusServiceUnavailable, "busy", "Too many bodies at a time", "try again")
+		return problem.New(http.StatusServiceUnavailable, "busy", "Too many bodies at a time", "try again")
 	case errors.Is(err, upload.ErrEncoding):
-		p := newProblem(http.StatusUnsupportedMediaType, "encoding", "The body's encoding is not known", err.Error())
+		p := problem.New(http.StatusUnsupportedMediaType, "encoding", "The body's encoding is not known", err.Error())
 		p.Param = "Content-Encoding"
 		return p
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		p := newProblem(http.StatusRequestTimeout, "timeout", "The body took too long", "body: it did not arrive in time")
-		p.Errors = []fault{{"body", "it did not arrive in time"}}
+		p := problem.New(http.StatusRequestTimeout, "timeout", "The body took too long", "body: it did not arrive in time")
+		p.Errors = []problem.Fault{{Field: "body", Reason: "it did not arrive in time"}}
 		return p
 	}
-	p := newProblem(http.StatusBadRequest, "body", "The body cannot be read", "body: "+err.Error())
-	p.Errors = []fault{{"body", err.Error()}}
+	p := problem.New(http.StatusBadRequest, "body", "The body cannot be read", "body: "+err.Error())
+	p.Errors = []problem.Fault{{Field: "body", Reason: err.Error()}}
 	return p
 }
 
@@ -162,9 +163,9 @@ func (s *Server) conflict(c *call, r ledger.Result) error {
 type outcome struct {
 	*receipt
 	// Position counts the batch's events from 0; blank lines do not count.
-	Position int      `json:"position"`
-	Status   int      `json:"status"`
-	Error    *problem `json:"error,omitempty"`
+	Position int              `json:"position"`
+	Status   int              `json:"status"`
+	Error    *problem.Problem `json:"error,omitempty"`
 }
 
 // batchAnswer is Kubernaut's answer to a batch, and ours.
@@ -212,9 +213,9 @@ func (s *Server) recordBatch(c *call) error {
 	return s.answerBatch(c, by, items, http.StatusCreated, http.StatusMultiStatus)
 }
 
-func tooMany() *problem {
-	p := newProblem(http.StatusRequestEntityTooLarge, "too-many", "The batch has too many events", fmt.Sprintf("body: the limit is %d", maxItems))
-	p.Errors = []fault{{"body", fmt.Sprintf("more than %d events", maxItems)}}
+func tooMany() *problem.Problem {
+	p := problem.New(http.StatusRequestEntityTooLarge, "too-many", "The batch has too many events", fmt.Sprintf("body: the limit is %d", maxItems))
+	p.Errors = []problem.Fault{{Field: "body", Reason: fmt.Sprintf("more than %d events", maxItems)}}
 	return p
 }
 
@@ -233,7 +234,7 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 	a := batchAnswer{EventIDs: []string{}, Items: make([]outcome, len(items))}
 	for i, it := range items {
 		v := outcome{Position: i, Status: http.StatusCreated}
-		var p *problem
+		var p *problem.Problem
 		if it.err != nil {
 			p = problemOf(it.err, false)
 		} else {
@@ -250,7 +251,7 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 					v.Status = http.StatusAccepted
 					a.Spooled++
 				}
-			} else if p = problemOf(r.Err, it.flat); p.retry {
+			} else if p = problemOf(r.Err, it.flat); p.Retry {
 				return p // none of the batch was recorded
 			} else if err := s.conflict(c, r); err != nil {
 				p = problemOf(err, false) // of this one only, for others were recorded

@@ -27,6 +27,7 @@ import (
 	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/grant"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/internal/verdict"
@@ -164,7 +165,7 @@ func New(c Config) *Server {
 		c.Recorder = c.Ledger
 	}
 	present := search.Present{Reader: c.Store, Tombs: c.Holds}
-	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: present}, mux: http.NewServeMux(),
+	s := &Server{c: c, find: search.Finder{Index: c.Store, Reader: present, Tombs: c.Holds}, mux: http.NewServeMux(),
 		bodies: upload.Limits{Size: c.MaxBody, Time: c.BodyTimeout, Memory: access.NewQuota(c.MaxBodies)},
 		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
 		holds: c.Holds, eraser: c.Eraser, stopping: make(chan struct{})}
@@ -191,10 +192,10 @@ func (s *Server) nowhere(c *call) error {
 		}
 	}
 	if len(allowed) == 0 {
-		return notFound("no such route; /openapi.json lists them")
+		return problem.NotFound("no such route; /openapi.json lists them")
 	}
 	c.w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return newProblem(http.StatusMethodNotAllowed, "method", "The method is not allowed here", "there is "+strings.Join(allowed, ", "))
+	return problem.New(http.StatusMethodNotAllowed, "method", "The method is not allowed here", "there is "+strings.Join(allowed, ", "))
 }
 
 // Stop ends streams, so that the HTTP server can shut down.
@@ -393,14 +394,14 @@ func (s *Server) fail(c *call, err error) (answered bool) {
 	if c.w.Status != 0 {
 		return false
 	}
-	writeProblem(c.w, p)
+	p.Write(c.w)
 	return true
 }
 
 // report logs what a problem does not tell the caller.
-func (s *Server) report(c *call, p *problem) {
-	if p.cause != nil {
-		s.c.Log.Error("request failed", "route", c.name, "status", p.Status, "error", p.cause)
+func (s *Server) report(c *call, p *problem.Problem) {
+	if p.Cause != nil {
+		s.c.Log.Error("request failed", "route", c.name, "status", p.Status, "error", p.Cause)
 	}
 }
 

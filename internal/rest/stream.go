@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/trail"
 )
@@ -33,7 +34,7 @@ func (s *Server) stream(c *call) error {
 			left, err = positive(param, value)
 			return true, err
 		case "offset", "cursor", "order":
-			return true, badParam(param, "a stream has no parts")
+			return true, problem.Param(param, "a stream has no parts")
 		}
 		return false, nil
 	})
@@ -48,13 +49,13 @@ func (s *Server) stream(c *call) error {
 	if last != "" {
 		n, err := strconv.ParseInt(last, 10, 64)
 		if err != nil || n < -1 || n >= next {
-			return badParam("Last-Event-ID", "not the index of an event, or -1 for all")
+			return problem.Param("Last-Event-ID", "not the index of an event, or -1 for all")
 		}
 		next = n + 1
 	}
 	held, ok := s.exports.Take(c.by.Name, 1)
 	if !ok {
-		return newProblem(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
+		return problem.New(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}
 	defer held.Release()
 	ctx, cancel := context.WithCancel(c.ctx())

@@ -6,7 +6,9 @@ import (
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/verdict"
 	"github.com/graven-audit/graven/verify"
 )
@@ -19,12 +21,12 @@ func (s *Server) verifyChain(c *call) error {
 	if err != nil {
 		return err
 	}
-	id, err := verdict.ParseQuestion(data)
+	id, err := parseCorrelation(data)
 	if err != nil {
 		return err
 	}
 	if len(id) > event.MaxString {
-		return badParam("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
+		return problem.Param("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
 	}
 	cp, err := s.state(c.ctx())
 	if err != nil {
@@ -63,7 +65,7 @@ func (s *Server) verifyLedger(c *call) error {
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || n < 0 {
-			return true, badParam(name, "not an index")
+			return true, problem.Param(name, "not an index")
 		}
 		*place = n
 		return true, nil
@@ -75,7 +77,7 @@ func (s *Server) verifyLedger(c *call) error {
 		return err
 	}
 	if !s.verify.TryAcquire(1) {
-		return newProblem(http.StatusServiceUnavailable, "busy", "Another verification is running", "try again")
+		return problem.New(http.StatusServiceUnavailable, "busy", "Another verification is running", "try again")
 	}
 	defer s.verify.Release(1)
 	var v *verify.Report
@@ -106,4 +108,23 @@ func (s *Server) verifyRange(c *call, first, last int64) (*verify.Report, error)
 		return nil, err
 	}
 	return s.judge.Range(c.ctx(), cp, first, last)
+}
+
+// parseCorrelation reads which incident is asked for, as a JSON object.
+func parseCorrelation(data []byte) (id string, err error) {
+	sc := jcs.NewScanner(data)
+	err = sc.Members(func(name []byte) error {
+		if string(name) != "correlation_id" {
+			return &jcs.Error{Reason: "no such member; there is correlation_id"}
+		}
+		id, err = sc.String()
+		return err
+	})
+	if err == nil {
+		err = sc.End()
+	}
+	if err == nil && id == "" {
+		err = &event.FieldError{Field: "correlation_id", Reason: "required"}
+	}
+	return id, err
 }

@@ -80,6 +80,8 @@ type Answer struct {
 type Finder struct {
 	Index  Index
 	Reader Reader
+	// Tombs are those that Reader heeds; nil where it heeds none.
+	Tombs Tombs
 }
 
 // Ready waits until every entry below size can be found, or fails with
@@ -118,12 +120,11 @@ func (x *Finder) Page(ctx context.Context, f *Filter, p Page, size int64) (*Answ
 
 // Begin returns the index below which entries were erased, as far as is known.
 func (x *Finder) Begin(ctx context.Context) (int64, error) {
-	p, ok := x.Reader.(Present)
-	if !ok {
+	if x.Tombs == nil {
 		return 0, nil
 	}
-	err := p.Tombs.CatchUp(ctx)
-	return p.Tombs.Pruned(), err
+	err := x.Tombs.CatchUp(ctx)
+	return x.Tombs.Pruned(), err
 }
 
 func (x *Finder) page(ctx context.Context, f *Filter, p Page, size int64) (*Answer, error) {

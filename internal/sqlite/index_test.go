@@ -55,7 +55,7 @@ func TestTheIndexSelectsWhatAFilterMatches(t *testing.T) {
 		}
 		at += size
 	}
-	for range 150 {
+	for range questions {
 		var f search.Filter
 		set := func(p float64, fn func()) {
 			if rng.Float64() < p {

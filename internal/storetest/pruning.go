@@ -79,7 +79,7 @@ func pruning(t *testing.T, b *Bed) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		finder := search.Finder{Index: x.Store, Reader: x.Present()}
+		finder := search.Finder{Index: x.Store, Reader: x.Present(), Tombs: x.Keeper}
 		a, err := finder.Page(t.Context(), &search.Filter{Types: []string{"RemediationExecuted"}}, search.Page{Limit: 5, Cursor: -1, Oldest: true}, x.Size())
 		if err != nil || a.Total != before.Size-below-1 || a.Hits[0].Record.Index != below {
 			t.Errorf("%d are found, from %+v on, %v", a.Total, a.Hits, err)

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/tombstone"
 	"github.com/graven-audit/graven/trail"
@@ -58,25 +57,6 @@ type Changed struct {
 	Index          int64  `json:"index"`
 
 	kind verify.Kind
-}
-
-// ParseQuestion reads which incident is asked for, as a JSON object.
-func ParseQuestion(data []byte) (id string, err error) {
-	sc := jcs.NewScanner(data)
-	err = sc.Members(func(name []byte) error {
-		if string(name) != "correlation_id" {
-			return &jcs.Error{Reason: "no such member; there is correlation_id"}
-		}
-		id, err = sc.String()
-		return err
-	})
-	if err == nil {
-		err = sc.End()
-	}
-	if err == nil && id == "" {
-		err = &event.FieldError{Field: "correlation_id", Reason: "required"}
-	}
-	return id, err
 }
 
 // Incident judges the events of an incident, within namespaces unless they are
