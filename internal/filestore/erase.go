@@ -104,7 +104,7 @@ func (s *Store) seal(end int64) error {
 		return err
 	}
 	s.notRolled = false
-	s.places.roll(size)
+	s.places.Roll(size)
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (s *Store) eraseIn(ctx context.Context, base uint64, runs []tombstone.Run, 
 		})
 	}
 	if int64(base) < below {
-		return s.places.move(base, rewrite)
+		return s.places.Move(base, rewrite)
 	}
 	return rewrite()
 }

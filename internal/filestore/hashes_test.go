@@ -42,6 +42,9 @@ func TestAHashThatWasChangedIsNotTakenForARecord(t *testing.T) {
 	if _, err := s.Record(t.Context(), 10); err != nil {
 		t.Errorf("entry 10: %v", err)
 	}
+	if err := s.Pick(t.Context(), []int64{11, 10, 9}, func(*trail.Record) error { return nil }); err != nil {
+		t.Errorf("entry 10 among others: %v", err)
+	}
 	if _, err := s.Tile(tlog.Tile{H: trail.TileHeight, L: 0, N: 0, W: trail.TileWidth}, of); !errors.Is(err, search.ErrHashes) {
 		t.Errorf("the tile with the hash: %v", err)
 	}

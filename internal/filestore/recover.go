@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/places"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/tree"
@@ -140,7 +142,7 @@ func (s *Store) reopenLog(o Options) error {
 	}
 	var err error
 	s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{SegmentSize: o.SegmentSize, Reserve: o.Reserve, FS: o.FS})
-	s.places.log = s.log
+	s.places.Of(s.log)
 	return err
 }
 
@@ -185,14 +187,14 @@ func (s *Store) scanSegment(base uint64, end *logEnd) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	s.places.roll(int64(base))
+	s.places.Roll(int64(base))
 	next, covered := int64(base), int64(base)
 	var offsets []int64
 	buf := make([]byte, 1<<20)
 scan:
 	for {
 		frames, err := r.Next(buf)
-		if isEOF(err) || errors.As(err, &damage) {
+		if errors.Is(err, io.EOF) || errors.As(err, &damage) {
 			break
 		}
 		if err != nil {
@@ -221,11 +223,11 @@ scan:
 	}
 	end.several = end.several || damage != nil || next > covered
 	if covered == int64(base) {
-		s.places.forget()
+		s.places.Forget()
 		return false, nil
 	}
 	for _, o := range offsets[:covered-int64(base)] {
-		s.places.add(o)
+		s.places.Add(o)
 	}
 	return true, nil
 }
@@ -295,7 +297,7 @@ func (s *Store) eachIntact(base uint64, offset, size int64, fn func(base uint64,
 		if err == nil {
 			continue
 		}
-		if !isEOF(err) && !errors.As(err, &damage) {
+		if !errors.Is(err, io.EOF) && !errors.As(err, &damage) {
 			return err
 		}
 		if found, err := r.Resync(limit, plausible); err != nil || !found {
@@ -338,10 +340,10 @@ func (s *Store) readTips(o Options, end logEnd) ([]*trail.Checkpoint, error) {
 	if s.claimed > size {
 		return nil, behind("the hashes in "+filepath.Join(s.dir, tree.Dir), s.claimed)
 	}
-	if n, err := s.places.claimed(); err != nil {
+	if n, err := s.places.Claimed(); err != nil {
 		return nil, err
 	} else if n > size {
-		return nil, behind("the offsets in "+filepath.Join(s.dir, offsetsDir), n)
+		return nil, behind("the offsets in "+filepath.Join(s.dir, places.Dir), n)
 	}
 	return tips, nil
 }

@@ -577,6 +577,11 @@ func TestARecordThatWasChangedIsNotServed(t *testing.T) {
 			if !errors.Is(err, search.ErrChanged) || seen != at-1 {
 				t.Errorf("among others: after %d, %v", seen, err)
 			}
+			seen = 0
+			err = x.Present().(search.Picker).Pick(ctx, []int64{at - 2, at - 1, at, at + 1}, func(r *trail.Record) error { seen = r.Index; return nil })
+			if name != "the chain's value" && (!errors.Is(err, search.ErrChanged) || seen != at-1) {
+				t.Errorf("picked: after %d, %v", seen, err)
+			}
 			for i := range int64(300) {
 				if _, err := x.Present().Record(ctx, i); i != at && err != nil {
 					t.Errorf("record %d: %v", i, err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/places"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/trail"
 )
@@ -21,7 +22,7 @@ func Reindex(dir string, o Options) (size int64, err error) {
 	if err := (&Store{dir: dir}).admit(o); err != nil {
 		return 0, errors.Join(fmt.Errorf("reindex: %w", err), lock.Close())
 	}
-	for _, name := range []string{datadir.IndexFile, datadir.IndexFile + "-wal", datadir.IndexFile + "-shm", offsetsDir} {
+	for _, name := range []string{datadir.IndexFile, datadir.IndexFile + "-wal", datadir.IndexFile + "-shm", places.Dir} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	if err = errors.Join(err, lock.Close()); err != nil {

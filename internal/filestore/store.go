@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/openfile"
+	"github.com/graven-audit/graven/internal/places"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/sqlite"
@@ -77,7 +79,7 @@ type Store struct {
 	recovering     bool
 	whole, claimed int64
 
-	places *places
+	places *places.Places
 	hashes *hashes
 	index  *sqlite.Index
 
@@ -106,8 +108,9 @@ type Store struct {
 }
 
 var (
-	_ ledger.Store = (*Store)(nil)
-	_ search.Index = (*Store)(nil)
+	_ ledger.Store  = (*Store)(nil)
+	_ search.Index  = (*Store)(nil)
+	_ search.Picker = (*Store)(nil)
 )
 
 // maxUnfollowed bounds how far the follower may lag behind, in entries, before
@@ -140,7 +143,7 @@ func (s *Store) open(o Options) error {
 	if err := s.admit(o); err != nil {
 		return err
 	}
-	for _, sub := range []string{trail.LogDir, offsetsDir} {
+	for _, sub := range []string{trail.LogDir, places.Dir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
 			return err
 		}
@@ -227,7 +230,7 @@ func checkVersions(log *seglog.Log) error {
 			switch kind := f.Body[0]; {
 			case kind > trail.FramePruned:
 				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FramePruned))
-			case isRecord(f.Body):
+			case places.IsRecord(f.Body):
 				if rec, err := trail.ParseFrame(f.Body); err == nil {
 					last = append(last[:0], rec.Entry...)
 				}
@@ -255,7 +258,7 @@ func (s *Store) openDerived(o Options) error {
 	if err != nil {
 		return err
 	}
-	s.places = newPlaces(s.log, filepath.Join(s.dir, offsetsDir))
+	s.places = places.New(s.log, filepath.Join(s.dir, places.Dir))
 	return s.recover(o)
 }
 
@@ -309,7 +312,7 @@ func (s *Store) Append(_ context.Context, p *ledger.Pool) error {
 		return ledgerError(err)
 	}
 	for i := range p.Records {
-		s.places.add(offset + b.Offset(i))
+		s.places.Add(offset + b.Offset(i))
 	}
 	fresh := s.head.Checkpoint == nil
 	s.head = p.Head
@@ -353,7 +356,7 @@ func (s *Store) roll(first int64) error {
 	err := s.log.Roll(uint64(first))
 	if err == nil {
 		s.notRolled = false
-		s.places.roll(first)
+		s.places.Roll(first)
 		return nil
 	}
 	if first == 0 || errors.Is(err, seglog.ErrBroken) || s.log.End() > maxSegment {
@@ -462,11 +465,11 @@ func (s *Store) record(index int64) (trail.Record, error) {
 // are made anew.
 func (s *Store) locate(index int64) (r trail.Record, base uint64, offset int64, err error) {
 	for renewed := false; ; renewed = true {
-		if base, offset, err = s.places.find(index); err != nil {
+		if base, offset, err = s.places.Find(index); err != nil {
 			return r, base, offset, fmt.Errorf("record %d: %w", index, err)
 		}
 		r, err = s.recordAt(index, base, offset)
-		if err == nil || renewed || openfile.TooMany(err) || !s.places.renew(base) {
+		if err == nil || renewed || openfile.TooMany(err) || !s.places.Renew(base) {
 			return r, base, offset, err
 		}
 	}
@@ -540,14 +543,14 @@ func readSegment(ctx context.Context, reader *seglog.Reader, buf []byte, next, e
 			return next, err
 		}
 		frames, err := reader.Next(buf)
-		if isEOF(err) {
+		if errors.Is(err, io.EOF) {
 			return next, nil
 		}
 		if err != nil {
 			return next, err
 		}
 		for _, f := range frames {
-			if !isRecord(f.Body) {
+			if !places.IsRecord(f.Body) {
 				continue
 			}
 			r, err := trail.ParseFrame(f.Body)
@@ -580,7 +583,7 @@ func (s *Store) release() error {
 		errs = append(errs, s.index.Close())
 	}
 	if s.places != nil {
-		errs = append(errs, s.places.files.Close())
+		errs = append(errs, s.places.Close())
 	}
 	if s.hashes != nil {
 		errs = append(errs, s.hashes.Close())

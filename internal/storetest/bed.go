@@ -25,6 +25,7 @@ type Store interface {
 	ledger.Store
 	search.Index
 	search.Reader
+	search.Picker
 	finding.Sources
 	// Wait returns when everything is derived from the entries below size.
 	Wait(ctx context.Context, size int64) error

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +37,7 @@ func Run(t *testing.T, newBed func(t *testing.T) *Bed) {
 		{"reserved events are refused", reserved},
 		{"filters find what matches and nothing else", filters},
 		{"pages follow each other without a gap", pages},
+		{"records are picked in any order, as they are one by one", picks},
 		{"a question sees what was recorded before it", readYourWrites},
 		{"what is missing of a source is known", sources},
 		{"holds are what the ledger says of them", holds},
@@ -92,6 +95,66 @@ func readsBack(t *testing.T, b *Bed) {
 	}
 	if a := h.Event.Recorded; a.Principal != "tester" || a.Attribution != event.AttributionAsserted || a.At.IsZero() {
 		t.Errorf("recorded: %+v", a)
+	}
+}
+
+func picks(t *testing.T, b *Bed) {
+	r := b.Start(t)
+	rng := rand.New(rand.NewPCG(7, 1))
+	var events []*event.Event
+	for i := range 400 {
+		e := Event(i)
+		if rng.IntN(20) == 0 {
+			e.Details = fmt.Appendf(nil, `{"note":%q}`, strings.Repeat("a long one ", rng.IntN(20_000)))
+		}
+		events = append(events, e)
+	}
+	r.Append(events...)
+	size := r.Ledger.State().Size()
+	one := make([]trail.Record, size)
+	for i := range one {
+		var err error
+		if one[i], err = r.Store.Record(t.Context(), int64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 300 {
+		indexes := []int64{rng.Int64N(size)}
+		reach := 1 + rng.IntN(8)
+		for range rng.IntN(100) {
+			next := indexes[len(indexes)-1] + int64(rng.IntN(2*reach)-reach)
+			if rng.IntN(30) == 0 {
+				next = rng.Int64N(size)
+			}
+			indexes = append(indexes, min(max(next, 0), size-1))
+		}
+		switch rng.IntN(3) {
+		case 0:
+			slices.Sort(indexes)
+		case 1:
+			slices.Sort(indexes)
+			slices.Reverse(indexes)
+		}
+		var kept []*trail.Record
+		if err := r.Store.Pick(t.Context(), indexes, func(r *trail.Record) error { kept = append(kept, r); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for i, index := range indexes {
+			if !reflect.DeepEqual(*kept[i], one[index]) {
+				t.Fatalf("picked %d as number %d of %d", kept[i].Index, i, indexes)
+			}
+		}
+	}
+	stop := errors.New("stop")
+	seen := 0
+	err := r.Store.Pick(t.Context(), []int64{3, 4, 5}, func(*trail.Record) error { seen++; return stop })
+	if err != stop || seen != 1 {
+		t.Errorf("after %d: %v", seen, err)
+	}
+	seen = 0
+	err = r.Store.Pick(t.Context(), []int64{size - 2, size - 1, size}, func(*trail.Record) error { seen++; return nil })
+	if err == nil || seen != 2 {
+		t.Errorf("behind the end: after %d: %v", seen, err)
 	}
 }
 

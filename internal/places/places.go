@@ -1,4 +1,5 @@
-package filestore
+// Package places knows where records stand in a log.
+package places
 
 import (
 	"encoding/binary"
@@ -15,14 +16,14 @@ import (
 	"github.com/graven-audit/graven/trail"
 )
 
-// offsetsDir holds, for each segment but the active one, where its records
-// stand: one little-endian uint32 each.
-const offsetsDir = "offsets"
+// Dir is the directory that holds, for each segment but the active one, where its
+// records stand: one little-endian uint32 each.
+const Dir = "offsets"
 
-// places knows where records stand in the log. The offsets of the active
-// segment are in memory, those of the others in files that are made when
-// first needed.
-type places struct {
+// Places knows where records stand in a log. The offsets of the active segment
+// are in memory, those of the others in files that are made when first needed.
+// Its methods may be called concurrently, but for [Places.Of].
+type Places struct {
 	log *seglog.Log
 	dir string
 
@@ -39,14 +40,15 @@ type places struct {
 // maxFiles bounds the files that are open, but for those in use.
 const maxFiles = 64
 
-func newPlaces(log *seglog.Log, dir string) *places {
-	p := &places{log: log, dir: dir, base: -1, renewed: map[uint64]bool{}}
+// New returns the places of a log's records, in a directory that is there.
+func New(log *seglog.Log, dir string) *Places {
+	p := &Places{log: log, dir: dir, base: -1, renewed: map[uint64]bool{}}
 	p.files = openfile.New(maxFiles, func(base uint64) (*os.File, error) { return os.Open(p.path(base)) })
 	return p
 }
 
-// roll tells of a new active segment.
-func (p *places) roll(base int64) {
+// Roll tells of a new active segment.
+func (p *Places) Roll(base int64) {
 	p.mu.Lock()
 	old, offsets := p.base, p.active
 	p.base, p.active = base, nil
@@ -59,22 +61,22 @@ func (p *places) roll(base int64) {
 	}
 }
 
-// forget drops the active segment.
-func (p *places) forget() {
+// Forget drops the active segment.
+func (p *Places) Forget() {
 	p.mu.Lock()
 	p.base, p.active = -1, nil
 	p.mu.Unlock()
 }
 
-// add tells where the next record of the active segment stands.
-func (p *places) add(offset int64) {
+// Add tells where the next record of the active segment stands.
+func (p *Places) Add(offset int64) {
 	p.mu.Lock()
 	p.active = append(p.active, uint32(offset))
 	p.mu.Unlock()
 }
 
-// find returns the segment of a record, and where in it it stands.
-func (p *places) find(index int64) (base uint64, offset int64, err error) {
+// Find returns the segment of a record, and where in it it stands.
+func (p *Places) Find(index int64) (base uint64, offset int64, err error) {
 	p.mu.RLock()
 	if p.base >= 0 && index >= p.base {
 		defer p.mu.RUnlock()
@@ -94,10 +96,10 @@ func (p *places) find(index int64) (base uint64, offset int64, err error) {
 	return base, offset, err
 }
 
-func (p *places) path(base uint64) string { return filepath.Join(p.dir, fmt.Sprintf("%020d", base)) }
+func (p *Places) path(base uint64) string { return filepath.Join(p.dir, fmt.Sprintf("%020d", base)) }
 
-// claimed returns of how many records at least the files tell.
-func (p *places) claimed() (claimed int64, err error) {
+// Claimed returns of how many records at least the files tell.
+func (p *Places) Claimed() (claimed int64, err error) {
 	found, err := os.ReadDir(p.dir)
 	if err != nil {
 		return 0, err
@@ -116,7 +118,7 @@ func (p *places) claimed() (claimed int64, err error) {
 	return claimed, nil
 }
 
-func (p *places) read(base uint64, i int64) (int64, error) {
+func (p *Places) read(base uint64, i int64) (int64, error) {
 	offset, err := p.peek(base, i)
 	if err == nil || openfile.TooMany(err) {
 		return offset, err
@@ -132,9 +134,9 @@ func (p *places) read(base uint64, i int64) (int64, error) {
 	return p.peek(base, i)
 }
 
-// renew makes the offsets of a segment anew, once, and reports whether they may
+// Renew makes the offsets of a segment anew, once, and reports whether they may
 // be others now. Those of a segment that is damaged stay as they are.
-func (p *places) renew(base uint64) bool {
+func (p *Places) Renew(base uint64) bool {
 	p.mu.RLock()
 	active := p.base >= 0 && base == uint64(p.base)
 	p.mu.RUnlock()
@@ -150,9 +152,9 @@ func (p *places) renew(base uint64) bool {
 	return p.make(base) == nil
 }
 
-// move has the records of a segment moved, and forgets where they stood. Who
+// Move has the records of a segment moved, and forgets where they stood. Who
 // looks there meanwhile finds another record, or none, and waits.
-func (p *places) move(base uint64, move func() error) error {
+func (p *Places) Move(base uint64, move func() error) error {
 	p.making.Lock()
 	defer p.making.Unlock()
 	if err := move(); err != nil {
@@ -166,7 +168,7 @@ func (p *places) move(base uint64, move func() error) error {
 	return nil
 }
 
-func (p *places) peek(base uint64, i int64) (int64, error) {
+func (p *Places) peek(base uint64, i int64) (int64, error) {
 	f, err := p.files.Use(base)
 	if err != nil {
 		return 0, err
@@ -184,7 +186,7 @@ func (p *places) peek(base uint64, i int64) (int64, error) {
 }
 
 // make derives the offsets of a segment from the segment.
-func (p *places) make(base uint64) error {
+func (p *Places) make(base uint64) error {
 	r, err := p.log.Reader(base, seglog.FirstOffset)
 	if err != nil {
 		return err
@@ -193,14 +195,14 @@ func (p *places) make(base uint64) error {
 	buf := make([]byte, 1<<20)
 	for {
 		frames, err := r.Next(buf)
-		if isEOF(err) {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return err
 		}
 		for _, f := range frames {
-			if isRecord(f.Body) {
+			if IsRecord(f.Body) {
 				offsets = append(offsets, uint32(f.Offset))
 			}
 		}
@@ -208,7 +210,7 @@ func (p *places) make(base uint64) error {
 	return p.write(int64(base), offsets)
 }
 
-func (p *places) write(base int64, offsets []uint32) error {
+func (p *Places) write(base int64, offsets []uint32) error {
 	data := make([]byte, 0, 4*len(offsets))
 	for _, o := range offsets {
 		data = binary.LittleEndian.AppendUint32(data, o)
@@ -224,9 +226,13 @@ func (p *places) write(base int64, offsets []uint32) error {
 	return nil
 }
 
-// isRecord reports whether a frame is a record's, by its kind.
-func isRecord(body []byte) bool {
+// IsRecord reports whether a frame is a record's, by its kind.
+func IsRecord(body []byte) bool {
 	return body[0] == trail.FrameRecord || body[0] == trail.FrameErased || body[0] == trail.FramePruned
 }
 
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
+// Of has the places be those of the same log, opened anew.
+func (p *Places) Of(log *seglog.Log) { p.log = log }
+
+// Close closes the files.
+func (p *Places) Close() error { return p.files.Close() }
