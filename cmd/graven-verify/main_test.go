@@ -550,38 +550,40 @@ func TestThePredecessorIsCheckedWithItsSuccessor(t *testing.T) {
 
 // A golden ledger that this version goes on with extends what it was.
 func TestAGoldenLedgerThatGoesOnIsGood(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "verify", "testdata", "v1", "ledger"))); err != nil {
-		t.Fatal(err)
-	}
-	tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	since := filepath.Join(t.TempDir(), "old.checkpoint")
-	if err := os.WriteFile(since, bytes.TrimRight(tip, "\x00"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const origin = "ledger.example/prod" // whose key is no secret
-	skey, vkey, err := note.GenerateKey(mathrand.NewChaCha8(sha256.Sum256(fmt.Append(nil, origin, 1))), origin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, more := range []int{0, 300} {
-		if more > 0 {
-			recordIn(t, dir, skey, vkey, more, nil)
+	for version, size := range map[string]int{"v1": 10, "v2": 277} {
+		dir := filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "verify", "testdata", version, "ledger"))); err != nil {
+			t.Fatal(err)
+		}
+		tip, err := os.ReadFile(filepath.Join(dir, trail.TipFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		since := filepath.Join(t.TempDir(), "old.checkpoint")
+		if err := os.WriteFile(since, bytes.TrimRight(tip, "\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		const origin = "ledger.example/prod" // whose key is no secret
+		skey, vkey, err := note.GenerateKey(mathrand.NewChaCha8(sha256.Sum256(fmt.Append(nil, origin, 1))), origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, more := range []int{0, 300} {
+			if more > 0 {
+				recordIn(t, dir, skey, vkey, more, nil)
+			}
+			var out, errs bytes.Buffer
+			if code := run([]string{dir, "--key", vkey, "--since", since}, &out, &errs); code != 0 || !strings.Contains(out.String(), fmt.Sprintf("GOOD: %d entries", size+more)) {
+				t.Errorf("%s, %d more: exit code %d:\n%s%s", version, more, code, out.String(), errs.String())
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "format"), []byte("3\n"), 0o600); err != nil {
+			t.Fatal(err)
 		}
 		var out, errs bytes.Buffer
-		if code := run([]string{dir, "--key", vkey, "--since", since}, &out, &errs); code != 0 || !strings.Contains(out.String(), fmt.Sprintf("GOOD: %d entries", 10+more)) {
-			t.Errorf("%d more: exit code %d:\n%s%s", more, code, out.String(), errs.String())
+		if code := run([]string{dir}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "written by a newer Graven") {
+			t.Errorf("%s, a later format: exit code %d:\n%s%s", version, code, out.String(), errs.String())
 		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "format"), []byte("3\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var out, errs bytes.Buffer
-	if code := run([]string{dir}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "written by a newer Graven") {
-		t.Errorf("a later format: exit code %d:\n%s%s", code, out.String(), errs.String())
 	}
 }
 

@@ -374,3 +374,19 @@ func TestBackupsOfEarlierVersionsAreGood(t *testing.T) {
 		t.Errorf("the ledger that it is of: %+v, %v", r, err)
 	}
 }
+
+// TestASuccessorKeepsAPredecessorWhoseEntriesWereErased restores a backup of the
+// golden ledger in which entries and content were erased.
+func TestASuccessorKeepsAPredecessorWhoseEntriesWereErased(t *testing.T) {
+	dir, to := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "new")
+	r, err := backup.Run(t.Context(), backup.Options{Source: filepath.Join("..", "..", "verify", "testdata", "v2", "ledger"), Dir: dir, WithoutKey: true})
+	if err != nil || r.Before != 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, err := backup.Restore(t.Context(), backup.RestoreOptions{Backup: dir, Dir: to, Found: newHome(t, "x").found("a.example/2")}); err != nil {
+		t.Fatal(err)
+	}
+	if r := verified(t, to); !r.OK() || !strings.Contains(strings.Join(r.Notes, "\n"), "predecessor is that ledger: 277 entries") {
+		t.Errorf("%+v", r)
+	}
+}

@@ -19,6 +19,9 @@ const hostileBatches = 1
 // systemCallFaults bounds how many faults of system calls are tried.
 const systemCallFaults = 25
 
+// erasureFaults bounds those of system calls of an erasure.
+const erasureFaults = 8
+
 // derivedHarms is how often derived files are harmed.
 const derivedHarms = 20
 

@@ -18,6 +18,9 @@ const hostileBatches = 160
 // systemCallFaults bounds how many faults of system calls are tried.
 const systemCallFaults = 1 << 20
 
+// erasureFaults bounds those of system calls of an erasure.
+const erasureFaults = 1 << 20
+
 // derivedHarms is how often derived files are harmed.
 const derivedHarms = 1000
 

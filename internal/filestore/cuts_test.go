@@ -18,6 +18,9 @@ const hostileBatches = 8
 // systemCallFaults bounds how many faults of system calls are tried.
 const systemCallFaults = 300
 
+// erasureFaults bounds those of system calls of an erasure.
+const erasureFaults = 80
+
 // derivedHarms is how often derived files are harmed.
 const derivedHarms = 150
 

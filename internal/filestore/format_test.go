@@ -161,7 +161,12 @@ func TestAnIndexOfAnotherFormatIsMadeAnew(t *testing.T) {
 // TestLedgersOfEarlierVersionsGoOn opens a copy of each ledger that a released
 // version has written, and records into it.
 func TestLedgersOfEarlierVersionsGoOn(t *testing.T) {
-	golden := filepath.Join("..", "..", "verify", "testdata", "v1", "ledger")
+	for _, version := range []string{"v1", "v2"} {
+		t.Run(version, func(t *testing.T) { goesOn(t, filepath.Join("..", "..", "verify", "testdata", version, "ledger")) })
+	}
+}
+
+func goesOn(t *testing.T, golden string) {
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := os.CopyFS(dir, os.DirFS(golden)); err != nil {
 		t.Fatal(err)
