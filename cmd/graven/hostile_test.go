@@ -398,8 +398,9 @@ func (s *siege) attacks(percent int) []attack {
 // race detector takes some times as much.
 const siegeMemory = 512 << 20 * slower
 
-// answered is how long an honest client waits for an answer.
-const answered = 10 * time.Second * slower
+// answered is how long an honest client waits for an answer: the longer, the more
+// others there are.
+const answered = 10 * time.Second * slower * max(siegePercent, 100) / 100
 
 // besiege starts a server with large events in it, and people with tokens.
 func besiege(t *testing.T) *siege {
