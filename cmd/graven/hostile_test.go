@@ -485,7 +485,7 @@ func TestAServerUnderAttackAnswersOthersInBoundedMemory(t *testing.T) {
 	}
 	rounds := 1
 	began := time.Now()
-	for end := began.Add(2 * time.Minute); !s.all(names) || rounds < siegeRounds; rounds++ {
+	for end := began.Add(2 * time.Minute * max(siegePercent, 100) / 100); !s.all(names) || rounds < siegeRounds; rounds++ {
 		s.honest(rounds)
 		if time.Now().After(end) {
 			t.Fatal("the attacks do not get on")

@@ -133,7 +133,8 @@ func storeError(err error) error {
 		return fmt.Errorf("%w: %w", ledger.ErrBroken, errPromoted(pg.Message))
 	case pg.Code == codeElsewhere:
 		return fmt.Errorf("%w: %w", ledger.ErrBroken, errElsewhere([]byte(pg.Message)))
-	case pg.Code[:2] == "53": // no disk space, memory or connections
+	case pg.Code[:2] == "53", // no disk space, memory or connections
+		pg.Code == "58030", pg.File == "md.c": // a file is not written, or may not grow, as with a quota
 		return fmt.Errorf("%w: %w", ledger.ErrFull, err)
 	case pg.Code == "57014", pg.Code == "55P03", pg.Code == "40P01": // took too long, a lock did, or two waited for each other
 		return fmt.Errorf("%w: %w", ledger.ErrBusy, err)

@@ -118,10 +118,13 @@ func (p *Postgres) Holds(text []byte) (names []string) {
 	return names
 }
 
-// run runs one of PostgreSQL's programs to its end.
+// run runs one of PostgreSQL's programs to its end, or another that has a path.
 func (p *Postgres) run(program string, args ...string) {
 	p.t.Helper()
-	cmd := exec.Command(filepath.Join(p.bin, program), args...)
+	if !filepath.IsAbs(program) {
+		program = filepath.Join(p.bin, program)
+	}
+	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		p.t.Fatalf("%s: %v\n%s", program, err, out)
@@ -208,4 +211,18 @@ func (p *Postgres) TrySQL(role, database, statements string) (string, error) {
 	cmd.Stdin = bytes.NewBufferString(statements)
 	out, err := cmd.CombinedOutput()
 	return string(bytes.TrimSpace(out)), err
+}
+
+// Limit has no file of the server grow beyond so many bytes, as a quota would.
+// What it returns ends that.
+func (p *Postgres) Limit(bytes int64) (lift func()) {
+	set := func(limit string) {
+		p.t.Helper()
+		for _, pid := range p.processes() {
+			p.run("/usr/bin/prlimit", "--pid", strconv.Itoa(pid), "--fsize="+limit+":")
+		}
+	}
+	p.t.Helper()
+	set(strconv.FormatInt(bytes, 10))
+	return func() { p.t.Helper(); set("unlimited") }
 }
