@@ -81,13 +81,19 @@ func (r *Record) Event() (*event.Event, error) {
 const (
 	FrameRecord     = 1
 	FrameCheckpoint = 2
-	// FrameErased is a record whose salt and erasable content were overwritten
+	// frameErased is a record whose salt and erasable content were overwritten
 	// with zeros, so that all frames stay where they are.
-	FrameErased = 3
+	frameErased = 3
 	// FramePruned is what is left of a record whose entry was erased: kind,
 	// index, chain, the hash of the leaf, and what remains of the entry.
 	FramePruned = 4
 )
+
+// IsRecord reports whether a frame is a record's, by its kind, whatever is left
+// of the record.
+func IsRecord(body []byte) bool {
+	return len(body) > 0 && (body[0] == FrameRecord || body[0] == frameErased || body[0] == FramePruned)
+}
 
 // recordHead is the fixed part of a record's frame: kind, index, chain, salt
 // and the entry's length, integers little-endian.
@@ -121,10 +127,10 @@ func ParseFrame(body []byte) (Record, error) {
 	if len(body) > 0 && body[0] == FramePruned {
 		return parsePruned(body)
 	}
-	if len(body) < recordHead || body[0] != FrameRecord && body[0] != FrameErased {
+	if len(body) < recordHead || body[0] != FrameRecord && body[0] != frameErased {
 		return r, errors.New("not a record")
 	}
-	erased := body[0] == FrameErased
+	erased := body[0] == frameErased
 	r.Index = int64(binary.LittleEndian.Uint64(body[1:]))
 	copy(r.Chain[:], body[9:])
 	copy(r.Salt[:], body[41:])
@@ -163,6 +169,6 @@ func (r *Record) AppendErased(dst []byte) []byte {
 	bare := Record{Index: r.Index, Chain: r.Chain, Entry: r.Entry}
 	start := len(dst)
 	dst = append(bare.AppendFrame(dst), make([]byte, len(r.Erasable))...)
-	dst[start] = FrameErased
+	dst[start] = frameErased
 	return dst
 }

@@ -8,11 +8,11 @@ import (
 
 // look tells records and checkpoints apart for a survey of the log.
 func look(body []byte) (n int64, commit, ok bool) {
-	switch body[0] {
-	case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
+	switch {
+	case trail.IsRecord(body):
 		r, err := trail.ParseFrame(body)
 		return r.Index, false, err == nil && r.Index < 1<<56 // of which no ledger has more
-	case trail.FrameCheckpoint:
+	case body[0] == trail.FrameCheckpoint:
 		c, err := trail.ReadCheckpoint(body[1:])
 		if err != nil {
 			return -1, true, true
@@ -95,7 +95,7 @@ func (b *block) work(keys *keyring) {
 			c.seal = &s
 			continue
 		}
-		if f.Body[0] != trail.FrameErased && f.Body[0] != trail.FramePruned { // its kind was damaged
+		if !trail.IsRecord(f.Body) { // its kind was damaged
 			f.Body[0] = trail.FrameRecord
 		}
 		r, err := trail.ParseFrame(f.Body)

@@ -129,8 +129,8 @@ func (w *walk) segment(ctx context.Context, base uint64) error {
 }
 
 func (w *walk) frame(base uint64, f seglog.Frame) error {
-	switch f.Body[0] {
-	case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
+	switch {
+	case trail.IsRecord(f.Body):
 		rec, err := trail.ParseFrame(f.Body)
 		if err != nil || rec.Index != w.next {
 			return refuse("entry %d of %s should stand at byte %d of %s", w.next, w.dir, f.Offset, seglog.SegmentName(base))
@@ -142,7 +142,7 @@ func (w *walk) frame(base uint64, f seglog.Frame) error {
 			return w.record(&rec)
 		}
 		return nil
-	case trail.FrameCheckpoint:
+	case f.Body[0] == trail.FrameCheckpoint:
 		if w.next < w.first {
 			return nil
 		}

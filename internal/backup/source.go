@@ -429,10 +429,10 @@ func (c *scan) forked(e claim) error {
 // frame takes the next frame.
 func (c *scan) frame(base uint64, f seglog.Frame) error {
 	c.pool.frames = seglog.AppendFrame(c.pool.frames, func(dst []byte) []byte { return append(dst, f.Body...) })
-	switch f.Body[0] {
-	case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
+	switch {
+	case trail.IsRecord(f.Body):
 		return c.record(f)
-	case trail.FrameCheckpoint:
+	case f.Body[0] == trail.FrameCheckpoint:
 		return c.checkpoint(base, f)
 	}
 	return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), f.Body[0], trail.FramePruned))

@@ -1,10 +1,10 @@
 package filestore
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
-	"github.com/graven-audit/graven/internal/places"
 	"github.com/graven-audit/graven/internal/tree"
 	"github.com/graven-audit/graven/trail"
 )
@@ -14,8 +14,8 @@ const (
 	// wanted.
 	maxSkip = 3
 	// maxTogether bounds the records that are wanted and read at once, and
-	// maxSpan how far apart they stand, in bytes: what is read stays in memory
-	// as long as one of them.
+	// maxSpan how far apart they stand, in bytes. Those that stand further apart,
+	// or in two segments, are read one by one.
 	maxTogether = 32
 	maxSpan     = 256 << 10
 	// lastSize is what is read of the last of them. If it has more, it is read
@@ -27,16 +27,16 @@ const (
 // steps of an incident often do, are read at once.
 func (s *Store) Pick(ctx context.Context, indexes []int64, fn func(*trail.Record) error) error {
 	for len(indexes) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		run := indexes[:beside(indexes)]
 		indexes = indexes[len(run):]
 		sound := s.readTogether(run)
-		for i := range run {
+		for i, index := range run {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			r := sound[i]
 			if r == nil {
-				alone, err := s.Record(ctx, run[i])
+				alone, err := s.Record(ctx, index)
 				if err != nil {
 					return err
 				}
@@ -50,11 +50,12 @@ func (s *Store) Pick(ctx context.Context, indexes []int64, fn func(*trail.Record
 	return nil
 }
 
-// beside returns how many of the first indexes are to be read at once.
+// beside returns how many of the first indexes are to be read at once. None of
+// them comes twice.
 func beside(indexes []int64) int {
 	n := 1
 	for n < min(len(indexes), maxTogether) {
-		if d := indexes[n] - indexes[n-1]; max(d, -d) > maxSkip+1 {
+		if d := indexes[n] - indexes[n-1]; max(d, -d) > maxSkip+1 || slices.Contains(indexes[:n], indexes[n]) {
 			break
 		}
 		n++
@@ -63,21 +64,13 @@ func beside(indexes []int64) int {
 }
 
 // readTogether reads the records at some indexes in one go. In place of what it
-// could not read so, and of what is not what the tree's hashes say, it returns
-// nil: [Store.Record] tells why.
+// could not read so, and of what [Store.Record] might refuse, it returns nil.
 func (s *Store) readTogether(indexes []int64) []*trail.Record {
 	records := make([]*trail.Record, len(indexes))
 	first, last := slices.Min(indexes), slices.Max(indexes)
-	if first == last {
-		return records
-	}
 	base, from, err := s.places.Find(first)
 	in, to, failed := s.places.Find(last)
-	if err != nil || failed != nil || in != base || to < from || to-from > maxSpan {
-		return records
-	}
-	leaves, err := s.leaves(first, last+1)
-	if err != nil {
+	if first == last || err != nil || failed != nil || in != base || to < from || to-from > maxSpan {
 		return records
 	}
 	reader, err := s.log.Reader(base, from)
@@ -88,22 +81,29 @@ func (s *Store) readTogether(indexes []int64) []*trail.Record {
 	if err != nil {
 		return records
 	}
+	leaves, err := s.leaves(first, last+1)
+	if err != nil {
+		return records
+	}
+	next := first
 	for _, f := range frames {
-		if !places.IsRecord(f.Body) {
+		if !trail.IsRecord(f.Body) {
 			continue
 		}
-		r, err := trail.ParseFrame(f.Body)
-		if err != nil || r.Index < first || r.Index > last {
-			continue
+		if next > last {
+			break
 		}
-		if i := r.Index - first; i < int64(len(leaves)) && r.LeafHash() != leaves[i] || r.CheckErasable() != nil {
-			continue
-		}
-		for i, index := range indexes {
-			if index == r.Index {
+		if i := slices.Index(indexes, next); i >= 0 {
+			// What was read in vain is not kept with it.
+			r, err := trail.ParseFrame(bytes.Clone(f.Body))
+			if err != nil || r.Index != next {
+				break
+			}
+			if at := next - first; (at >= int64(len(leaves)) || r.LeafHash() == leaves[at]) && r.CheckErasable() == nil {
 				records[i] = &r
 			}
 		}
+		next++
 	}
 	return records
 }

@@ -142,7 +142,7 @@ func (s *Store) reopenLog(o Options) error {
 	}
 	var err error
 	s.log, err = seglog.Open(filepath.Join(s.dir, trail.LogDir), seglog.Options{SegmentSize: o.SegmentSize, Reserve: o.Reserve, FS: o.FS})
-	s.places.Of(s.log)
+	s.places.Reopened(s.log)
 	return err
 }
 
@@ -201,8 +201,8 @@ scan:
 			return false, err
 		}
 		for _, f := range frames {
-			switch f.Body[0] {
-			case trail.FrameRecord, trail.FrameErased, trail.FramePruned:
+			switch {
+			case trail.IsRecord(f.Body):
 				rec, err := trail.ParseFrame(f.Body)
 				if err != nil || rec.Index != next {
 					end.several = true
@@ -210,7 +210,7 @@ scan:
 				}
 				offsets = append(offsets, f.Offset)
 				next++
-			case trail.FrameCheckpoint:
+			case f.Body[0] == trail.FrameCheckpoint:
 				end.several = end.several || end.note != nil || base > 0
 				end.base, end.size, end.at = base, next, f.End()
 				end.note = append([]byte(nil), f.Body[1:]...)

@@ -591,6 +591,51 @@ func TestARecordThatWasChangedIsNotServed(t *testing.T) {
 	}
 }
 
+// TestRecordsThatHaveChangedPlacesAreNotServed swaps two frames of one length, so
+// that all others stand where they stood.
+func TestRecordsThatHaveChangedPlacesAreNotServed(t *testing.T) {
+	dir := t.TempDir()
+	b := newBed(t, dir, filestore.Options{})
+	r := b.Start(t)
+	r.AppendMany(0, 300)
+	r.Stop()
+	var first, second int64
+	change(t, segments(t, dir)[0], func(data []byte) []byte {
+		frames, err := seglog.NewReader(bytes.NewReader(data), 0, seglog.FirstOffset).Next(make([]byte, 1<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range frames {
+			for _, y := range frames[i+1 : min(i+4, len(frames))] {
+				x := frames[i]
+				if !trail.IsRecord(x.Body) || !trail.IsRecord(y.Body) || len(x.Body) != len(y.Body) {
+					continue
+				}
+				one, err := trail.ParseFrame(x.Body)
+				other, failed := trail.ParseFrame(y.Body)
+				if err := errors.Join(err, failed); err != nil {
+					t.Fatal(err)
+				}
+				first, second = one.Index, other.Index
+				before := bytes.Clone(data[x.Offset:x.End()])
+				copy(data[x.Offset:], data[y.Offset:y.End()])
+				copy(data[y.Offset:], before)
+				return data
+			}
+		}
+		t.Fatal("no two frames of one length stand near one another")
+		return nil
+	})
+	r = b.Start(t)
+	for name, indexes := range map[string][]int64{"the first": {first}, "the second": {second}, "both": {first, second}, "both, the newest first": {second, first}, "among others": {first - 1, first, first + 1, second}} {
+		seen := 0
+		err := r.Store.Pick(t.Context(), indexes, func(*trail.Record) error { seen++; return nil })
+		if err == nil || seen > len(indexes)/4 {
+			t.Errorf("%s: %d are served, %v", name, seen, err)
+		}
+	}
+}
+
 // rewrite changes a record in a segment, whose frames keep their checksums.
 func rewrite(t *testing.T, path string, index int64, fn func(r *trail.Record)) {
 	t.Helper()

@@ -230,7 +230,7 @@ func checkVersions(log *seglog.Log) error {
 			switch kind := f.Body[0]; {
 			case kind > trail.FramePruned:
 				return fmt.Errorf("%s: %w", seglog.SegmentName(base), datadir.Newer(fmt.Sprintf("the frame at byte %d is", f.Offset), kind, trail.FramePruned))
-			case places.IsRecord(f.Body):
+			case trail.IsRecord(f.Body):
 				if rec, err := trail.ParseFrame(f.Body); err == nil {
 					last = append(last[:0], rec.Entry...)
 				}
@@ -550,7 +550,7 @@ func readSegment(ctx context.Context, reader *seglog.Reader, buf []byte, next, e
 			return next, err
 		}
 		for _, f := range frames {
-			if !places.IsRecord(f.Body) {
+			if !trail.IsRecord(f.Body) {
 				continue
 			}
 			r, err := trail.ParseFrame(f.Body)

@@ -22,7 +22,7 @@ const Dir = "offsets"
 
 // Places knows where records stand in a log. The offsets of the active segment
 // are in memory, those of the others in files that are made when first needed.
-// Its methods may be called concurrently, but for [Places.Of].
+// Its methods may be called concurrently, but for [Places.Reopened].
 type Places struct {
 	log *seglog.Log
 	dir string
@@ -202,7 +202,7 @@ func (p *Places) make(base uint64) error {
 			return err
 		}
 		for _, f := range frames {
-			if IsRecord(f.Body) {
+			if trail.IsRecord(f.Body) {
 				offsets = append(offsets, uint32(f.Offset))
 			}
 		}
@@ -226,13 +226,9 @@ func (p *Places) write(base int64, offsets []uint32) error {
 	return nil
 }
 
-// IsRecord reports whether a frame is a record's, by its kind.
-func IsRecord(body []byte) bool {
-	return body[0] == trail.FrameRecord || body[0] == trail.FrameErased || body[0] == trail.FramePruned
-}
-
-// Of has the places be those of the same log, opened anew.
-func (p *Places) Of(log *seglog.Log) { p.log = log }
+// Reopened has the places be those of the log that was opened anew. Nobody may use
+// them meanwhile.
+func (p *Places) Reopened(log *seglog.Log) { p.log = log }
 
 // Close closes the files.
 func (p *Places) Close() error { return p.files.Close() }

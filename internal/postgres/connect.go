@@ -134,7 +134,7 @@ func storeError(err error) error {
 	case pg.Code == codeElsewhere:
 		return fmt.Errorf("%w: %w", ledger.ErrBroken, errElsewhere([]byte(pg.Message)))
 	case pg.Code[:2] == "53", // no disk space, memory or connections
-		pg.Code == "58030", pg.File == "md.c": // a file is not written, or may not grow, as with a quota
+		pg.File == "md.c" && (pg.Routine == "mdextend" || pg.Routine == "mdzeroextend"): // a file may not grow, as where a quota is used up
 		return fmt.Errorf("%w: %w", ledger.ErrFull, err)
 	case pg.Code == "57014", pg.Code == "55P03", pg.Code == "40P01": // took too long, a lock did, or two waited for each other
 		return fmt.Errorf("%w: %w", ledger.ErrBusy, err)

@@ -124,7 +124,8 @@ func (s *Store) Pick(ctx context.Context, indexes []int64, fn func(*trail.Record
 			if err := r.check(); err != nil {
 				return err
 			}
-			if err := fn(&r.Record); err != nil {
+			own := r.Record // the same may be asked for twice
+			if err := fn(&own); err != nil {
 				return err
 			}
 		}

@@ -86,6 +86,7 @@ func pruning(t *testing.T, b *Bed) {
 		}
 	}
 	check(x, tombstone.Width)
+	r.checkPicks()
 	t.Run("what went is known when it comes again", func(t *testing.T) {
 		again := Event(5)
 		if receipt := r.Append(again)[0]; !receipt.Duplicate || receipt.Index != entry || receipt.Leaf != was.LeafHash() {

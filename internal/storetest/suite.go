@@ -101,24 +101,46 @@ func readsBack(t *testing.T, b *Bed) {
 func picks(t *testing.T, b *Bed) {
 	r := b.Start(t)
 	rng := rand.New(rand.NewPCG(7, 1))
-	var events []*event.Event
-	for i := range 400 {
-		e := Event(i)
-		if rng.IntN(20) == 0 {
-			e.Details = fmt.Appendf(nil, `{"note":%q}`, strings.Repeat("a long one ", rng.IntN(20_000)))
+	for first := 0; first < 400; first += 40 {
+		var events []*event.Event
+		for i := range 40 {
+			e := Event(first + i)
+			if rng.IntN(20) == 0 {
+				e.Details = fmt.Appendf(nil, `{"note":%q}`, strings.Repeat("a long one ", rng.IntN(20_000)))
+			}
+			events = append(events, e)
 		}
-		events = append(events, e)
+		r.Append(events...)
 	}
-	r.Append(events...)
+	r.checkPicks()
+	stop := errors.New("stop")
+	seen := 0
+	err := r.Store.Pick(t.Context(), []int64{3, 4, 5}, func(*trail.Record) error { seen++; return stop })
+	if err != stop || seen != 1 {
+		t.Errorf("after %d: %v", seen, err)
+	}
+	seen = 0
+	size := r.Ledger.State().Size()
+	err = r.Store.Pick(t.Context(), []int64{size - 2, size - 1, size}, func(*trail.Record) error { seen++; return nil })
+	if err == nil || seen != 2 {
+		t.Errorf("behind the end: after %d: %v", seen, err)
+	}
+}
+
+// checkPicks picks records here and there, and holds them against those that are
+// read one by one.
+func (r *Running) checkPicks() {
+	r.t.Helper()
+	rng := rand.New(rand.NewPCG(7, 2))
 	size := r.Ledger.State().Size()
 	one := make([]trail.Record, size)
 	for i := range one {
 		var err error
-		if one[i], err = r.Store.Record(t.Context(), int64(i)); err != nil {
-			t.Fatal(err)
+		if one[i], err = r.Store.Record(r.t.Context(), int64(i)); err != nil {
+			r.t.Fatal(err)
 		}
 	}
-	for range 300 {
+	for range 200 {
 		indexes := []int64{rng.Int64N(size)}
 		reach := 1 + rng.IntN(8)
 		for range rng.IntN(100) {
@@ -136,25 +158,17 @@ func picks(t *testing.T, b *Bed) {
 			slices.Reverse(indexes)
 		}
 		var kept []*trail.Record
-		if err := r.Store.Pick(t.Context(), indexes, func(r *trail.Record) error { kept = append(kept, r); return nil }); err != nil {
-			t.Fatal(err)
+		if err := r.Store.Pick(r.t.Context(), indexes, func(r *trail.Record) error { kept = append(kept, r); return nil }); err != nil {
+			r.t.Fatal(err)
 		}
 		for i, index := range indexes {
 			if !reflect.DeepEqual(*kept[i], one[index]) {
-				t.Fatalf("picked %d as number %d of %d", kept[i].Index, i, indexes)
+				r.t.Fatalf("picked %d as number %d of %d", kept[i].Index, i, indexes)
+			}
+			if i > 0 && kept[i] == kept[i-1] {
+				r.t.Fatalf("two pieces of memory are one, of number %d of %d", i, indexes)
 			}
 		}
-	}
-	stop := errors.New("stop")
-	seen := 0
-	err := r.Store.Pick(t.Context(), []int64{3, 4, 5}, func(*trail.Record) error { seen++; return stop })
-	if err != stop || seen != 1 {
-		t.Errorf("after %d: %v", seen, err)
-	}
-	seen = 0
-	err = r.Store.Pick(t.Context(), []int64{size - 2, size - 1, size}, func(*trail.Record) error { seen++; return nil })
-	if err == nil || seen != 2 {
-		t.Errorf("behind the end: after %d: %v", seen, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ func (d *daemon) start(t testing.TB, cmd *exec.Cmd, ready func() bool) {
 	}
 	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGINT
 	cmd.Stdout, cmd.Stderr = &d.output, &d.output
+	cmd.WaitDelay = 10 * time.Second // for the output of what it has left behind
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +46,7 @@ func (d *daemon) Kill() {
 		return
 	}
 	d.Freeze() // so that it starts no more, nor do they go on without it
-	for _, pid := range d.processes() {
+	for pid := range d.processes() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	_ = d.cmd.Wait() // it was told to end
@@ -53,29 +55,29 @@ func (d *daemon) Kill() {
 
 // Freeze has the server, and all that it has started, stand still until Thaw.
 func (d *daemon) Freeze() {
-	for seen := 0; ; {
-		all := d.processes()
-		if len(all) <= seen {
-			return
+	for moving := true; moving; {
+		moving = false
+		for pid, still := range d.processes() { // one may have started another before it stood still
+			if !still {
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
+				moving = true
+			}
 		}
-		for _, pid := range all {
-			_ = syscall.Kill(pid, syscall.SIGSTOP)
-		}
-		seen = len(all) // one may have started another before it stood still
 	}
 }
 
 // Thaw ends what Freeze began.
 func (d *daemon) Thaw() {
-	for _, pid := range d.processes() {
+	for pid := range d.processes() {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 }
 
 // processes returns the server's process and all that it has started, which may
-// have groups of their own, as PostgreSQL's have.
-func (d *daemon) processes() []int {
-	children := map[int][]int{}
+// have groups of their own, as PostgreSQL's have, and whether each stands still
+// or has ended.
+func (d *daemon) processes() map[int]bool {
+	children, still := map[int][]int{}, map[int]bool{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		stat, err := os.ReadFile(path)
@@ -88,10 +90,15 @@ func (d *daemon) processes() []int {
 		// What stands in brackets is its name, which may have brackets.
 		_, _ = fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &state, &parent)
 		children[parent] = append(children[parent], pid)
+		still[pid] = strings.Contains("TtZX", state)
 	}
-	all := []int{d.cmd.Process.Pid}
-	for i := 0; i < len(all); i++ {
-		all = append(all, children[all[i]]...)
+	all := map[int]bool{}
+	for list := []int{d.cmd.Process.Pid}; len(list) > 0; list = list[1:] {
+		pid := list[0]
+		if is, there := still[pid]; there {
+			all[pid] = is
+		}
+		list = append(list, children[pid]...)
 	}
 	return all
 }
@@ -110,7 +117,7 @@ func (d *daemon) end(signal syscall.Signal) {
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
-		for _, pid := range d.processes() {
+		for pid := range d.processes() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		<-done

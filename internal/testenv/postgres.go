@@ -118,25 +118,29 @@ func (p *Postgres) Holds(text []byte) (names []string) {
 	return names
 }
 
-// run runs one of PostgreSQL's programs to its end, or another that has a path.
+// run runs a program to its end.
 func (p *Postgres) run(program string, args ...string) {
 	p.t.Helper()
+	if out, err := p.program(program, args...).CombinedOutput(); err != nil {
+		p.t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+}
+
+// program returns one of PostgreSQL's programs, or another that has a path, which
+// runs as the server's user.
+func (p *Postgres) program(program string, args ...string) *exec.Cmd {
 	if !filepath.IsAbs(program) {
 		program = filepath.Join(p.bin, program)
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		p.t.Fatalf("%s: %v\n%s", program, err, out)
-	}
+	return cmd
 }
 
 // Start starts the server again after [Postgres.Stop] or [Postgres.Kill].
 func (p *Postgres) Start() {
 	p.t.Helper()
-	cmd := exec.Command(filepath.Join(p.bin, "postgres"), p.args...)
-	cmd.Dir, cmd.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as}
-	p.start(p.t, cmd, func() bool {
+	p.start(p.t, p.program("postgres", p.args...), func() bool {
 		return exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", p.dir).Run() == nil
 	})
 }
@@ -218,8 +222,12 @@ func (p *Postgres) TrySQL(role, database, statements string) (string, error) {
 func (p *Postgres) Limit(bytes int64) (lift func()) {
 	set := func(limit string) {
 		p.t.Helper()
-		for _, pid := range p.processes() {
-			p.run("/usr/bin/prlimit", "--pid", strconv.Itoa(pid), "--fsize="+limit+":")
+		server := p.cmd.Process.Pid // whom those inherit it from that it starts
+		p.run("/usr/bin/prlimit", "--pid", strconv.Itoa(server), "--fsize="+limit+":")
+		for pid := range p.processes() {
+			if out, err := p.program("/usr/bin/prlimit", "--pid", strconv.Itoa(pid), "--fsize="+limit+":").CombinedOutput(); err != nil && syscall.Kill(pid, 0) == nil {
+				p.t.Fatalf("prlimit: %v\n%s", err, out)
+			}
 		}
 	}
 	p.t.Helper()
