@@ -74,12 +74,23 @@ func (s *siege) ask(who, method, path, body string) (status int, answer []byte) 
 		}
 		req.Header.Set("Authorization", "Bearer "+s.secrets[who])
 		req.Header.Set("Idempotency-Key", fmt.Sprintf("%x", sha256.Sum256([]byte(path+body)))) // so that it may be sent again where a connection was closed
-		if resp, err = http.DefaultClient.Do(req); err == nil {
+		// A connection that waits may have to go for others, and a server that is
+		// busy asks to come again: who is in earnest does, as graven's own commands
+		// do.
+		resp, err = http.DefaultClient.Do(req)
+		if err == nil && resp.StatusCode != http.StatusServiceUnavailable {
 			break
 		}
-		// A connection that waits may have to go for others; who is in earnest
-		// comes again, as graven's own commands do.
-		if ctx.Err() != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		if err == nil {
+			resp.Body.Close()
+			seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+			select {
+			case <-time.After(time.Duration(seconds) * time.Second):
+			case <-ctx.Done():
+				err = errors.New(resp.Status)
+			}
+		}
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET)) {
 			s.t.Fatalf("%s %s is not answered: %v", method, path, err)
 		}
 	}
