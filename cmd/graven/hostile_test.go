@@ -499,7 +499,7 @@ func TestAServerUnderAttackAnswersOthersInBoundedMemory(t *testing.T) {
 	for end := began.Add(2 * time.Minute * max(siegePercent, 100) / 100); !s.all(names) || rounds < siegeRounds; rounds++ {
 		s.honest(rounds)
 		if time.Now().After(end) {
-			t.Fatal("the attacks do not get on")
+			t.Fatalf("the attacks do not get on: %d rounds", rounds)
 		}
 	}
 	cancel()

@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // A Listener is one whose connections are bounded in number. Beyond the
 // bound one that waits for a request makes room, the one that has waited
 // longest, so that those who open connections and say nothing shut out nobody.
-// Where none waits, it is the new one that goes.
+// Where none has waited for a second, it is the new one that goes: whoever is let
+// in has that long to say something, however many others come.
 type Listener struct {
 	net.Listener
 	max int
@@ -28,11 +30,15 @@ type connection struct {
 	all  *Listener
 	once sync.Once
 
-	// at and closed are guarded by all.mu. at is the place in all.waiting, nil
+	// What follows is guarded by all.mu. at is the place in all.waiting, nil
 	// while a request is served, and in the end.
 	at     *list.Element
+	since  time.Time // it waits
 	closed bool
 }
+
+// patience is how long a connection may wait for a request, whoever else comes.
+const patience = time.Second
 
 // Limit returns a listener with up to max connections of l.
 func Limit(l net.Listener, max int) *Listener {
@@ -56,11 +62,19 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) admit(c *connection) *connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.at = l.waiting.PushBack(c)
+	c.wait()
 	if l.open++; l.open <= l.max {
 		return nil
 	}
-	return l.waiting.Front().Value.(*connection)
+	if old := l.waiting.Front().Value.(*connection); time.Since(old.since) >= patience {
+		return old
+	}
+	return c
+}
+
+// wait begins waiting. The caller holds c.all.mu.
+func (c *connection) wait() {
+	c.at, c.since = c.all.waiting.PushBack(c), time.Now()
 }
 
 // Close implements net.Conn.
@@ -97,6 +111,6 @@ func (l *Listener) Changed(conn net.Conn, state http.ConnState) {
 	defer l.mu.Unlock()
 	c.leave()
 	if state == http.StateIdle && !c.closed {
-		c.at = l.waiting.PushBack(c)
+		c.wait()
 	}
 }
