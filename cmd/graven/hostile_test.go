@@ -74,23 +74,12 @@ func (s *siege) ask(who, method, path, body string) (status int, answer []byte) 
 		}
 		req.Header.Set("Authorization", "Bearer "+s.secrets[who])
 		req.Header.Set("Idempotency-Key", fmt.Sprintf("%x", sha256.Sum256([]byte(path+body)))) // so that it may be sent again where a connection was closed
-		// A connection that waits may have to go for others, and a server that is
-		// busy asks to come again: who is in earnest does, as graven's own commands
-		// do.
-		resp, err = http.DefaultClient.Do(req)
-		if err == nil && resp.StatusCode != http.StatusServiceUnavailable {
+		if resp, err = http.DefaultClient.Do(req); err == nil {
 			break
 		}
-		if err == nil {
-			resp.Body.Close()
-			seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-			select {
-			case <-time.After(time.Duration(seconds) * time.Second):
-			case <-ctx.Done():
-				err = errors.New(resp.Status)
-			}
-		}
-		if err != nil && (ctx.Err() != nil || errors.Is(err, syscall.ECONNREFUSED)) {
+		// A connection that waits may have to go for others; who is in earnest
+		// comes again, as graven's own commands do.
+		if ctx.Err() != nil || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 			s.t.Fatalf("%s %s is not answered: %v", method, path, err)
 		}
 	}
@@ -409,9 +398,8 @@ func (s *siege) attacks(percent int) []attack {
 // race detector takes some times as much.
 const siegeMemory = 512 << 20 * slower
 
-// answered is how long an honest client waits for an answer: the longer, the more
-// others there are.
-const answered = 10 * time.Second * slower * max(siegePercent, 100) / 100
+// answered is how long an honest client waits for an answer.
+const answered = 10 * time.Second * slower
 
 // besiege starts a server with large events in it, and people with tokens.
 func besiege(t *testing.T) *siege {
@@ -496,10 +484,10 @@ func TestAServerUnderAttackAnswersOthersInBoundedMemory(t *testing.T) {
 	}
 	rounds := 1
 	began := time.Now()
-	for end := began.Add(2 * time.Minute * max(siegePercent, 100) / 100); !s.all(names) || rounds < siegeRounds; rounds++ {
+	for end := began.Add(2 * time.Minute); !s.all(names) || rounds < siegeRounds; rounds++ {
 		s.honest(rounds)
 		if time.Now().After(end) {
-			t.Fatalf("the attacks do not get on: %d rounds", rounds)
+			t.Fatal("the attacks do not get on")
 		}
 	}
 	cancel()

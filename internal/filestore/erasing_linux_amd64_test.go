@@ -45,11 +45,7 @@ func TestAChildErasesWhileItIsTraced(t *testing.T) {
 // erasingChild opens an aged ledger, has what is due erased, and records another
 // event. It tells what it has done, a line each.
 func erasingChild(dir string) (err error) {
-	signer, err := note.NewSigner(os.Getenv(childKey))
-	if err != nil {
-		return err
-	}
-	verifier, err := note.NewVerifier(os.Getenv(childVKey))
+	signer, verifier, err := childKeys()
 	if err != nil {
 		return err
 	}

@@ -68,9 +68,12 @@ func beside(indexes []int64) int {
 func (s *Store) readTogether(indexes []int64) []*trail.Record {
 	records := make([]*trail.Record, len(indexes))
 	first, last := slices.Min(indexes), slices.Max(indexes)
+	if first == last {
+		return records
+	}
 	base, from, err := s.places.Find(first)
 	in, to, failed := s.places.Find(last)
-	if first == last || err != nil || failed != nil || in != base || to < from || to-from > maxSpan {
+	if err != nil || failed != nil || in != base || to < from || to-from > maxSpan {
 		return records
 	}
 	reader, err := s.log.Reader(base, from)

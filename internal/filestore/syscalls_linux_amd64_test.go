@@ -49,11 +49,7 @@ func TestAChildRecordsWhileItIsTraced(t *testing.T) {
 // child opens the ledger, records, reads and closes, and tells what was
 // acknowledged and refused, a line each.
 func child(dir string) error {
-	signer, err := note.NewSigner(os.Getenv(childKey))
-	if err != nil {
-		return err
-	}
-	verifier, err := note.NewVerifier(os.Getenv(childVKey))
+	signer, verifier, err := childKeys()
 	if err != nil {
 		return err
 	}
@@ -95,6 +91,16 @@ func child(dir string) error {
 	}
 	l.Close()
 	return errors.Join(append(failures, store.Close())...)
+}
+
+// childKeys returns the keys that a traced program was given.
+func childKeys() (note.Signer, note.Verifier, error) {
+	signer, err := note.NewSigner(os.Getenv(childKey))
+	if err != nil {
+		return nil, nil, err
+	}
+	verifier, err := note.NewVerifier(os.Getenv(childVKey))
+	return signer, verifier, err
 }
 
 func childOptions(verifier note.Verifier) filestore.Options {
