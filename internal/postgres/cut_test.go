@@ -119,10 +119,13 @@ func TestAConnectionThatIsCutAnywhereLosesAndDoublesNothing(t *testing.T) {
 		return postgres.Open(t.Context(), dsn, postgres.Options{Verifier: b.Verifier, OnError: func(error) {}})
 	})
 	r := b.Start(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
 	events := 0
 	for direction, most := range []int64{toDatabase: 16 << 10, fromDatabase: 100} {
 		for range 40 {
-			c.after(direction, 1+rand.Int64N(most))
+			c.after(direction, 1+rng.Int64N(most))
 			var wg sync.WaitGroup
 			for range 8 {
 				e := storetest.Event(events)
