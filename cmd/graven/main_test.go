@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"graven": main})
+	testscript.Main(m, map[string]func(){"graven": main, "attack": attack})
 }
 
 // TestScripts runs the scripts in testdata/script, which a user could type.

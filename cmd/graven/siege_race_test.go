@@ -2,6 +2,8 @@
 
 package main
 
-// siegePercent is how large the attacks on a server are, and siegeRounds how
-// often an honest client must be answered meanwhile.
-const siegePercent, siegeRounds = 10, 5
+import "time"
+
+// siegePercent is how large the attacks on a server are, siegeRounds how often an
+// honest client must be answered meanwhile, and siegeTime how long they last.
+const siegePercent, siegeRounds, siegeTime = 10, 20, 15 * time.Second
