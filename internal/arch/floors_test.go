@@ -44,7 +44,7 @@ var rooms = []struct {
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
 	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant"},
-	{types, "api/..."},
+	{types, "api/... config"},
 	{recorders, "recorder rbac"},
 	{engines, "internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener"},
 	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/testkey internal/export/*"},

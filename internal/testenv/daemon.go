@@ -33,7 +33,8 @@ func (d *daemon) start(t testing.TB, cmd *exec.Cmd, ready func() bool) {
 	}
 	d.cmd = cmd
 	for deadline := time.Now().Add(time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		if _, rest, _ := bytes.Cut(stat, []byte(") ")); bytes.HasPrefix(rest, []byte("Z")) || time.Now().After(deadline) {
 			d.Kill()
 			t.Fatalf("%s does not start:\n%s", cmd.Path, d.output.Bytes())
 		}

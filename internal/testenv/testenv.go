@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 )
 
 // packages names the Debian package of each program that is not called like it.
@@ -59,4 +60,14 @@ func install(t testing.TB, name string, find func() string) string {
 	}
 	t.Skipf("%s is not here and cannot be installed: %s", name, why)
 	return ""
+}
+
+// Eventually waits until something holds, for a minute.
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited for a minute in vain: %s", what)
+		}
+	}
 }
