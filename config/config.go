@@ -1,0 +1,30 @@
+// Package config has the manifests that Graven puts into a cluster: the
+// definitions of its resources, and the policies that keep AuditEvents as they
+// were created.
+//
+// The policies, in the order of what they stop:
+//
+//   - auditevents.yaml stamps each AuditEvent with who created it, and refuses
+//     every change of it but the receipt that the operator adds once it is sealed
+//     into the ledger. It is deleted only with a receipt, by the operator, the
+//     retention identity or the one that ChatCLI documents; or with its namespace.
+//   - immutable.yaml refuses changes of any other resource that bears the
+//     annotation platform.chatcli.io/immutable: "true".
+//
+// The definition of AuditEvent itself refuses a change of its spec, where the
+// policies are not.
+package config
+
+import "embed"
+
+// CRDs are the definitions of resources, a file each, named
+// crd/{group}_{plural}.yaml. AuditEvent's is Graven's; the others of its group are
+// for clusters without ChatCLI, which has its own.
+//
+//go:embed crd
+var CRDs embed.FS
+
+// Policies are the admission policies with their bindings.
+//
+//go:embed policies
+var Policies embed.FS
