@@ -1,0 +1,212 @@
+package recorder
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
+	"github.com/graven-audit/graven/event"
+)
+
+// A Sender takes events. It has the event, durably, once Record returns nil.
+type Sender interface {
+	Record(ctx context.Context, e *event.Event) error
+}
+
+// Issues reads Issues from the cluster.
+type Issues interface {
+	// Issue returns the Issue of that name; in any namespace, where namespace is
+	// empty and there is only one.
+	Issue(ctx context.Context, namespace, name string) (*v1alpha1.Issue, error)
+}
+
+// Config configures a Recorder.
+type Config struct {
+	// Sender takes the events. It is required.
+	Sender Sender
+	// Dir is a directory on a disk that outlives the process, in which the
+	// recorder keeps what it told lately that is no object's. Empty means to keep
+	// it in memory only: then a restarted program may tell it twice.
+	Dir string
+	// Issues, if not nil, tells which incident an Issue belongs to, and how grave
+	// it is. An Issue that cannot be read stands for itself.
+	Issues Issues
+	// ServiceAccount is the one that the program runs as.
+	ServiceAccount string
+	// Cluster names the cluster.
+	Cluster string
+	// Now is the clock; nil means the machine's.
+	Now func() time.Time
+}
+
+// A Recorder records what happens to resources. Its methods may be called
+// concurrently. They return an error where the event could not be kept, or where
+// what they were given cannot be told.
+type Recorder struct {
+	config Config
+	told   *told
+}
+
+// New returns a Recorder.
+func New(c Config) (*Recorder, error) {
+	if c.Sender == nil {
+		return nil, errors.New("recorder: no Sender")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	told, err := openTold(c.Dir, c.Now)
+	if err != nil {
+		return nil, fmt.Errorf("recorder: %w", err)
+	}
+	return &Recorder{config: c, told: told}, nil
+}
+
+// A telling is what is told.
+type telling struct {
+	eventType string
+	kind      string // of the resource
+	object    metav1.Object
+	name      string    // of a resource that is no object here
+	namespace string    // of it
+	which     string    // time it is that this happens to the object
+	at        time.Time // zero means when the object was created
+
+	actor    event.Actor
+	issue    string // that it belongs to, in the object's namespace
+	incident string // that it belongs to, where it is known
+	severity string // empty means the Issue's, if grave counts
+	grave    bool
+	outcome  string
+	failure  string
+	duration time.Duration
+	details  details
+}
+
+// details are names and values. What is empty is not told.
+type details map[string]string
+
+// maxDetail is what is told of a detail, in bytes.
+const maxDetail = 16 << 10
+
+// tell makes the event and hands it to the Sender.
+func (r *Recorder) tell(ctx context.Context, t telling) error {
+	e := &event.Event{EventType: t.eventType, Timestamp: t.at, Actor: t.actor, Severity: t.severity, Outcome: t.outcome, Cluster: r.config.Cluster,
+		Resource: event.Resource{Kind: t.kind, Name: t.name, Namespace: t.namespace}, DurationMs: max(0, t.duration.Milliseconds()),
+		Error: event.Failure{Message: clip(t.failure)}}
+	if e.Actor.Type == event.ActorController {
+		e.Actor.ServiceAccount = r.config.ServiceAccount
+	}
+	if t.object != nil {
+		e.Resource = event.Resource{APIVersion: v1alpha1.GroupVersion.String(), Kind: t.kind, Namespace: t.object.GetNamespace(), Name: t.object.GetName(), UID: string(t.object.GetUID())}
+		if e.Timestamp.IsZero() {
+			e.Timestamp = t.object.GetCreationTimestamp().Time
+		}
+		e.Fact = strings.Join([]string{cmp.Or(e.Resource.UID, t.kind+" "+e.Resource.Namespace+"/"+e.Resource.Name), t.eventType, t.which}, "/")
+	}
+	issue := r.incident(ctx, e.Resource.Namespace, t.issue)
+	e.CorrelationID = cmp.Or(t.incident, issue.id)
+	if t.grave {
+		e.Severity = cmp.Or(e.Severity, issue.severity)
+	}
+	for name, value := range t.details {
+		if t.details[name] = clip(value); value == "" {
+			delete(t.details, name)
+		}
+	}
+	if len(t.details) > 0 {
+		if err := e.SetDetails(t.details); err != nil {
+			return fmt.Errorf("record %s: %w", t.eventType, err)
+		}
+	}
+	words, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", t.eventType, err)
+	}
+	if e.Timestamp.IsZero() {
+		if e.Timestamp, err = r.told.at(event.DeriveID(string(words)).String()); err != nil {
+			return fmt.Errorf("record %s: %w", t.eventType, err)
+		}
+	}
+	e.Timestamp = e.Timestamp.UTC()
+	e.ID = event.DeriveID("recorder", string(words), event.FormatTime(e.Timestamp))
+	if err := r.config.Sender.Record(ctx, e); err != nil {
+		return fmt.Errorf("record %s: %w", t.eventType, err)
+	}
+	return nil
+}
+
+// An incident is what an Issue says of it.
+type incident struct {
+	id, severity string
+}
+
+// incident returns the incident of an Issue.
+func (r *Recorder) incident(ctx context.Context, namespace, name string) incident {
+	if name == "" || strings.HasPrefix(name, "suppressed:") {
+		return incident{}
+	}
+	if r.config.Issues != nil {
+		if issue, err := r.config.Issues.Issue(ctx, namespace, name); err == nil && issue != nil {
+			return incident{incidentOf(issue), issue.Spec.Severity}
+		}
+	}
+	return incident{id: name} // what is known is told all the same
+}
+
+// incidentOf returns the id of the incident that an Issue stands for.
+func incidentOf(issue *v1alpha1.Issue) string {
+	return cmp.Or(issue.Spec.CorrelationId, issue.Name)
+}
+
+// clip cuts a text where it is longer than a detail may be.
+func clip(text string) string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
+	if len(text) <= maxDetail {
+		return text
+	}
+	n := maxDetail - len("…")
+	for !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "…"
+}
+
+// first returns the first time that is set.
+func first(times ...*metav1.Time) time.Time {
+	for _, t := range times {
+		if !t.IsZero() {
+			return t.Time
+		}
+	}
+	return time.Time{}
+}
+
+// between returns how long it took, if both are set.
+func between(from, to *metav1.Time) time.Duration {
+	if from.IsZero() || to.IsZero() {
+		return 0
+	}
+	return to.Sub(from.Time)
+}
+
+func controller(name string) event.Actor {
+	return event.Actor{Type: event.ActorController, Name: name}
+}
+
+func system(name string) event.Actor { return event.Actor{Type: event.ActorSystem, Name: name} }
+
+func user(name string) event.Actor { return event.Actor{Type: event.ActorUser, Name: name} }
+
+// resource returns how details name a resource.
+func resource(ref v1alpha1.ResourceRef) string {
+	return strings.ToLower(ref.Kind) + "/" + ref.Name
+}
