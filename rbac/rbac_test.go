@@ -1,0 +1,282 @@
+package rbac_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/graven-audit/graven/config"
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/testenv"
+	"github.com/graven-audit/graven/rbac"
+)
+
+// A trail keeps what is recorded, in short.
+type trail struct {
+	mu     sync.Mutex
+	events []string
+	fails  error
+}
+
+func (l *trail) Record(_ context.Context, e *event.Event) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fails != nil {
+		return l.fails
+	}
+	e = e.Clone()
+	e.Complete(time.Now())
+	if err := e.Validate(time.Now()); err != nil || e.Recorded.Uncatalogued {
+		return fmt.Errorf("not valid: %w", err)
+	}
+	l.events = append(l.events, strings.TrimSpace(strings.Join([]string{e.EventType, e.Outcome, e.Actor.Name, e.Resource.Kind, e.Error.Code}, " ")))
+	return nil
+}
+
+// took returns what was recorded since it was last called.
+func (l *trail) took() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := strings.Join(l.events, "\n")
+	l.events = nil
+	return all
+}
+
+func as(t *testing.T, k *testenv.Kube, user string) client.Client {
+	t.Helper()
+	conf, err := clientcmd.BuildConfigFromFlags("", k.Kubeconfig(user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(conf, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestRolesAreGrantedAndRevokedByWhomTheyMayAndRecorded(t *testing.T) {
+	ctx := t.Context()
+	k := testenv.StartKube(t, testenv.KubeOptions{Users: map[string][]string{"john@company.com": nil, "john-company.com": nil, "boss": {"people"}, "jane": {"people"}}})
+	l := &trail{}
+	clock := time.Now()
+	manager := func(user string) *rbac.RBACManager {
+		rm, err := rbac.NewRBACManager(rbac.Config{Client: as(t, k, user), Sender: l, Now: func() time.Time { return clock }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rm
+	}
+	admin := manager(testenv.KubeAdmin)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	recorded := func(want string) {
+		t.Helper()
+		if got := l.took(); got != want {
+			t.Errorf("recorded\n%s\nwant\n%s", got, want)
+		}
+	}
+	can := func(user, verb, resource string, args ...string) bool {
+		t.Helper()
+		out, _ := k.TryKubectl(user, nil, append([]string{"auth", "can-i", verb, resource}, args...)...) // exits with 1 for no
+		last := out[strings.LastIndexByte(out, '\n')+1:]
+		if last != "yes" && last != "no" {
+			t.Fatal(out)
+		}
+		return last == "yes"
+	}
+	crds, err := fs.Glob(config.CRDs, "crd/*")
+	must(err)
+	for _, name := range crds {
+		text, err := fs.ReadFile(config.CRDs, name)
+		must(err)
+		k.Apply(testenv.KubeAdmin, string(text))
+	}
+	k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+	for _, ns := range []string{"staging", "chatcli-system"} {
+		k.Kubectl(testenv.KubeAdmin, "create", "namespace", ns)
+	}
+
+	// The roles are made, mended, and otherwise let be.
+	must(admin.EnsureRoles(ctx))
+	k.Kubectl(testenv.KubeAdmin, "patch", "clusterrole", "chatcli-aiops-viewer", "--type=json", "-p", `[{"op":"add","path":"/rules/0/verbs/-","value":"delete"}]`)
+	must(admin.EnsureRoles(ctx))
+	version := k.Kubectl(testenv.KubeAdmin, "get", "clusterroles", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+	must(admin.EnsureRoles(ctx))
+	if again := k.Kubectl(testenv.KubeAdmin, "get", "clusterroles", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); again != version {
+		t.Error("roles are written that are as they should be")
+	}
+	out := k.Kubectl(testenv.KubeAdmin, "get", "clusterroles", "-l", "platform.chatcli.io/rbac-role", "-o", "name")
+	for _, role := range rbac.Roles() {
+		if !strings.Contains(out, "chatcli-aiops-"+role) {
+			t.Errorf("no role %s: %s", role, out)
+		}
+	}
+
+	// A grant and its end, as they are documented.
+	const john = "john@company.com"
+	if can(john, "patch", "approvalrequests.platform.chatcli.io") {
+		t.Error("john may approve before he was granted the role")
+	}
+	must(admin.GrantRole(ctx, john, "operator"))
+	recorded("RoleGranted pending admin ClusterRoleBinding\nRoleGranted success admin ClusterRoleBinding")
+	if !can(john, "patch", "approvalrequests.platform.chatcli.io") || can(john, "delete", "issues.platform.chatcli.io") {
+		t.Error("an operator approves, and deletes nothing")
+	}
+	if can("john-company.com", "get", "issues.platform.chatcli.io") {
+		t.Error("somebody else has the role")
+	}
+	query := []string{"get", "clusterrolebindings", "-l", "platform.chatcli.io/rbac-role", "-o", `jsonpath={range .items[*]}{.metadata.name}: {.subjects[*].name}{"\n"}{end}`}
+	if out := k.Kubectl(testenv.KubeAdmin, query...); !strings.HasPrefix(out, "chatcli-aiops-operator-john-company-com-") || !strings.HasSuffix(out, ": "+john) {
+		t.Errorf("bindings: %s", out)
+	}
+	must(admin.GrantRole(ctx, john, "operator")) // again changes nothing
+	must(admin.GrantRole(ctx, "john-company.com", "operator"))
+	if out := k.Kubectl(testenv.KubeAdmin, query...); strings.Count(out, "\n") != 1 {
+		t.Errorf("two users have\n%s", out)
+	}
+	must(admin.RevokeRole(ctx, "john-company.com", "operator"))
+	must(admin.RevokeRole(ctx, john, "operator"))
+	l.took()
+	if can(john, "patch", "approvalrequests.platform.chatcli.io") {
+		t.Error("john may approve after the role was revoked")
+	}
+	if err := admin.RevokeRole(ctx, john, "operator"); !errors.Is(err, rbac.ErrNotFound) || !strings.Contains(err.Error(), "binding not found") {
+		t.Errorf("revoked twice: %v", err)
+	}
+	recorded("")
+
+	// Only who has the verb "bind" on a role may grant it.
+	if err := manager("jane").GrantRole(ctx, john, "viewer"); !errors.Is(err, rbac.ErrForbidden) {
+		t.Errorf("jane grants: %v", err)
+	}
+	recorded("RoleGranted failure jane ClusterRoleBinding forbidden")
+	jane := &authenticationv1.UserInfo{Username: "jane", Groups: []string{"people", "system:authenticated"}}
+	if err := admin.Grant(ctx, rbac.Grant{Name: john, Role: rbac.Viewer, By: jane}); !errors.Is(err, rbac.ErrForbidden) {
+		t.Errorf("jane has granted: %v", err)
+	}
+	recorded("RoleGranted failure jane ClusterRoleBinding forbidden")
+	must(admin.GrantRole(ctx, "boss", rbac.Superadmin))
+	l.took()
+	boss := &authenticationv1.UserInfo{Username: "boss", Groups: []string{"people"}}
+	must(admin.Grant(ctx, rbac.Grant{Name: john, Role: rbac.Viewer, By: boss, Reason: "on call"}))
+	recorded("RoleGranted pending boss ClusterRoleBinding\nRoleGranted success boss ClusterRoleBinding")
+	must(admin.Revoke(ctx, rbac.Grant{Name: john, Role: rbac.Viewer, By: boss}))
+	l.took()
+
+	// Groups and service accounts, in a namespace, and for a time.
+	must(admin.Grant(ctx, rbac.Grant{Kind: rbacv1.GroupKind, Name: "people", Role: rbac.Viewer, Namespace: "staging", Expires: clock.Add(time.Hour)}))
+	must(admin.Grant(ctx, rbac.Grant{Kind: rbacv1.ServiceAccountKind, Name: "chatcli-system:agent", Role: rbac.Recorder}))
+	recorded("RoleGranted pending admin RoleBinding\nRoleGranted success admin RoleBinding\nRoleGranted pending admin ClusterRoleBinding\nRoleGranted success admin ClusterRoleBinding")
+	if !can("jane", "list", "issues.platform.chatcli.io", "-n", "staging") || can("jane", "list", "issues.platform.chatcli.io", "-n", "chatcli-system") {
+		t.Error("a grant in a namespace is for that")
+	}
+	if !can(testenv.KubeAdmin, "create", "auditevents.platform.chatcli.io", "--as", "system:serviceaccount:chatcli-system:agent") {
+		t.Error("a service account cannot record")
+	}
+	if n, err := admin.Expire(ctx); n != 0 || err != nil {
+		t.Errorf("before its time: %d, %v", n, err)
+	}
+	clock = clock.Add(time.Hour)
+	l.took()
+	if n, err := admin.Expire(ctx); n != 1 || err != nil {
+		t.Errorf("%d grants expired, %v", n, err)
+	}
+	recorded("RoleRevoked pending admin RoleBinding\nRoleRevoked success admin RoleBinding")
+	if can("jane", "list", "issues.platform.chatcli.io", "-n", "staging") {
+		t.Error("a grant outlives its time")
+	}
+	grants, err := admin.List(ctx)
+	if got := fmt.Sprint(len(grants)); err != nil || got != "2" || grants[0].Name != "boss" || grants[1].Kind != rbacv1.ServiceAccountKind {
+		t.Errorf("grants %+v, %v", grants, err)
+	}
+
+	// What cannot be recorded is not done.
+	l.fails = errors.New("no room")
+	if err := admin.GrantRole(ctx, john, rbac.Admin); !errors.Is(err, l.fails) || can(john, "delete", "issues.platform.chatcli.io") {
+		t.Errorf("granted without a record: %v", err)
+	}
+	l.fails = nil
+
+	// A binding that somebody changed is not taken for a grant.
+	must(admin.GrantRole(ctx, john, rbac.Viewer))
+	name := strings.Split(k.Kubectl(testenv.KubeAdmin, "get", "clusterrolebindings", "-l", "platform.chatcli.io/rbac-role=viewer", "-o", "name"), "/")[1]
+	k.Kubectl(testenv.KubeAdmin, "patch", "clusterrolebinding", name, "--type=json", "-p", `[{"op":"replace","path":"/subjects/0/name","value":"mallory"}]`)
+	if err := admin.RevokeRole(ctx, john, rbac.Viewer); err == nil || !strings.Contains(err.Error(), "was changed by somebody") {
+		t.Errorf("a changed binding is revoked: %v", err)
+	}
+
+	// No role changes an AuditEvent, or deletes one.
+	for _, role := range rbac.Roles() {
+		must(admin.Grant(ctx, rbac.Grant{Name: "holder-of-" + role, Role: role}))
+		for _, verb := range []string{"update", "patch", "delete", "deletecollection"} {
+			if can(testenv.KubeAdmin, verb, "auditevents.platform.chatcli.io", "--as", "holder-of-"+role) {
+				t.Errorf("a %s may %s AuditEvents", role, verb)
+			}
+		}
+		for _, verb := range []string{"escalate", "update", "delete"} {
+			if can(testenv.KubeAdmin, verb, "clusterroles", "--as", "holder-of-"+role) {
+				t.Errorf("a %s may %s ClusterRoles", role, verb)
+			}
+		}
+	}
+}
+
+func TestAGrantThatIsNoneIsRefusedByField(t *testing.T) {
+	rm, err := rbac.NewRBACManager(rbac.Config{Client: struct{ client.Client }{}, Sender: &trail{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		grant rbac.Grant
+		want  string
+	}{
+		{rbac.Grant{Role: "viewer"}, "name: required"},
+		{rbac.Grant{Name: "x", Role: "root"}, `role is "root"`},
+		{rbac.Grant{Name: "x", Role: "viewer", Kind: "Robot"}, `kind is "Robot"`},
+		{rbac.Grant{Name: "x", Role: "viewer", Kind: "ServiceAccount"}, "{namespace}:{name}"},
+		{rbac.Grant{Name: strings.Repeat("x", 513), Role: "viewer"}, "name: 513 bytes"},
+		{rbac.Grant{Name: "x", Role: "viewer", Expires: time.Unix(1, 0)}, "expires: "},
+	} {
+		if err := rm.Grant(t.Context(), c.grant); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.grant, err)
+		}
+	}
+}
+
+func TestTheRolesSayNoMoreThanRBACCan(t *testing.T) {
+	for _, role := range rbac.ClusterRoles() {
+		for _, rule := range role.Rules {
+			for _, verb := range rule.Verbs {
+				if verb == rbacv1.VerbAll || verb == "escalate" || verb == "impersonate" {
+					t.Errorf("%s has the verb %s", role.Name, verb)
+				}
+				if rule.Resources[0] == "*" && verb != "get" && verb != "list" && verb != "watch" {
+					t.Errorf("%s has the verb %s on everything", role.Name, verb)
+				}
+			}
+			for _, name := range rule.ResourceNames {
+				if strings.Contains(name, "*") {
+					t.Errorf("%s names %s", role.Name, name)
+				}
+			}
+		}
+		if role.Name != rbac.RetentionRole && role.Labels[rbac.LabelRole] == "" {
+			t.Errorf("%s has no label", role.Name)
+		}
+	}
+}
