@@ -195,7 +195,7 @@ func checkProcess(f file) (found []string) {
 			packages[spec.Name.Name] = p
 		}
 	}
-	command := under(f.pkg, "cmd") || f.pkg == "internal/gen" // the generator is run as a command, too
+	command := under(f.pkg, "cmd") || under(f.pkg, "examples") || f.pkg == "internal/gen" // the generator is run as a command, too
 	ast.Inspect(f.File, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.FuncDecl:

@@ -49,7 +49,7 @@ var rooms = []struct {
 	{engines, "internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener"},
 	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/controller internal/admission internal/testdisk internal/testenv internal/testkey internal/export/*"},
 	{wiring, "internal/app"},
-	{commands, "cmd/*"},
+	{commands, "cmd/* examples/*"},
 	{apart, "internal/arch internal/gen"},
 }
 
