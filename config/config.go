@@ -4,10 +4,11 @@
 //
 // The policies, in the order of what they stop:
 //
-//   - auditevents.yaml stamps each AuditEvent with who created it, and refuses
-//     every change of it but the receipt that the operator adds once it is sealed
-//     into the ledger. It is deleted only with a receipt, by the operator, the
-//     retention identity or the one that ChatCLI documents; or with its namespace.
+//   - auditevents.yaml refuses every change of an AuditEvent but the receipt that
+//     the operator adds once it is sealed into the ledger. It is deleted only with
+//     a receipt, by the operator, the retention identity or the one that ChatCLI
+//     documents; or with its namespace.
+//   - stamp.yaml has each AuditEvent bear who created it.
 //   - immutable.yaml refuses changes of any other resource that bears the
 //     annotation platform.chatcli.io/immutable: "true".
 //

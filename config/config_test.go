@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -195,11 +196,23 @@ func anAuditEventIsNotChangedAndDeletedOnlyAsItMay(t *testing.T, k *testenv.Kube
 			`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"x","uid":"0"}]}}`)
 	}
 	refused("jane", unchangeable, "", "annotate", "ae", name, "graven.dev/index=3")
+	forged := strings.Replace(strings.Replace(seed, name, "audit-1710856303-f2b8a7", 1), "  annotations:", "  annotations:\n    graven.dev/created-by: john\n    graven.dev/created-by-groups: x", 1)
+	if out, err := run("jane", forged, "create", "-f", "-"); err != nil {
+		t.Fatal(out)
+	}
+	if out := k.Kubectl(testenv.KubeAdmin, "get", "ae", "audit-1710856303-f2b8a7", "-n", "changes", "-o", "json"); !strings.Contains(out, `"graven.dev/created-by": "jane"`) ||
+		!strings.Contains(out, `"graven.dev/created-by-groups": "[\"system:masters\",\"system:authenticated\"]"`) {
+		t.Errorf("another creator was claimed: %s", out)
+	}
 	refused("jane", "only the operator gives", sealed("audit-1710856301-f2b8a7"), "create", "-f", "-")
 	refused("jane", "has no owner", strings.Replace(strings.Replace(seed, name, "audit-1710856302-f2b8a7", 1), "  annotations:",
 		"  ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: x, uid: \"0\"}]\n  annotations:", 1), "create", "-f", "-")
 
 	// It is deleted with a receipt, by whom it may.
+	if out, err := run(operator, strings.NewReplacer("a7f3b2", "empty1", `index: "7"`, `index: ""`).Replace(sealed(name)), "create", "-f", "-"); err != nil {
+		t.Fatal(out)
+	}
+	refused(superadmin, "before it is sealed", "", "delete", "ae", "audit-1710856200-empty1")
 	for _, user := range []string{operator, retention, superadmin} {
 		refused(user, "before it is sealed", "", "delete", "ae", name)
 	}
@@ -221,14 +234,21 @@ func anAuditEventIsNotChangedAndDeletedOnlyAsItMay(t *testing.T, k *testenv.Kube
 }
 
 func anAuditEventThatIsNotOneIsRefusedByField(t *testing.T, k *testenv.Kube) {
+	many := ""
+	for i := range 8 {
+		many += fmt.Sprintf("\n    x%d: %s", i, strings.Repeat("x", 60_000))
+	}
 	for _, c := range []struct{ name, old, new, want string }{
 		{"no actor", "name: remediation-reconciler", "", "spec.actor.name: Required value"},
 		{"an unknown severity", "severity: high\n", "severity: grave\n", "spec.severity: Unsupported value"},
 		{"an unknown type of actor", "type: controller ", "type: robot ", "spec.actor.type: Unsupported value"},
 		{"a time that is none", "2026-03-19T14:30:00.123Z", "yesterday", "spec.timestamp"},
+		{"a time with an offset that there is not", "2026-03-19T14:30:00.123Z", "2026-03-19T14:30:00+25:00", "spec.timestamp"},
+		{"a type that is no word", "eventType: RemediationExecuted", "eventType: <b>", "spec.eventType"},
 		{"details that are no text", `confidence: "0.92"`, "confidence: 0.92", "spec.details.confidence"},
 		{"both spellings of an incident", "correlationID: inc-8f2a4b", "correlationID: a\n  correlationId: b", "give one"},
 		{"a member that is none", "severity: high\n", "severity: high\n  severty: low\n", `unknown field "spec.severty"`},
+		{"details of half a megabyte", "result: success", "result: success" + many, "240 KiB"},
 		{"a detail of a megabyte", "result: success", "result: " + strings.Repeat("x", 1<<20), "spec.details.result: Too long"},
 	} {
 		i := strings.LastIndex(seed, c.old)
@@ -255,13 +275,19 @@ func whateverBearsTheAnnotationIsProtected(t *testing.T, k *testenv.Kube) {
 	must("create", "configmap", "free", "--from-literal=a=b")
 	must("create", "configmap", "kept", "--from-literal=a=b")
 	must("annotate", "configmap", "kept", "platform.chatcli.io/immutable=true")
+	must("create", "service", "loadbalancer", "kept", "--tcp=80")
+	must("annotate", "service", "kept", "platform.chatcli.io/immutable=true")
+	must("patch", "service", "kept", "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"hostname":"example.com"}]}}}`)
 	for _, args := range [][]string{
 		{"patch", "configmap", "kept", "--type=merge", "-p", `{"data":{"a":"c"}}`},
 		{"patch", "configmap", "kept", "--type=merge", "-p", `{"data":null}`},
 		{"patch", "configmap", "kept", "--type=merge", "-p", `{"binaryData":{"x":"eA=="}}`},
 		{"label", "configmap", "kept", "x=y"},
 		{"annotate", "configmap", "kept", "platform.chatcli.io/immutable-"},
+		{"patch", "configmap", "kept", "--type=merge", "-p", `{"metadata":{"finalizers":["example.com/mine"]}}`},
 		{"delete", "configmap", "kept"},
+		{"patch", "service", "kept", "--subresource=status", "--type=merge", "-p", `{"metadata":{"annotations":{"platform.chatcli.io/immutable":null}}}`},
+		{"patch", "service", "kept", "--subresource=status", "--type=merge", "-p", `{"metadata":{"labels":{"x":"y"}}}`},
 	} {
 		if out, err := try(args...); err == nil || !strings.Contains(out, "bears the annotation") {
 			t.Errorf("kubectl %s: %v: %s", strings.Join(args, " "), err, out)

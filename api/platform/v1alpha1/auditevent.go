@@ -69,6 +69,7 @@ type AuditEventSpec struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._/:-]+$`
 	EventType string `json:"eventType"`
 
 	// When it happened (RFC 3339), to the nanosecond at most, as in
@@ -104,6 +105,7 @@ type AuditEventSpec struct {
 	// What there is to say about events of this type: names and values.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=256
+	// +kubebuilder:validation:XValidation:rule="self.map(k, size(k) + size(self[k])).sum() <= 245760",message="details have 240 KiB at most"
 	Details map[string]AuditDetail `json:"details,omitempty"`
 
 	// The kind of activity, as remediation or approval. Without one it is that
@@ -141,7 +143,8 @@ type AuditEventSpec struct {
 	// The event's name, of the form audit-{unix seconds}-{6 letters and digits}.
 	// Without one it follows from its id.
 	// +optional
-	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 
 	// The id of the event that caused this one.
@@ -277,6 +280,7 @@ type AuditSource struct {
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:Format=date-time
 // +kubebuilder:validation:MaxLength=40
+// +kubebuilder:validation:Pattern=`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`
 type Timestamp string
 
 // NewTimestamp returns a time in UTC with nine digits of a second, so that all of
