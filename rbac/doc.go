@@ -10,7 +10,8 @@
 //     by a role of its own ([RetentionRole]), which is granted to no person.
 //   - A resource's name cannot be a pattern. Who has a role that may grant others
 //     (superadmin) has the verb "bind" on each of them by name, which is what the
-//     API server asks for, and never "escalate".
+//     API server asks for, and never "escalate". Bindings they create; those that
+//     there are, they change and delete by way of Graven.
 //
 // A grant is a ClusterRoleBinding, or a RoleBinding within a namespace. Its name
 // follows from the role and the subject, and no two of them have the same. Before

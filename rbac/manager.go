@@ -89,19 +89,43 @@ func (rm *RBACManager) EnsureRoles(ctx context.Context) error {
 		err := rm.config.Client.Get(ctx, client.ObjectKey{Name: want.Name}, &have)
 		switch {
 		case apierrors.IsNotFound(err):
-			err = rm.config.Client.Create(ctx, &want)
+			err = rm.write(ctx, "created", &want, func() error { return rm.config.Client.Create(ctx, &want) })
 		case err == nil && !(equality.Semantic.DeepEqual(have.Rules, want.Rules) && have.AggregationRule == nil && have.Labels[LabelRole] == want.Labels[LabelRole]):
 			have.Rules, have.AggregationRule = want.Rules, nil
 			for name, value := range want.Labels {
 				metav1.SetMetaDataLabel(&have.ObjectMeta, name, value)
 			}
-			err = rm.config.Client.Update(ctx, &have)
+			err = rm.write(ctx, "updated", &have, func() error { return rm.config.Client.Update(ctx, &have) })
 		}
 		if err != nil {
 			return fmt.Errorf("failed to create/update role %s: %w", want.Name, err)
 		}
 	}
 	return nil
+}
+
+// write writes a role, and records it before and after.
+func (rm *RBACManager) write(ctx context.Context, operation string, role *rbacv1.ClusterRole, do func() error) error {
+	who, err := rm.self(ctx)
+	if err != nil {
+		return err
+	}
+	said := func(outcome string, failure error) error {
+		e := &event.Event{ID: event.NewID(rm.config.Now()), EventType: "ConfigChanged", Timestamp: rm.config.Now().UTC(), Outcome: outcome, Actor: actor(who),
+			Resource: event.Resource{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: string(role.UID)}}
+		if failure != nil {
+			e.Error.Message = failure.Error()
+		}
+		return rm.send(ctx, e, map[string]string{"operation": operation})
+	}
+	if err := said(event.OutcomePending, nil); err != nil {
+		return err
+	}
+	outcome := event.OutcomeSuccess
+	if err = do(); err != nil {
+		outcome = event.OutcomeFailure
+	}
+	return errors.Join(err, said(outcome, err))
 }
 
 // GrantRole grants a user a role in the whole cluster.
@@ -123,23 +147,30 @@ func (rm *RBACManager) Grant(ctx context.Context, g Grant) error {
 	if !g.Expires.IsZero() && !g.Expires.After(rm.config.Now()) {
 		return fmt.Errorf("grant: expires: %s has passed", event.FormatTime(g.Expires))
 	}
-	return rm.change(ctx, "RoleGranted", g, func() (client.Object, error) {
-		binding := g.binding()
+	who, err := rm.authorize(ctx, "RoleGranted", g)
+	if err != nil {
+		return err
+	}
+	binding := g.binding()
+	return rm.change(ctx, "RoleGranted", g, who, binding, func() error {
 		err := rm.config.Client.Create(ctx, binding)
 		if !apierrors.IsAlreadyExists(err) {
-			return binding, err
+			return err
 		}
 		have, err := rm.find(ctx, g)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		have.SetLabels(merged(have.GetLabels(), binding.GetLabels()))
 		annotations := merged(have.GetAnnotations(), binding.GetAnnotations())
 		if g.Expires.IsZero() {
 			delete(annotations, AnnotationExpires)
 		}
 		have.SetAnnotations(annotations)
-		return have, rm.config.Client.Update(ctx, have)
+		have.SetLabels(merged(have.GetLabels(), binding.GetLabels()))
+		err = rm.config.Client.Update(ctx, have)
+		binding.SetUID(have.GetUID())
+		binding.SetResourceVersion(have.GetResourceVersion())
+		return err
 	})
 }
 
@@ -148,137 +179,192 @@ func (rm *RBACManager) Revoke(ctx context.Context, g Grant) error {
 	if err := g.check(); err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	if _, err := rm.find(ctx, g); err != nil {
+	who, err := rm.authorize(ctx, "RoleRevoked", g)
+	if err != nil {
+		return err
+	}
+	have, err := rm.find(ctx, g)
+	if err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	return rm.change(ctx, "RoleRevoked", g, func() (client.Object, error) {
-		have, err := rm.find(ctx, g)
-		if err == nil {
-			uid := have.GetUID() // and not one that was made since
-			err = rm.config.Client.Delete(ctx, have, client.Preconditions{UID: &uid})
-		}
-		return have, err
+	return rm.remove(ctx, g, who, have)
+}
+
+// remove deletes a binding, and none that was made since.
+func (rm *RBACManager) remove(ctx context.Context, g Grant, who string, have client.Object) error {
+	return rm.change(ctx, "RoleRevoked", g, who, have, func() error {
+		uid := have.GetUID()
+		return client.IgnoreNotFound(rm.config.Client.Delete(ctx, have, client.Preconditions{UID: &uid}))
 	})
 }
 
 // List returns the grants of all roles, those that have expired and are still
 // there among them.
 func (rm *RBACManager) List(ctx context.Context) ([]Grant, error) {
+	bindings, err := rm.bindings(ctx)
+	var grants []Grant
+	for _, b := range bindings {
+		ref, subjects := says(b)
+		grants = append(grants, grantsOf(b, ref, subjects)...)
+	}
+	slices.SortFunc(grants, func(a, b Grant) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Role, b.Role), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Kind, b.Kind))
+	})
+	return grants, err
+}
+
+// bindings returns all bindings that bear the label of a role.
+func (rm *RBACManager) bindings(ctx context.Context) ([]client.Object, error) {
 	var cluster rbacv1.ClusterRoleBindingList
 	var namespaced rbacv1.RoleBindingList
 	ours := client.HasLabels{LabelRole}
 	if err := errors.Join(rm.config.Client.List(ctx, &cluster, ours), rm.config.Client.List(ctx, &namespaced, ours)); err != nil {
 		return nil, fmt.Errorf("list grants: %w", err)
 	}
-	var grants []Grant
-	for _, b := range cluster.Items {
-		grants = append(grants, grantsOf(&b, b.RoleRef, b.Subjects)...)
+	var all []client.Object
+	for i := range cluster.Items {
+		all = append(all, &cluster.Items[i])
 	}
-	for _, b := range namespaced.Items {
-		grants = append(grants, grantsOf(&b, b.RoleRef, b.Subjects)...)
+	for i := range namespaced.Items {
+		all = append(all, &namespaced.Items[i])
 	}
-	slices.SortFunc(grants, func(a, b Grant) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Role, b.Role), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Kind, b.Kind))
-	})
-	return grants, nil
+	return all, nil
 }
 
-// Expire revokes what has expired. It returns how many it revoked.
+// Expire revokes what has expired, whomever the binding names by now, and what says
+// an end that cannot be read. It returns how many bindings it deleted; where one
+// cannot be deleted it goes on with the others.
 func (rm *RBACManager) Expire(ctx context.Context) (int, error) {
-	grants, err := rm.List(ctx)
-	if err != nil {
-		return 0, err
-	}
+	bindings, err := rm.bindings(ctx)
 	n := 0
-	for _, g := range grants {
-		if g.Expires.IsZero() || g.Expires.After(rm.config.Now()) {
+	for _, b := range bindings {
+		end, ends := b.GetAnnotations()[AnnotationExpires]
+		at, wrong := time.Parse(time.RFC3339Nano, end)
+		if !ends || wrong == nil && at.After(rm.config.Now()) {
 			continue
 		}
-		g.Reason = "expired at " + event.FormatTime(g.Expires)
-		err := rm.Revoke(ctx, g)
-		switch {
-		case err == nil:
-			n++
-		case !errors.Is(err, ErrNotFound): // somebody else was faster
-			return n, err
+		ref, subjects := says(b)
+		grants := grantsOf(b, ref, subjects)
+		if len(grants) == 0 {
+			err = errors.Join(err, fmt.Errorf("%s: it has an end, and grants no role", b.GetName()))
+			continue
 		}
+		for i := range grants { // of one binding, all of which go with it
+			grants[i].Reason = "expired at " + end
+		}
+		who, failed := rm.self(ctx)
+		if failed == nil {
+			failed = rm.remove(ctx, grants[0], who, b)
+		}
+		for _, g := range grants[1:] {
+			failed = errors.Join(failed, rm.record(ctx, "RoleRevoked", g, who, b, event.OutcomeSuccess, nil))
+		}
+		if failed == nil {
+			n++
+		}
+		err = errors.Join(err, failed)
 	}
-	return n, nil
+	return n, err
 }
 
-// change checks who asks, records that it is to be done, does it, and records what
-// came of it.
-func (rm *RBACManager) change(ctx context.Context, eventType string, g Grant, do func() (client.Object, error)) error {
-	who, err := rm.authorize(ctx, g)
-	said := func(outcome string, binding client.Object, failure error) error {
-		e := &event.Event{ID: event.NewID(rm.config.Now()), EventType: eventType, Timestamp: rm.config.Now().UTC(), Outcome: outcome,
-			Actor:    event.Actor{Type: event.ActorUser, Name: who},
-			Resource: event.Resource{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: g.bindingKind(), Namespace: g.Namespace, Name: g.bindingName()}}
-		if strings.HasPrefix(who, serviceAccounts) {
-			e.Actor.Type, e.Actor.ServiceAccount = event.ActorService, who
-		}
-		if binding != nil && binding.GetUID() != "" {
-			e.Resource.UID = string(binding.GetUID())
-			e.Fact = e.Resource.UID + "/" + eventType + "/" + binding.GetResourceVersion()
-		}
-		if failure != nil {
-			e.Error.Message = failure.Error()
-			if errors.Is(failure, ErrForbidden) || apierrors.IsForbidden(failure) {
-				e.Error.Code = "forbidden"
-			}
-		}
-		if err := e.SetDetails(g.details(eventType)); err != nil {
-			return err
-		}
-		if err := rm.config.Sender.Record(ctx, e); err != nil {
-			return fmt.Errorf("record %s: %w", eventType, err)
-		}
-		return nil
-	}
-	if err != nil {
-		if errors.Is(err, ErrForbidden) {
-			err = errors.Join(err, said(event.OutcomeFailure, nil, err))
-		}
+// settling is for how long the result of what was done is waited for, and
+// recorded, though nobody waits for it any more.
+const settling = 10 * time.Second
+
+// change records that a binding is to be changed, does it, and records what came
+// of it.
+func (rm *RBACManager) change(ctx context.Context, eventType string, g Grant, who string, binding client.Object, do func() error) error {
+	if err := rm.record(ctx, eventType, g, who, nil, event.OutcomePending, nil); err != nil {
 		return err
 	}
-	if err := said(event.OutcomePending, nil, nil); err != nil {
-		return err
-	}
-	binding, err := do()
+	err := do()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settling)
+	defer cancel()
 	outcome := event.OutcomeSuccess
 	if err != nil {
-		outcome, err = event.OutcomeFailure, fmt.Errorf("%s %s: %w", g.bindingKind(), g.bindingName(), err)
+		err = fmt.Errorf("%s %s: %w", g.bindingKind(), g.bindingName(), err)
+		outcome = event.OutcomeFailure
+		if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown { // it may have been done all the same
+			outcome = event.OutcomeUnknown
+			if _, failed := rm.find(ctx, g); failed == nil || errors.Is(failed, ErrNotFound) {
+				outcome = map[bool]string{true: event.OutcomeSuccess, false: event.OutcomeFailure}[(failed == nil) == (eventType == "RoleGranted")]
+			}
+		}
 	}
-	return errors.Join(err, said(outcome, binding, err))
+	return errors.Join(err, rm.record(ctx, eventType, g, who, binding, outcome, err))
 }
 
-// authorize returns who asks. The error wraps ErrForbidden if they have not the
-// verb "bind" on the role.
-func (rm *RBACManager) authorize(ctx context.Context, g Grant) (who string, err error) {
+// record records what is done, or was.
+func (rm *RBACManager) record(ctx context.Context, eventType string, g Grant, who string, binding client.Object, outcome string, failure error) error {
+	e := &event.Event{ID: event.NewID(rm.config.Now()), EventType: eventType, Timestamp: rm.config.Now().UTC(), Outcome: outcome, Actor: actor(who),
+		Resource: event.Resource{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: g.bindingKind(), Namespace: g.Namespace, Name: g.bindingName()}}
+	if binding != nil && binding.GetUID() != "" {
+		e.Resource.UID = string(binding.GetUID())
+		e.Fact = e.Resource.UID + "/" + eventType + "/" + binding.GetResourceVersion()
+	}
+	if failure != nil {
+		e.Error.Message = failure.Error()
+		if errors.Is(failure, ErrForbidden) || apierrors.IsForbidden(failure) {
+			e.Error.Code = "forbidden"
+		}
+	}
+	return rm.send(ctx, e, g.details(eventType))
+}
+
+func (rm *RBACManager) send(ctx context.Context, e *event.Event, details map[string]string) error {
+	err := e.SetDetails(details)
+	if err == nil {
+		err = rm.config.Sender.Record(ctx, e)
+	}
+	if err != nil {
+		return fmt.Errorf("record %s: %w", e.EventType, err)
+	}
+	return nil
+}
+
+// actor returns a user of the API server as an event's actor.
+func actor(username string) event.Actor {
+	a := event.Actor{Type: event.ActorUser, Name: username}
+	if strings.HasPrefix(username, serviceAccounts) {
+		a.Type, a.ServiceAccount = event.ActorService, username
+	}
+	return a
+}
+
+// self returns the client's own user.
+func (rm *RBACManager) self(ctx context.Context) (string, error) {
+	var self authenticationv1.SelfSubjectReview
+	if err := rm.config.Client.Create(ctx, &self); err != nil {
+		return "", fmt.Errorf("ask who we are: %w", err)
+	}
+	return self.Status.UserInfo.Username, nil
+}
+
+// authorize returns who asks. If they have not the verb "bind" on the role, the
+// error wraps ErrForbidden, and it is recorded.
+func (rm *RBACManager) authorize(ctx context.Context, eventType string, g Grant) (who string, err error) {
 	asked := &authorizationv1.ResourceAttributes{Verb: "bind", Group: rbacv1.GroupName, Resource: "clusterroles", Name: prefix + g.Role, Namespace: g.Namespace}
 	var status authorizationv1.SubjectAccessReviewStatus
 	if g.By == nil {
-		var self authenticationv1.SelfSubjectReview
-		if err := rm.config.Client.Create(ctx, &self); err != nil {
-			return "", fmt.Errorf("ask who we are: %w", err)
+		if who, err = rm.self(ctx); err != nil {
+			return "", err
 		}
-		who = self.Status.UserInfo.Username
 		review := authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: asked}}
-		if err := rm.config.Client.Create(ctx, &review); err != nil {
-			return who, fmt.Errorf("ask what %s may do: %w", who, err)
-		}
+		err = rm.config.Client.Create(ctx, &review)
 		status = review.Status
 	} else {
 		who = g.By.Username
 		review := authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{ResourceAttributes: asked,
 			User: who, UID: g.By.UID, Groups: g.By.Groups, Extra: extra(g.By.Extra)}}
-		if err := rm.config.Client.Create(ctx, &review); err != nil {
-			return who, fmt.Errorf("ask what %s may do: %w", who, err)
-		}
+		err = rm.config.Client.Create(ctx, &review)
 		status = review.Status
 	}
+	if err != nil {
+		return who, fmt.Errorf("ask what %s may do: %w", who, err)
+	}
 	if !status.Allowed || status.Denied {
-		return who, fmt.Errorf("%w: %s may not bind %s", ErrForbidden, who, prefix+g.Role)
+		err := fmt.Errorf("%w: %s may not bind %s", ErrForbidden, who, prefix+g.Role)
+		return who, errors.Join(err, rm.record(ctx, eventType, g, who, nil, event.OutcomeFailure, err))
 	}
 	return who, nil
 }
@@ -297,6 +383,9 @@ const serviceAccounts = "system:serviceaccount:"
 // check completes a grant, and returns what is wrong with it.
 func (g *Grant) check() error {
 	g.Kind = cmp.Or(g.Kind, rbacv1.UserKind)
+	if name, ok := strings.CutPrefix(g.Name, serviceAccounts); ok && g.Kind == rbacv1.UserKind {
+		g.Kind, g.Name = rbacv1.ServiceAccountKind, name // the same, in other words
+	}
 	if !slices.Contains([]string{rbacv1.UserKind, rbacv1.GroupKind, rbacv1.ServiceAccountKind}, g.Kind) {
 		return fmt.Errorf("kind is %q, none of User, Group, ServiceAccount", g.Kind)
 	}
@@ -362,20 +451,12 @@ func (g Grant) binding() client.Object {
 // find returns the binding of a grant, or ErrNotFound. One that says something
 // else is an error.
 func (rm *RBACManager) find(ctx context.Context, g Grant) (client.Object, error) {
-	var ref rbacv1.RoleRef
-	var subjects []rbacv1.Subject
-	var found client.Object
-	key := client.ObjectKey{Namespace: g.Namespace, Name: g.bindingName()}
-	var err error
-	if g.Namespace == "" {
-		b := &rbacv1.ClusterRoleBinding{}
-		err = rm.config.Client.Get(ctx, key, b)
-		ref, subjects, found = b.RoleRef, b.Subjects, b
-	} else {
-		b := &rbacv1.RoleBinding{}
-		err = rm.config.Client.Get(ctx, key, b)
-		ref, subjects, found = b.RoleRef, b.Subjects, b
+	var found client.Object = &rbacv1.ClusterRoleBinding{}
+	if g.Namespace != "" {
+		found = &rbacv1.RoleBinding{}
 	}
+	err := rm.config.Client.Get(ctx, client.ObjectKey{Namespace: g.Namespace, Name: g.bindingName()}, found)
+	ref, subjects := says(found)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("%w: %s %s", ErrNotFound, g.bindingKind(), g.bindingName())
@@ -387,13 +468,24 @@ func (rm *RBACManager) find(ctx context.Context, g Grant) (client.Object, error)
 	return found, nil
 }
 
+// says returns the role and the subjects of a binding.
+func says(binding client.Object) (rbacv1.RoleRef, []rbacv1.Subject) {
+	switch b := binding.(type) {
+	case *rbacv1.ClusterRoleBinding:
+		return b.RoleRef, b.Subjects
+	case *rbacv1.RoleBinding:
+		return b.RoleRef, b.Subjects
+	}
+	return rbacv1.RoleRef{}, nil
+}
+
 // grantsOf returns what a binding grants.
 func grantsOf(b metav1.Object, ref rbacv1.RoleRef, subjects []rbacv1.Subject) (grants []Grant) {
 	role, ok := strings.CutPrefix(ref.Name, prefix)
 	if !ok || checkRole(role) != nil {
 		return nil
 	}
-	expires, _ := time.Parse(time.RFC3339Nano, b.GetAnnotations()[AnnotationExpires]) // one that cannot be read does not end
+	expires, _ := time.Parse(time.RFC3339Nano, b.GetAnnotations()[AnnotationExpires]) // see Expire
 	for _, s := range subjects {
 		name := s.Name
 		if s.Kind == rbacv1.ServiceAccountKind {

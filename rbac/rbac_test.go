@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/config"
 	"github.com/graven-audit/graven/event"
@@ -35,8 +38,8 @@ func (l *trail) Record(_ context.Context, e *event.Event) error {
 		return l.fails
 	}
 	e = e.Clone()
-	e.Complete(time.Now())
-	if err := e.Validate(time.Now()); err != nil || e.Recorded.Uncatalogued {
+	e.Complete(e.Timestamp)
+	if err := e.Validate(e.Timestamp); err != nil || e.Recorded.Uncatalogued {
 		return fmt.Errorf("not valid: %w", err)
 	}
 	l.events = append(l.events, strings.TrimSpace(strings.Join([]string{e.EventType, e.Outcome, e.Actor.Name, e.Resource.Kind, e.Error.Code}, " ")))
@@ -50,6 +53,17 @@ func (l *trail) took() string {
 	all := strings.Join(l.events, "\n")
 	l.events = nil
 	return all
+}
+
+// forgetful is a client whose answers to the making of bindings are lost.
+type forgetful struct{ client.Client }
+
+func (c forgetful) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
+	err := c.Client.Create(ctx, o, options...)
+	if _, ok := o.(*rbacv1.ClusterRoleBinding); ok && err == nil {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 func as(t *testing.T, k *testenv.Kube, user string) client.Client {
@@ -114,7 +128,9 @@ func TestRolesAreGrantedAndRevokedByWhomTheyMayAndRecorded(t *testing.T) {
 	// The roles are made, mended, and otherwise let be.
 	must(admin.EnsureRoles(ctx))
 	k.Kubectl(testenv.KubeAdmin, "patch", "clusterrole", "chatcli-aiops-viewer", "--type=json", "-p", `[{"op":"add","path":"/rules/0/verbs/-","value":"delete"}]`)
+	l.took()
 	must(admin.EnsureRoles(ctx))
+	recorded("ConfigChanged pending admin ClusterRole\nConfigChanged success admin ClusterRole")
 	version := k.Kubectl(testenv.KubeAdmin, "get", "clusterroles", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
 	must(admin.EnsureRoles(ctx))
 	if again := k.Kubectl(testenv.KubeAdmin, "get", "clusterroles", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); again != version {
@@ -205,6 +221,49 @@ func TestRolesAreGrantedAndRevokedByWhomTheyMayAndRecorded(t *testing.T) {
 		t.Errorf("grants %+v, %v", grants, err)
 	}
 
+	// What has an end goes then, whomever it names by now, and others with it.
+	for i, user := range []string{"alice", "bob", "zed"} {
+		must(admin.Grant(ctx, rbac.Grant{Name: user, Role: rbac.Viewer, Expires: clock.Add(time.Duration(i+1) * time.Minute)}))
+	}
+	bindings := strings.Fields(k.Kubectl(testenv.KubeAdmin, "get", "clusterrolebindings", "-l", "platform.chatcli.io/rbac-role=viewer", "-o", "name"))
+	if len(bindings) != 3 {
+		t.Fatal(bindings)
+	}
+	k.Kubectl(testenv.KubeAdmin, "patch", bindings[0], "--type=json", "-p", `[{"op":"add","path":"/subjects/-","value":{"kind":"User","apiGroup":"rbac.authorization.k8s.io","name":"mallory"}}]`)
+	k.Kubectl(testenv.KubeAdmin, "annotate", bindings[1], "graven.dev/expires=2020-01-01", "--overwrite")
+	clock = clock.Add(3 * time.Minute)
+	l.took()
+	if n, err := admin.Expire(ctx); n != 3 || err != nil || can(testenv.KubeAdmin, "list", "issues.platform.chatcli.io", "--as", "mallory") {
+		t.Errorf("%d bindings expired, %v", n, err)
+	}
+	if got := l.took(); strings.Count(got, "RoleRevoked success") != 4 {
+		t.Errorf("recorded\n%s", got)
+	}
+
+	// A service account is the same by either name.
+	must(admin.Grant(ctx, rbac.Grant{Name: "system:serviceaccount:chatcli-system:other", Role: rbac.Viewer}))
+	must(admin.Revoke(ctx, rbac.Grant{Kind: rbacv1.ServiceAccountKind, Name: "chatcli-system:other", Role: rbac.Viewer}))
+
+	// An answer that is lost does not make a failure of what was done.
+	lost, err := rbac.NewRBACManager(rbac.Config{Client: forgetful{as(t, k, testenv.KubeAdmin)}, Sender: l, Now: func() time.Time { return clock }})
+	must(err)
+	l.took()
+	if err := lost.GrantRole(ctx, john, rbac.Viewer); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	recorded("RoleGranted pending admin ClusterRoleBinding\nRoleGranted success admin ClusterRoleBinding")
+	if !can(john, "list", "issues.platform.chatcli.io") {
+		t.Error("it was not done")
+	}
+	must(admin.RevokeRole(ctx, john, rbac.Viewer))
+
+	// Who may not revoke does not learn what there is.
+	l.took()
+	if err := manager("jane").RevokeRole(ctx, "nobody", rbac.Viewer); !errors.Is(err, rbac.ErrForbidden) {
+		t.Error(err)
+	}
+	recorded("RoleRevoked failure jane ClusterRoleBinding forbidden")
+
 	// What cannot be recorded is not done.
 	l.fails = errors.New("no room")
 	if err := admin.GrantRole(ctx, john, rbac.Admin); !errors.Is(err, l.fails) || can(john, "delete", "issues.platform.chatcli.io") {
@@ -255,6 +314,28 @@ func TestAGrantThatIsNoneIsRefusedByField(t *testing.T) {
 		if err := rm.Grant(t.Context(), c.grant); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c.grant, err)
 		}
+	}
+}
+
+// TestTheManifestOfTheRolesIsWhatEnsureRolesMakes writes it anew where the
+// environment has UPDATE.
+func TestTheManifestOfTheRolesIsWhatEnsureRolesMakes(t *testing.T) {
+	want := "# The roles that rbac.EnsureRoles makes. UPDATE=1 go test ./rbac -run Manifest writes it anew.\n"
+	for _, role := range rbac.ClusterRoles() {
+		text, err := yaml.Marshal(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want += "---\n" + string(text)
+	}
+	path := filepath.Join("..", "config", "rbac", "roles.yaml")
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(path); err != nil || string(have) != want {
+		t.Errorf("%s is not what ClusterRoles says: %v", path, err)
 	}
 }
 

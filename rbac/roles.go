@@ -65,7 +65,8 @@ func ClusterRoles() []rbacv1.ClusterRole {
 		},
 		Admin: admin,
 		Superadmin: append(slices.Clone(admin), bind,
-			rule(rbacv1.GroupName, "clusterroles clusterrolebindings rolebindings", "get list watch")),
+			rule(rbacv1.GroupName, "clusterroles clusterrolebindings rolebindings", "get list watch"),
+			rule(rbacv1.GroupName, "clusterrolebindings rolebindings", "create")), // of what they may bind
 		Recorder: {rule(group, "auditevents", "create")},
 		Auditor:  {reads, rule(rbacv1.GroupName, "clusterroles clusterrolebindings rolebindings", "get list watch")},
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -38,13 +39,21 @@ func (r *Recorder) RecordConfidenceCalculated(ctx context.Context, issue string,
 		d[name] = number(value)
 	}
 	d["confidence"], d["final"] = number(confidence), cmp.Or(d["final"], number(confidence))
-	return r.tell(ctx, r.ofIssue(ctx, issue, telling{eventType: "ConfidenceCalculated", actor: system("decision-engine"), details: d}))
+	t, err := r.ofIssue(ctx, issue, telling{eventType: "ConfidenceCalculated", which: number(confidence), actor: system("decision-engine"), details: d})
+	if err != nil {
+		return err
+	}
+	return r.tell(ctx, t)
 }
 
 // RecordPatternMatched records that an Issue is of a kind that was remedied
 // before.
 func (r *Recorder) RecordPatternMatched(ctx context.Context, fingerprint, issue string) error {
-	t := r.ofIssue(ctx, issue, telling{eventType: "PatternMatched", actor: system("decision-engine"), details: details{"fingerprint": fingerprint, "issue": issue}})
+	t, err := r.ofIssue(ctx, issue, telling{eventType: "PatternMatched", which: fingerprint, actor: system("decision-engine"),
+		details: details{"fingerprint": fingerprint, "issue": issue}})
+	if err != nil {
+		return err
+	}
 	return r.tell(ctx, t)
 }
 
@@ -58,7 +67,8 @@ type Pattern struct {
 // RecordPatternLearned records that more is known of a kind of Issue. namespace
 // has the store of patterns.
 func (r *Recorder) RecordPatternLearned(ctx context.Context, namespace string, p Pattern) error {
-	return r.tell(ctx, telling{eventType: "PatternLearned", kind: "ConfigMap", namespace: namespace, name: "chatcli-pattern-store", actor: system("pattern-store"),
+	return r.tell(ctx, telling{eventType: "PatternLearned", kind: "ConfigMap", namespace: namespace, name: "chatcli-pattern-store", window: again,
+		actor: system("pattern-store"),
 		details: details{"fingerprint": p.Fingerprint, "signalType": p.SignalType, "resourceKind": p.ResourceKind, "severity": p.Severity,
 			"successCount": strconv.Itoa(p.SuccessCount), "failureCount": strconv.Itoa(p.FailureCount), "confidenceBoost": number(p.ConfidenceBoost)}})
 }
@@ -72,7 +82,7 @@ func (r *Recorder) RecordPostMortemCreated(ctx context.Context, pm *v1alpha1.Pos
 	if pm.Status.RequiresHumanAction {
 		d["requiresHumanAction"], d["requiredAction"] = "true", pm.Status.RequiredAction
 	}
-	return r.tell(ctx, telling{eventType: "PostMortemCreated", kind: "PostMortem", object: pm, actor: controller("remediation-reconciler"),
+	return r.tell(ctx, telling{eventType: "PostMortemCreated", kind: "PostMortem", object: pm, at: pm.CreationTimestamp.Time, actor: controller("remediation-reconciler"),
 		issue: pm.Spec.IssueRef.Name, details: d})
 }
 
@@ -85,28 +95,28 @@ func (r *Recorder) RecordRunbookGenerated(ctx context.Context, runbook *v1alpha1
 		steps[i] = step.Action
 	}
 	issue := runbook.Labels["platform.chatcli.io/source-issue"]
-	return r.tell(ctx, telling{eventType: "RunbookGenerated", kind: "Runbook", object: runbook, actor: controller("remediation-reconciler"), issue: issue,
+	return r.tell(ctx, telling{eventType: "RunbookGenerated", kind: "Runbook", object: runbook, at: runbook.CreationTimestamp.Time, actor: controller("remediation-reconciler"), issue: issue,
 		details: details{"source": runbook.Labels["platform.chatcli.io/source"], "sourceIssue": issue, "signalType": s.Trigger.SignalType,
 			"severity": s.Trigger.Severity, "resourceKind": s.Trigger.ResourceKind, "steps": strings.Join(steps, ",")}})
 }
 
 // ofIssue has a telling be of an Issue that is known by its name, or by
 // {namespace}/{name}: of the object, where it can be read.
-func (r *Recorder) ofIssue(ctx context.Context, name string, t telling) telling {
-	t.kind = "Issue"
+func (r *Recorder) ofIssue(ctx context.Context, name string, t telling) (telling, error) {
 	namespace, bare, ok := strings.Cut(name, "/")
 	if !ok {
 		namespace, bare = "", name
 	}
-	if r.config.Issues != nil {
-		if issue, err := r.config.Issues.Issue(ctx, namespace, bare); err == nil && issue != nil {
-			t.object, t.at, t.incident = issue, state(issue), incidentOf(issue)
-			t.which = attempts(issue)
-			return t
-		}
+	issue, err := r.read(ctx, namespace, bare)
+	if err != nil {
+		return t, fmt.Errorf("record %s: %w", t.eventType, err)
 	}
-	t.name, t.namespace, t.incident = bare, namespace, bare
-	return t
+	if issue != nil {
+		t.object, t.incident, t.which = issue, incidentOf(issue), attempts(issue)+" "+t.which
+		return t, nil
+	}
+	t.kind, t.name, t.namespace, t.incident, t.window = "Issue", bare, namespace, bare, again
+	return t, nil
 }
 
 // number writes a number as people do.

@@ -18,7 +18,8 @@ func (r *Recorder) RecordAnomalyDetected(ctx context.Context, anomaly *v1alpha1.
 		issue = anomaly.Status.IssueRef.Name
 	}
 	s := anomaly.Spec
-	return r.tell(ctx, telling{eventType: "AnomalyDetected", kind: "Anomaly", object: anomaly, actor: system("watcher-bridge"), issue: issue,
+	return r.tell(ctx, telling{eventType: "AnomalyDetected", kind: "Anomaly", object: anomaly, at: anomaly.CreationTimestamp.Time,
+		actor: system("watcher-bridge"), issue: issue,
 		details: details{"source": s.Source, "signalType": s.SignalType, "value": s.Value, "threshold": s.Threshold,
 			"target": resource(s.Resource), "targetNamespace": s.Resource.Namespace, "description": s.Description,
 			"instance": anomaly.Labels["platform.chatcli.io/instance"]}})
@@ -33,7 +34,7 @@ func (r *Recorder) RecordIssueCreated(ctx context.Context, issue *v1alpha1.Issue
 	if s.RiskScore > 0 {
 		d["riskScore"] = strconv.Itoa(int(s.RiskScore))
 	}
-	return r.tell(ctx, telling{eventType: "IssueCreated", kind: "Issue", object: issue, actor: controller("anomaly-reconciler"),
+	return r.tell(ctx, telling{eventType: "IssueCreated", kind: "Issue", object: issue, at: issue.CreationTimestamp.Time, actor: controller("anomaly-reconciler"),
 		incident: incidentOf(issue), severity: s.Severity, details: d})
 }
 
@@ -55,18 +56,22 @@ func (r *Recorder) RecordIssueResolved(ctx context.Context, issue *v1alpha1.Issu
 	if !known {
 		who.mode, who.actor = "manual", user(by)
 	}
+	ended := ""
+	if at := first(issue.Status.ResolvedAt); !at.IsZero() { // it may begin again, and end again
+		ended = " " + strconv.FormatInt(at.Unix(), 10)
+	}
 	took := between(issue.Status.DetectedAt, issue.Status.ResolvedAt)
 	d := details{"resolution": cmp.Or(resolution, issue.Status.Resolution), "attempts": attempts(issue), "resolvedBy": by, "mode": who.mode}
 	if took > 0 {
 		d["durationSeconds"] = strconv.Itoa(int(took.Seconds()))
 	}
-	return r.tell(ctx, telling{eventType: "IssueResolved", kind: "Issue", object: issue, which: attempts(issue), at: state(issue), actor: who.actor,
+	return r.tell(ctx, telling{eventType: "IssueResolved", kind: "Issue", object: issue, which: attempts(issue) + ended, at: first(issue.Status.ResolvedAt), actor: who.actor,
 		incident: incidentOf(issue), duration: took, details: d})
 }
 
 // RecordIssueEscalated records that all attempts to remedy an Issue failed.
 func (r *Recorder) RecordIssueEscalated(ctx context.Context, issue *v1alpha1.Issue) error {
-	return r.tell(ctx, telling{eventType: "IssueEscalated", kind: "Issue", object: issue, which: attempts(issue), at: state(issue),
+	return r.tell(ctx, telling{eventType: "IssueEscalated", kind: "Issue", object: issue, which: attempts(issue), at: since(issue, "Escalated"),
 		actor: controller("issue-reconciler"), incident: incidentOf(issue), severity: atLeastHigh(issue.Spec.Severity),
 		details: details{"severity": issue.Spec.Severity, "attempts": attempts(issue),
 			"maxAttempts": strconv.Itoa(int(issue.Status.MaxRemediationAttempts)), "reason": reason(issue, "Escalated")}})
@@ -75,7 +80,7 @@ func (r *Recorder) RecordIssueEscalated(ctx context.Context, issue *v1alpha1.Iss
 // RecordIssueContained records that an Issue's impact is gone, and its cause is
 // not: a person has to act. Empty means as its status says.
 func (r *Recorder) RecordIssueContained(ctx context.Context, issue *v1alpha1.Issue, requiredAction string) error {
-	return r.tell(ctx, telling{eventType: "IssueContained", kind: "Issue", object: issue, which: attempts(issue), at: state(issue),
+	return r.tell(ctx, telling{eventType: "IssueContained", kind: "Issue", object: issue, which: attempts(issue), at: since(issue, "Contained"),
 		actor: controller("issue-reconciler"), incident: incidentOf(issue),
 		details: details{"severity": issue.Spec.Severity, "attempts": attempts(issue), "required_action": cmp.Or(requiredAction, issue.Status.RequiredAction)}})
 }
@@ -86,22 +91,22 @@ func (r *Recorder) RecordSLABreach(ctx context.Context, issue *v1alpha1.Issue, b
 	if breach != "response" && breach != "resolution" {
 		return fmt.Errorf("record SLABreach: breach is %q, neither response nor resolution", breach)
 	}
-	return r.tell(ctx, telling{eventType: "SLABreach", kind: "Issue", object: issue, which: breach, at: first(issue.Status.DetectedAt), actor: controller("sla-reconciler"),
+	return r.tell(ctx, telling{eventType: "SLABreach", kind: "Issue", object: issue, which: breach, actor: controller("sla-reconciler"),
 		incident: incidentOf(issue), duration: elapsed,
 		details: details{"type": breach, "elapsed": elapsed.String(), "threshold": threshold.String()}})
 }
 
 // RecordEscalationTriggered records that somebody else was called to an Issue.
 func (r *Recorder) RecordEscalationTriggered(ctx context.Context, issue *v1alpha1.Issue, policy string, level int) error {
-	return r.tell(ctx, telling{eventType: "EscalationTriggered", kind: "Issue", object: issue, which: policy + " " + strconv.Itoa(level), at: first(issue.Status.DetectedAt),
+	return r.tell(ctx, telling{eventType: "EscalationTriggered", kind: "Issue", object: issue, which: policy + " " + strconv.Itoa(level),
 		actor: controller("notification-reconciler"), incident: incidentOf(issue), severity: issue.Spec.Severity,
 		details: details{"policy": policy, "issueName": issue.Name, "currentLevel": strconv.Itoa(level)}})
 }
 
 // RecordNotificationSent records that people were told of an Issue, or that it
-// failed, and why.
+// failed, and why. Within a minute it is told once for each channel and state.
 func (r *Recorder) RecordNotificationSent(ctx context.Context, channel string, issue *v1alpha1.Issue, success bool, failure string) error {
-	t := telling{eventType: "NotificationSent", kind: "Issue", object: issue, which: channel + " " + issue.Status.State, at: state(issue),
+	t := telling{eventType: "NotificationSent", kind: "Issue", object: issue, which: channel + " " + issue.Status.State, window: time.Minute,
 		actor: controller("notification-reconciler"), incident: incidentOf(issue), outcome: event.OutcomeSuccess,
 		details: details{"channel": channel, "success": strconv.FormatBool(success), "error": failure}}
 	if !success {
@@ -119,7 +124,9 @@ func (r *Recorder) RecordSLOViolation(ctx context.Context, slo *v1alpha1.Service
 			t.at, t.severity = alert.FiredAt.Time, alert.Severity
 		}
 	}
-	t.which = window + " " + strconv.FormatInt(t.at.Unix(), 10)
+	if t.which = window + " " + strconv.FormatInt(t.at.Unix(), 10); t.at.IsZero() {
+		t.which, t.window, t.slides = window, again, true
+	}
 	return r.tell(ctx, t)
 }
 
@@ -128,18 +135,15 @@ func attempts(issue *v1alpha1.Issue) string {
 	return strconv.Itoa(int(issue.Status.RemediationAttempts))
 }
 
-// state returns since when an Issue is as it is.
-func state(issue *v1alpha1.Issue) time.Time {
-	at := first(issue.Status.ResolvedAt)
-	if at.IsZero() {
-		at = first(issue.Status.DetectedAt)
-		for _, c := range issue.Status.Conditions {
-			if c.LastTransitionTime.After(at) {
-				at = c.LastTransitionTime.Time
-			}
+// since returns since when an Issue has a condition; zero means that it does not
+// say.
+func since(issue *v1alpha1.Issue, condition string) time.Time {
+	for _, c := range issue.Status.Conditions {
+		if c.Type == condition {
+			return c.LastTransitionTime.Time
 		}
 	}
-	return at
+	return time.Time{}
 }
 
 // reason returns the reason of an Issue's condition.

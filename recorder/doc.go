@@ -12,15 +12,16 @@
 // # Once, however often it is told
 //
 // A reconciler runs again after a crash, a conflict or a restart, and tells the
-// same again. What it tells is named by its fact: the object's uid, what happened
-// to it, and which time. The event's time is the object's, and never the clock's,
-// and its id follows from all of it, so that the ledger has it once. Where the
-// object has changed between the two tellings there are two events of one fact,
-// which lists show and reports count once.
+// same again, of an object that may have changed since. What it tells is named by
+// its fact: the object's uid, what happened to it, and which time. An event's id
+// follows from its fact, and its time is the object's where it has one. What was
+// told first is kept on disk (Config.Dir) and told again in the same words, so that
+// the ledger has it once.
 //
-// Of what is no object's, as an opened circuit breaker, the same words are one
-// telling within ten minutes of the first; the recorder keeps them on disk for so
-// long.
+// Of what no object tells which time it is, such as an opened circuit breaker, the
+// same words are one telling within ten minutes. Of what is now one way and now the
+// other, such as a role or a cluster's connection, it is told again only after it
+// was the other way.
 //
 // # Incidents
 //

@@ -28,7 +28,7 @@ func (r *Recorder) RecordApprovalDecision(ctx context.Context, request *v1alpha1
 	t := telling{kind: "ApprovalRequest", object: request, issue: s.IssueRef.Name, details: d}
 	switch strings.ToLower(decision) {
 	case "requested", "pending":
-		t.eventType, t.actor = "ApprovalRequested", controller("remediation-reconciler")
+		t.eventType, t.at, t.actor = "ApprovalRequested", request.CreationTimestamp.Time, controller("remediation-reconciler")
 		d["requester"], d["requiredApprovers"], d["timeoutMinutes"] = s.Requester, strconv.Itoa(int(s.RequiredApprovers)), strconv.Itoa(int(s.TimeoutMinutes))
 		if s.BlastRadius != nil {
 			d["riskLevel"] = s.BlastRadius.RiskLevel
@@ -58,6 +58,7 @@ func (r *Recorder) RecordApprovalDecision(ctx context.Context, request *v1alpha1
 // decided puts in who decided, when and why.
 func decided(t *telling, request *v1alpha1.ApprovalRequest, decision string) {
 	t.actor = user("unknown") // a finding
+	settled := !t.at.IsZero()
 	t.which = strconv.Itoa(len(request.Status.Decisions))
 	for _, made := range request.Status.Decisions {
 		if made.Decision != decision {
@@ -67,8 +68,8 @@ func decided(t *telling, request *v1alpha1.ApprovalRequest, decision string) {
 		if made.Approver != "" {
 			t.actor, t.details["approver"] = user(made.Approver), made.Approver
 		}
-		if t.at.IsZero() {
-			t.at = made.Timestamp.Time
+		if !settled {
+			t.at = made.Timestamp.Time // of the last, with which it was
 		}
 	}
 }
@@ -81,32 +82,33 @@ func (r *Recorder) RecordRoleChange(ctx context.Context, subject, role, action s
 	if !ok {
 		return unknown("RoleChange", "action", action, "granted, revoked")
 	}
-	return r.tell(ctx, telling{eventType: eventType, kind: "ClusterRoleBinding", name: role + ":" + subject, actor: controller("rbac-manager"),
+	return r.tell(ctx, telling{eventType: eventType, kind: "ClusterRoleBinding", name: role + ":" + subject, state: "role/" + role + ":" + subject, window: again,
+		actor:   controller("rbac-manager"),
 		details: details{"user": subject, "role": role, "action": strings.ToLower(action)}})
 }
 
 // RecordConfigChanged records that an object that configures something was
-// "created", "updated" or "deleted", and by what its author's changes are known:
-// its generation.
+// "created", "updated" or "deleted". Its generation tells one update from another,
+// or its resourceVersion where it has none.
 func (r *Recorder) RecordConfigChanged(ctx context.Context, object interface {
 	metav1.Object
 	runtime.Object
 }, operation string) error {
 	op := strings.ToLower(operation)
-	if op != "created" && op != "updated" && op != "deleted" {
+	version := strconv.FormatInt(object.GetGeneration(), 10)
+	if object.GetGeneration() == 0 {
+		version = object.GetResourceVersion()
+	}
+	t := telling{eventType: "ConfigChanged", object: object, which: op, actor: controller("config-watcher"), details: details{"operation": op, "generation": version}}
+	switch op {
+	case "created":
+		t.at = object.GetCreationTimestamp().Time
+	case "updated":
+		t.which, t.at = op+" "+version, managed(object)
+	case "deleted":
+		t.at = first(object.GetDeletionTimestamp())
+	default:
 		return unknown("ConfigChanged", "operation", operation, "created, updated, deleted")
-	}
-	kind := object.GetObjectKind().GroupVersionKind().Kind
-	if kind == "" { // typed clients leave it out
-		kind = strings.TrimPrefix(fmt.Sprintf("%T", object), "*v1alpha1.")
-	}
-	t := telling{eventType: "ConfigChanged", kind: kind, object: object, which: op + " " + strconv.FormatInt(object.GetGeneration(), 10), actor: controller("config-watcher"),
-		details: details{"operation": op, "generation": strconv.FormatInt(object.GetGeneration(), 10)}}
-	switch deleted := object.GetDeletionTimestamp(); {
-	case op == "deleted" && deleted != nil:
-		t.at = deleted.Time
-	case op == "updated":
-		t.at = managed(object)
 	}
 	return r.tell(ctx, t)
 }
@@ -145,6 +147,6 @@ func described(cluster *v1alpha1.ClusterRegistration) details {
 
 func connection(eventType string, cluster *v1alpha1.ClusterRegistration, d details) telling {
 	at := first(cluster.Status.LastHealthCheck)
-	return telling{eventType: eventType, kind: "ClusterRegistration", object: cluster, which: strconv.FormatInt(at.Unix(), 10), at: at,
+	return telling{eventType: eventType, kind: "ClusterRegistration", object: cluster, state: "cluster/" + string(cluster.UID), at: at,
 		actor: controller("federation-reconciler"), details: d}
 }

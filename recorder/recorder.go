@@ -3,7 +3,6 @@ package recorder
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
 	"github.com/graven-audit/graven/event"
@@ -23,8 +23,8 @@ type Sender interface {
 
 // Issues reads Issues from the cluster.
 type Issues interface {
-	// Issue returns the Issue of that name; in any namespace, where namespace is
-	// empty and there is only one.
+	// Issue returns the Issue of that name, or nil if there is none; in any
+	// namespace, where namespace is empty and there is only one.
 	Issue(ctx context.Context, namespace, name string) (*v1alpha1.Issue, error)
 }
 
@@ -33,11 +33,12 @@ type Config struct {
 	// Sender takes the events. It is required.
 	Sender Sender
 	// Dir is a directory on a disk that outlives the process, in which the
-	// recorder keeps what it told lately that is no object's. Empty means to keep
-	// it in memory only: then a restarted program may tell it twice.
+	// recorder keeps what it told, a file each, for thirty days, so that it tells
+	// the same again in the same words. Empty means to keep it in memory only.
 	Dir string
 	// Issues, if not nil, tells which incident an Issue belongs to, and how grave
-	// it is. An Issue that cannot be read stands for itself.
+	// it is. An Issue that is gone stands for itself; one that cannot be read is
+	// an error, for it may belong to another incident.
 	Issues Issues
 	// ServiceAccount is the one that the program runs as.
 	ServiceAccount string
@@ -74,11 +75,19 @@ func New(c Config) (*Recorder, error) {
 type telling struct {
 	eventType string
 	kind      string // of the resource
-	object    metav1.Object
-	name      string    // of a resource that is no object here
-	namespace string    // of it
-	which     string    // time it is that this happens to the object
-	at        time.Time // zero means when the object was created
+	object    client
+	name      string // of a resource that is no object here
+	namespace string // of it
+	at        time.Time
+	// which time it is that this happens to the object. It is part of the fact.
+	which string
+	// state, if not empty, names something that is now one way and now the other:
+	// it is told again only after it was the other way, whatever which says.
+	state string
+	// window, if not 0, is how long the same words are one telling; longer, where
+	// slides, if they come again within it.
+	window time.Duration
+	slides bool
 
 	actor    event.Actor
 	issue    string // that it belongs to, in the object's namespace
@@ -91,28 +100,51 @@ type telling struct {
 	details  details
 }
 
+// client is an object of the API server.
+type client interface {
+	metav1.Object
+	runtime.Object
+}
+
 // details are names and values. What is empty is not told.
 type details map[string]string
 
 // maxDetail is what is told of a detail, in bytes.
 const maxDetail = 16 << 10
 
-// tell makes the event and hands it to the Sender.
+// tell makes the event, or takes the one that was made when it was told first, and
+// hands it to the Sender.
 func (r *Recorder) tell(ctx context.Context, t telling) error {
-	e := &event.Event{EventType: t.eventType, Timestamp: t.at, Actor: t.actor, Severity: t.severity, Outcome: t.outcome, Cluster: r.config.Cluster,
+	e, err := r.event(ctx, t)
+	if err == nil {
+		e, err = r.told.first(e, t)
+	}
+	if err == nil {
+		err = r.config.Sender.Record(ctx, e)
+	}
+	if err != nil {
+		return fmt.Errorf("record %s: %w", t.eventType, err)
+	}
+	return nil
+}
+
+func (r *Recorder) event(ctx context.Context, t telling) (*event.Event, error) {
+	e := &event.Event{EventType: t.eventType, Timestamp: t.at.UTC(), Actor: t.actor, Severity: t.severity, Outcome: t.outcome, Cluster: r.config.Cluster,
 		Resource: event.Resource{Kind: t.kind, Name: t.name, Namespace: t.namespace}, DurationMs: max(0, t.duration.Milliseconds()),
 		Error: event.Failure{Message: clip(t.failure)}}
 	if e.Actor.Type == event.ActorController {
 		e.Actor.ServiceAccount = r.config.ServiceAccount
 	}
 	if t.object != nil {
-		e.Resource = event.Resource{APIVersion: v1alpha1.GroupVersion.String(), Kind: t.kind, Namespace: t.object.GetNamespace(), Name: t.object.GetName(), UID: string(t.object.GetUID())}
-		if e.Timestamp.IsZero() {
-			e.Timestamp = t.object.GetCreationTimestamp().Time
+		var err error
+		if e.Resource, err = resourceOf(t.object); err != nil {
+			return nil, err
 		}
-		e.Fact = strings.Join([]string{cmp.Or(e.Resource.UID, t.kind+" "+e.Resource.Namespace+"/"+e.Resource.Name), t.eventType, t.which}, "/")
 	}
-	issue := r.incident(ctx, e.Resource.Namespace, t.issue)
+	issue, err := r.incident(ctx, e.Resource.Namespace, t.issue)
+	if err != nil {
+		return nil, err
+	}
 	e.CorrelationID = cmp.Or(t.incident, issue.id)
 	if t.grave {
 		e.Severity = cmp.Or(e.Severity, issue.severity)
@@ -122,26 +154,27 @@ func (r *Recorder) tell(ctx context.Context, t telling) error {
 			delete(t.details, name)
 		}
 	}
-	if len(t.details) > 0 {
-		if err := e.SetDetails(t.details); err != nil {
-			return fmt.Errorf("record %s: %w", t.eventType, err)
+	if len(t.details) == 0 {
+		return e, nil
+	}
+	return e, e.SetDetails(t.details)
+}
+
+// resourceOf names an object.
+func resourceOf(object client) (event.Resource, error) {
+	gvk := object.GetObjectKind().GroupVersionKind()
+	if gvk.Kind == "" { // typed clients leave it out
+		scheme := runtime.NewScheme()
+		if err := v1alpha1.AddToScheme(scheme); err != nil {
+			return event.Resource{}, err
 		}
-	}
-	words, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("record %s: %w", t.eventType, err)
-	}
-	if e.Timestamp.IsZero() {
-		if e.Timestamp, err = r.told.at(event.DeriveID(string(words)).String()); err != nil {
-			return fmt.Errorf("record %s: %w", t.eventType, err)
+		kinds, _, err := scheme.ObjectKinds(object)
+		if err != nil {
+			return event.Resource{}, fmt.Errorf("object of an unknown kind, and without its own word for it (TypeMeta): %T", object)
 		}
+		gvk = kinds[0]
 	}
-	e.Timestamp = e.Timestamp.UTC()
-	e.ID = event.DeriveID("recorder", string(words), event.FormatTime(e.Timestamp))
-	if err := r.config.Sender.Record(ctx, e); err != nil {
-		return fmt.Errorf("record %s: %w", t.eventType, err)
-	}
-	return nil
+	return event.Resource{APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Namespace: object.GetNamespace(), Name: object.GetName(), UID: string(object.GetUID())}, nil
 }
 
 // An incident is what an Issue says of it.
@@ -150,16 +183,27 @@ type incident struct {
 }
 
 // incident returns the incident of an Issue.
-func (r *Recorder) incident(ctx context.Context, namespace, name string) incident {
+func (r *Recorder) incident(ctx context.Context, namespace, name string) (incident, error) {
 	if name == "" || strings.HasPrefix(name, "suppressed:") {
-		return incident{}
+		return incident{}, nil
 	}
-	if r.config.Issues != nil {
-		if issue, err := r.config.Issues.Issue(ctx, namespace, name); err == nil && issue != nil {
-			return incident{incidentOf(issue), issue.Spec.Severity}
-		}
+	issue, err := r.read(ctx, namespace, name)
+	if err != nil || issue == nil {
+		return incident{id: name}, err // what is known is told all the same
 	}
-	return incident{id: name} // what is known is told all the same
+	return incident{incidentOf(issue), issue.Spec.Severity}, nil
+}
+
+// read returns an Issue, or nil if there is none, or it cannot be asked for.
+func (r *Recorder) read(ctx context.Context, namespace, name string) (*v1alpha1.Issue, error) {
+	if r.config.Issues == nil {
+		return nil, nil
+	}
+	issue, err := r.config.Issues.Issue(ctx, namespace, name)
+	if err != nil {
+		return nil, fmt.Errorf("read Issue %s: %w", name, err)
+	}
+	return issue, nil
 }
 
 // incidentOf returns the id of the incident that an Issue stands for.

@@ -70,7 +70,15 @@ func (i issues) Issue(_ context.Context, namespace, name string) (*v1alpha1.Issu
 	if issue, ok := i[name]; ok && (namespace == "" || issue.Namespace == namespace) {
 		return issue, nil
 	}
-	return nil, errors.New("not found")
+	return nil, nil
+}
+
+var errAway = errors.New("the API server is away")
+
+type unreadable struct{}
+
+func (unreadable) Issue(context.Context, string, string) (*v1alpha1.Issue, error) {
+	return nil, errAway
 }
 
 func at(minutes int) *metav1.Time {
@@ -170,11 +178,11 @@ var told = []struct {
 		map[string]string{"provider": "example", "model": "m-1", "confidence": "0.92", "nSuggestedActions": "2", "suggestedActions": "Rollback,Scale"}},
 	{"a confidence", func(_ *recorder.Recorder, ar *recorder.AuditRecorder) error {
 		return ar.RecordConfidenceCalculated("api-server-error-rate", 0.92, map[string]float64{"base": 0.8, "pattern": 0.12})
-	}, "ConfidenceCalculated system:decision-engine Issue/api-server-error-rate inc-8f2a4b low", "14:21",
+	}, "ConfidenceCalculated system:decision-engine Issue/api-server-error-rate inc-8f2a4b low", "",
 		map[string]string{"confidence": "0.92", "base": "0.8", "pattern": "0.12"}},
 	{"a pattern", func(_ *recorder.Recorder, ar *recorder.AuditRecorder) error {
 		return ar.RecordPatternMatched("9c1a", "api-server-error-rate")
-	}, "PatternMatched system:decision-engine Issue/api-server-error-rate inc-8f2a4b low", "14:21", map[string]string{"fingerprint": "9c1a"}},
+	}, "PatternMatched system:decision-engine Issue/api-server-error-rate inc-8f2a4b low", "", map[string]string{"fingerprint": "9c1a"}},
 	{"an action", func(_ *recorder.Recorder, ar *recorder.AuditRecorder) error {
 		p := plan()
 		return ar.RecordRemediationExecuted(p, p.Spec.Actions[0].Type)
@@ -203,7 +211,7 @@ var told = []struct {
 		map[string]string{"approver": "john@company.com", "reason": "seen it before", "decisionSeconds": "300", "plan": "plan-rollback-api-server"}},
 	{"an approval that expired", func(_ *recorder.Recorder, ar *recorder.AuditRecorder) error {
 		return ar.RecordApprovalDecision(approval(), "Expired")
-	}, "ApprovalExpired system:approval-reconciler ApprovalRequest/approval-plan-rollback inc-8f2a4b high", "14:00", map[string]string{"timeoutMinutes": "30"}},
+	}, "ApprovalExpired system:approval-reconciler ApprovalRequest/approval-plan-rollback inc-8f2a4b high", "", map[string]string{"timeoutMinutes": "30"}},
 	{"a role", func(_ *recorder.Recorder, ar *recorder.AuditRecorder) error {
 		return ar.RecordRoleChange("john@company.com", "operator", "granted")
 	}, "RoleGranted controller:rbac-manager ClusterRoleBinding/operator:john@company.com  high", "", map[string]string{"user": "john@company.com", "role": "operator"}},
@@ -218,25 +226,25 @@ var told = []struct {
 
 	{"an Issue that is contained", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordIssueContained(context.Background(), issue(), "scale up again")
-	}, "IssueContained controller:issue-reconciler Issue/api-server-error-rate inc-8f2a4b medium", "14:21", map[string]string{"required_action": "scale up again"}},
+	}, "IssueContained controller:issue-reconciler Issue/api-server-error-rate inc-8f2a4b medium", "", map[string]string{"required_action": "scale up again"}},
 	{"an Issue that is escalated", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordIssueEscalated(context.Background(), issue())
-	}, "IssueEscalated controller:issue-reconciler Issue/api-server-error-rate inc-8f2a4b high", "14:21", map[string]string{"attempts": "2", "maxAttempts": "3"}},
+	}, "IssueEscalated controller:issue-reconciler Issue/api-server-error-rate inc-8f2a4b high", "", map[string]string{"attempts": "2", "maxAttempts": "3"}},
 	{"a notification", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordNotificationSent(context.Background(), "slack", issue(), false, "channel_not_found")
-	}, "NotificationSent controller:notification-reconciler Issue/api-server-error-rate inc-8f2a4b medium", "14:21", map[string]string{"channel": "slack", "success": "false"}},
+	}, "NotificationSent controller:notification-reconciler Issue/api-server-error-rate inc-8f2a4b medium", "", map[string]string{"channel": "slack", "success": "false"}},
 	{"an SLO", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordSLOViolation(context.Background(), slo(), "1h/6h", 15.2)
 	}, "SLOViolation controller:slo-reconciler ServiceLevelObjective/api-availability api-availability critical", "14:07", map[string]string{"burn_rate": "15.20", "window": "1h/6h"}},
 	{"an SLA", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordSLABreach(context.Background(), issue(), "resolution", 20*time.Minute, 15*time.Minute)
-	}, "SLABreach controller:sla-reconciler Issue/api-server-error-rate inc-8f2a4b critical", "14:01", map[string]string{"elapsed": "20m0s", "threshold": "15m0s"}},
+	}, "SLABreach controller:sla-reconciler Issue/api-server-error-rate inc-8f2a4b critical", "", map[string]string{"elapsed": "20m0s", "threshold": "15m0s"}},
 	{"a pattern that was learned", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordPatternLearned(context.Background(), "production", recorder.Pattern{Fingerprint: "9c1a", SuccessCount: 4})
 	}, "PatternLearned system:pattern-store ConfigMap/chatcli-pattern-store  low", "", map[string]string{"successCount": "4"}},
 	{"a configuration", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordConfigChanged(context.Background(), &v1alpha1.ApprovalPolicy{ObjectMeta: meta("production")}, "updated")
-	}, "ConfigChanged controller:config-watcher ApprovalPolicy/production  medium", "14:00", map[string]string{"operation": "updated", "generation": "3"}},
+	}, "ConfigChanged controller:config-watcher ApprovalPolicy/production  medium", "", map[string]string{"operation": "updated", "generation": "3"}},
 	{"a cluster", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordClusterConnected(context.Background(), cluster())
 	}, "ClusterConnected controller:federation-reconciler ClusterRegistration/eu-1  info", "14:08", map[string]string{"kubernetesVersion": "v1.36.3", "tier": "critical"}},
@@ -245,7 +253,7 @@ var told = []struct {
 	}, "ClusterDisconnected controller:federation-reconciler ClusterRegistration/eu-1  medium", "14:08", map[string]string{"lastHealthCheck": "2026-03-19T14:08:00Z"}},
 	{"an escalation", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordEscalationTriggered(context.Background(), issue(), "on-call", 2)
-	}, "EscalationTriggered controller:notification-reconciler Issue/api-server-error-rate inc-8f2a4b high", "14:01", map[string]string{"policy": "on-call", "currentLevel": "2"}},
+	}, "EscalationTriggered controller:notification-reconciler Issue/api-server-error-rate inc-8f2a4b high", "", map[string]string{"policy": "on-call", "currentLevel": "2"}},
 	{"a post mortem", func(r *recorder.Recorder, _ *recorder.AuditRecorder) error {
 		return r.RecordPostMortemCreated(context.Background(), &v1alpha1.PostMortem{ObjectMeta: meta("pm"),
 			Spec: v1alpha1.PostMortemSpec{IssueRef: v1alpha1.IssueRef{Name: "api-server-error-rate"}}, Status: v1alpha1.PostMortemStatus{RootCause: "a bad release"}})
@@ -271,7 +279,7 @@ func TestWhatIsToldAgainAfterARestartIsRecordedOnceWithItsContent(t *testing.T) 
 		t.Run(c.name, func(t *testing.T) {
 			l, dir, known := &ledger{t: t}, t.TempDir(), issues{"api-server-error-rate": issue()}
 			for restart := range 3 {
-				r := start(t, l, dir, now.Add(time.Duration(restart)*time.Minute), known)
+				r := start(t, l, dir, now.Add(time.Duration(restart)*10*time.Second), known)
 				for range 2 {
 					if err := c.tell(r, recorder.NewAuditRecorder(r)); err != nil {
 						t.Fatal(err)
@@ -325,37 +333,115 @@ func TestTwoActionsOfOneTypeAreTwo(t *testing.T) {
 	}
 }
 
-func TestWhatHasChangedBetweenTwoTellingsIsOneFact(t *testing.T) {
-	l := &ledger{t: t}
-	r := start(t, l, "", now, nil)
-	p := plan()
-	p.Status.CompletedAt = nil // its status could not be written yet
-	if err := r.RecordRemediationResult(t.Context(), p, true); err != nil {
-		t.Fatal(err)
+func TestWhatHasChangedBetweenTwoTellingsIsToldAgainAsItWasFirst(t *testing.T) {
+	l, dir := &ledger{t: t}, t.TempDir()
+	p, a, e := plan(), anomaly(), experiment()
+	p.Status.StartedAt, p.Status.CompletedAt = nil, nil // the status could not be written yet
+	a.Status.IssueRef = nil
+	e.Status.StartedAt = nil
+	for i := range 2 {
+		r := start(t, l, dir, now.Add(time.Duration(i)*time.Hour), nil)
+		err := errors.Join(r.RecordRemediationExecuted(t.Context(), p, "Rollback"), r.RecordRemediationResult(t.Context(), p, true), r.RecordAnomalyDetected(t.Context(), a),
+			r.RecordSLABreach(t.Context(), issue(), "response", time.Duration(31+i)*time.Minute, time.Minute), r.RecordSLOViolation(t.Context(), slo(), "1h/6h", 14.4+float64(i)),
+			r.RecordChaosExperiment(t.Context(), e, "started"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, a, e = plan(), anomaly(), experiment()
 	}
-	if err := r.RecordRemediationResult(t.Context(), plan(), true); err != nil {
-		t.Fatal(err)
-	}
-	if len(l.events) != 2 || l.events[0].Fact != l.events[1].Fact || l.events[0].ID == l.events[1].ID {
+	if len(l.events) != 6 {
 		t.Errorf("%d events: %v", len(l.events), l.words())
+	}
+}
+
+func TestWhatIsNowOneWayAndNowTheOtherIsToldEachTime(t *testing.T) {
+	l, dir := &ledger{t: t}, t.TempDir()
+	minutes := 0
+	tell := func(do func(r *recorder.Recorder) error) {
+		t.Helper()
+		minutes++
+		for range 2 {
+			if err := do(start(t, l, dir, now.Add(time.Duration(minutes)*time.Minute), nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, action := range []string{"granted", "revoked", "granted"} {
+		tell(func(r *recorder.Recorder) error {
+			return r.RecordRoleChange(t.Context(), "john@company.com", "admin", action)
+		})
+	}
+	c := cluster()
+	for i, connected := range []bool{true, true, false, false, true} {
+		c.Status.LastHealthCheck = at(20 + i)
+		tell(func(r *recorder.Recorder) error {
+			if connected {
+				return r.RecordClusterConnected(t.Context(), c)
+			}
+			return r.RecordClusterDisconnected(t.Context(), c)
+		})
+	}
+	var types []string
+	facts := map[string]bool{}
+	for _, e := range l.events {
+		types = append(types, e.EventType)
+		facts[e.Fact] = true
+	}
+	if got := strings.Join(types, " "); got != "RoleGranted RoleRevoked RoleGranted ClusterConnected ClusterDisconnected ClusterConnected" {
+		t.Error(got)
+	}
+	if len(facts) != 4 { // roles have none here
+		t.Errorf("facts %v", facts)
+	}
+}
+
+func TestAThingThatHappensAgainIsAnotherFact(t *testing.T) {
+	l := &ledger{t: t}
+	again := issue()
+	again.Status.ResolvedAt = at(50)
+	known := issues{"api-server-error-rate": issue()}
+	for i := range 2 {
+		r := start(t, l, "", now.Add(time.Duration(i)*time.Hour), known)
+		err := errors.Join(r.RecordNotificationSent(t.Context(), "slack", issue(), true, ""),
+			r.RecordPatternMatched(t.Context(), []string{"9c1a", "77f0"}[i], "api-server-error-rate"),
+			r.RecordIssueResolved(t.Context(), []*v1alpha1.Issue{issue(), again}[i], ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts := map[string]bool{}
+	for _, e := range l.events {
+		facts[e.Fact] = true
+	}
+	if len(l.events) != 6 || len(facts) != 6 {
+		t.Errorf("%d events of %d facts: %v", len(l.events), len(facts), l.words())
 	}
 }
 
 func TestTheSameWordsAreANewTellingAfterTenMinutes(t *testing.T) {
 	l, dir := &ledger{t: t}, t.TempDir()
-	for _, minutes := range []int{0, 9, 10, 15, 21} {
+	for _, minutes := range []int{0, 9, 18, 29, 30, 41} { // each within ten minutes of the last goes on with it
 		if err := start(t, l, dir, now.Add(time.Duration(minutes)*time.Minute), nil).RecordCircuitBreakerTriggered(t.Context(), "production", 3); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(l.events) != 3 {
-		t.Errorf("%d events, want those of the minutes 0, 10 and 21", len(l.events))
+		t.Errorf("%d events, want those of the minutes 0, 29 and 41", len(l.events))
 	}
 }
 
-func TestAnIssueThatCannotBeReadStandsForItself(t *testing.T) {
+func TestAnIssueThatCannotBeReadIsAnErrorAndOneThatIsGoneStandsForItself(t *testing.T) {
 	l := &ledger{t: t}
-	r := start(t, l, "", now, issues{})
+	r := start(t, l, "", now, unreadable{})
+	for _, err := range []error{r.RecordRemediationResult(t.Context(), plan(), true), r.RecordPatternMatched(t.Context(), "9c1a", "api-server-error-rate")} {
+		if !errors.Is(err, errAway) {
+			t.Errorf("told without its incident: %v", err)
+		}
+	}
+	if len(l.events) != 0 {
+		t.Errorf("%v", l.words())
+	}
+	r = start(t, l, "", now, issues{})
 	if err := errors.Join(r.RecordRemediationResult(t.Context(), plan(), true), r.RecordPatternMatched(t.Context(), "9c1a", "production/api-server-error-rate")); err != nil {
 		t.Fatal(err)
 	}
@@ -385,9 +471,58 @@ func TestWhoApprovedIsUnknownWhereNobodyIsNamed(t *testing.T) {
 	if err := start(t, l, "", now, nil).RecordApprovalDecision(t.Context(), a, "granted"); err != nil || l.events[0].Actor.Name != "unknown" {
 		t.Errorf("%v, %v", l.words(), err)
 	}
-	a.Status.AutoApproved = true
+	a.UID, a.Status.AutoApproved = "another", true
 	if err := start(t, l, "", now, nil).RecordApprovalDecision(t.Context(), a, "granted"); err != nil || l.events[1].Actor.Type != event.ActorSystem {
 		t.Errorf("%v, %v", l.words(), err)
+	}
+}
+
+func TestAQuorumIsTheLastApproversDecision(t *testing.T) {
+	l := &ledger{t: t}
+	a := approval()
+	a.Status.ApprovedAt = nil
+	a.Status.Decisions = append(a.Status.Decisions, v1alpha1.ApprovalDecision{Approver: "jane@company.com", Decision: "approved", Timestamp: *at(9)})
+	if err := start(t, l, "", now, nil).RecordApprovalDecision(t.Context(), a, "granted"); err != nil {
+		t.Fatal(err)
+	}
+	if e := l.events[0]; e.Actor.Name != "jane@company.com" || !e.Timestamp.Equal(at(9).Time) {
+		t.Errorf("%v", l.words())
+	}
+}
+
+func TestAnObjectOfAnotherGroupBearsItsOwnKind(t *testing.T) {
+	l := &ledger{t: t}
+	r := start(t, l, "", now, nil)
+	o := &metav1.PartialObjectMetadata{ObjectMeta: meta("chatcli-pattern-store")}
+	if err := r.RecordConfigChanged(t.Context(), o, "updated"); err == nil || !strings.Contains(err.Error(), "unknown kind") {
+		t.Errorf("without a kind: %v", err)
+	}
+	o.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}
+	o.Generation, o.ResourceVersion = 0, "17"
+	if err := r.RecordConfigChanged(t.Context(), o, "updated"); err != nil {
+		t.Fatal(err)
+	}
+	o.ResourceVersion = "18"
+	if err := r.RecordConfigChanged(t.Context(), o, "updated"); err != nil {
+		t.Fatal(err)
+	}
+	if len(l.events) != 2 || l.events[0].Resource.APIVersion != "v1" || l.events[0].Resource.Kind != "ConfigMap" {
+		t.Errorf("%v", l.words())
+	}
+}
+
+func TestAnActionsParametersDoNotPassForWhatIsKnownOfIt(t *testing.T) {
+	l := &ledger{t: t}
+	p := plan()
+	p.Annotations = nil
+	p.Spec.Actions[0].Params = map[string]string{"decisionMode": "manual", "confidence": "0.99", "approver": "ciso", "password": "secret", "target": "deployment/x"}
+	if err := start(t, l, "", now, nil).RecordRemediationExecuted(t.Context(), p, "Rollback"); err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"manual", "0.99", "ciso", "secret"} {
+		if strings.Contains(string(l.events[0].Details), word) {
+			t.Errorf("details %s", l.events[0].Details)
+		}
 	}
 }
 
@@ -425,6 +560,19 @@ func TestHostileTextIsRecordedAsFarAsItCanBe(t *testing.T) {
 	}
 }
 
+func TestWhatWasToldIsForgottenAfterThirtyDays(t *testing.T) {
+	l, dir := &ledger{t: t}, t.TempDir()
+	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), issue()); err != nil {
+		t.Fatal(err)
+	}
+	for days, want := range map[int]int{29: 1, 31: 0} {
+		start(t, l, dir, time.Now().AddDate(0, 0, days), nil)
+		if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) > want {
+			t.Errorf("after %d days there are %v", days, files)
+		}
+	}
+}
+
 func TestWhatCannotBeKeptIsAnError(t *testing.T) {
 	l := &ledger{t: t, fails: errors.New("no room")}
 	if err := start(t, l, "", now, nil).RecordIssueCreated(t.Context(), issue()); !errors.Is(err, l.fails) {
@@ -439,10 +587,18 @@ func TestWhatCannotBeKeptIsAnError(t *testing.T) {
 		t.Errorf("without a directory: %v", err)
 	}
 	dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "told.json"), []byte("{"), 0o600); err != nil {
+	l.fails = nil
+	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), issue()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := recorder.New(recorder.Config{Sender: l, Dir: dir}); err == nil || !strings.Contains(err.Error(), "told.json") {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.WriteFile(files[0], []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), issue()); err == nil || !strings.Contains(err.Error(), filepath.Base(files[0])) {
 		t.Errorf("with a damaged file: %v", err)
 	}
 	if _, err := recorder.New(recorder.Config{}); err == nil {

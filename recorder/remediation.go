@@ -28,10 +28,8 @@ func (r *Recorder) RecordRemediationExecuted(ctx context.Context, plan *v1alpha1
 	i := actionAt(plan, action, len(done))
 	if i >= 0 {
 		params := plan.Spec.Actions[i].Params
-		for name, value := range params {
-			if d[name] == "" {
-				d[name] = value
-			}
+		for _, name := range []string{"fromRevision", "toRevision", "replicas"} { // others may be secrets
+			d[name] = params[name]
 		}
 		d["target"] = target(params)
 	}
@@ -103,8 +101,8 @@ func ended(plan *v1alpha1.RemediationPlan) time.Time {
 // RecordCircuitBreakerTriggered records that nothing more is remedied in a
 // namespace, after so many failures within an hour.
 func (r *Recorder) RecordCircuitBreakerTriggered(ctx context.Context, namespace string, failures int) error {
-	return r.tell(ctx, telling{eventType: "CircuitBreakerTriggered", kind: "Namespace", name: namespace, actor: system("decision-engine"),
-		incident: namespace, details: details{"failures": strconv.Itoa(failures), "window": "1h"}})
+	return r.tell(ctx, telling{eventType: "CircuitBreakerTriggered", kind: "Namespace", name: namespace, window: again, slides: true,
+		actor: system("decision-engine"), incident: namespace, details: details{"failures": strconv.Itoa(failures), "window": "1h"}})
 }
 
 // RecordChaosExperiment records the phase of an experiment: "started", or how it
@@ -120,7 +118,7 @@ func (r *Recorder) RecordChaosExperiment(ctx context.Context, experiment *v1alph
 		d["dryRun"] = "true"
 	}
 	began := first(result.StartedAt)
-	t := telling{eventType: "ChaosExperimentStarted", kind: "ChaosExperiment", object: experiment, which: strconv.FormatInt(began.Unix(), 10), at: began,
+	t := telling{eventType: "ChaosExperimentStarted", kind: "ChaosExperiment", object: experiment, state: "chaos/" + string(experiment.UID), at: began,
 		actor: controller("chaos-reconciler"), issue: issue, incident: incident, details: d}
 	switch strings.ToLower(phase) {
 	case "started", "running":
@@ -132,7 +130,7 @@ func (r *Recorder) RecordChaosExperiment(ctx context.Context, experiment *v1alph
 	default:
 		return unknown("ChaosExperiment", "phase", phase, "started, completed, failed, aborted")
 	}
-	t.eventType, t.at, t.duration = "ChaosExperimentCompleted", first(result.CompletedAt, result.StartedAt), between(result.StartedAt, result.CompletedAt)
+	t.eventType, t.at, t.duration = "ChaosExperimentCompleted", first(result.CompletedAt), between(result.StartedAt, result.CompletedAt)
 	d["result"], d["state"], d["recoveryTime"] = result.Result, result.State, result.RecoveryTime
 	d["podsAffected"], d["recoveryVerified"] = strconv.Itoa(int(result.PodsAffected)), strconv.FormatBool(result.RecoveryVerified)
 	return r.tell(ctx, t)

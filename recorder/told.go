@@ -1,83 +1,150 @@
 package recorder
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/graven-audit/graven/event"
 )
 
-// again is how long the same words, of what is no object's, are one telling.
-const again = 10 * time.Minute
+const (
+	// again is how long the same words are one telling where they are no object's.
+	again = 10 * time.Minute
+	// keep is for how long what was told is kept, and inMemory how much of it is
+	// where there is no directory.
+	keep, inMemory = 30 * 24 * time.Hour, 10_000
+)
 
-// A told remembers when something was told first, for as long as the same words
-// mean it.
+// A told keeps what was told first, so that it is told again in the same words.
 type told struct {
-	path string // empty where it is kept in memory only
-	now  func() time.Time
+	dir string // empty where it is kept in memory only
+	now func() time.Time
 
-	mu    sync.Mutex
-	times map[string]time.Time
+	mu     sync.Mutex
+	memory map[string][]byte
+}
+
+// A memory is what is kept of a telling.
+type memory struct {
+	At    time.Time // when it was told last
+	Event json.RawMessage
 }
 
 func openTold(dir string, now func() time.Time) (*told, error) {
-	t := &told{now: now, times: map[string]time.Time{}}
+	t := &told{dir: dir, now: now, memory: map[string][]byte{}}
 	if dir == "" {
 		return t, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	t.path = filepath.Join(dir, "told.json")
-	text, err := os.ReadFile(t.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return t, nil
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		info, failed := f.Info()
+		if failed == nil && now().Sub(info.ModTime()) > keep {
+			failed = os.Remove(filepath.Join(dir, f.Name()))
+		}
+		err = errors.Join(err, failed)
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &t.times)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w (delete it, and what was told in the last ten minutes may be told twice)", t.path, err)
-	}
-	return t, nil
+	return t, err
 }
 
-// at returns when something was told first. What it returns is durable.
-func (t *told) at(what string) (time.Time, error) {
+// first returns the event of a telling as it was told first. It is durable, and so
+// it stays. A new one gets its time, if it has none, its fact and its id.
+func (t *told) first(e *event.Event, as telling) (*event.Event, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now().UTC()
-	fresh := func(at time.Time) bool { d := now.Sub(at); return d.Abs() < again }
-	if at, ok := t.times[what]; ok && fresh(at) {
-		return at, nil
+	about := cmp.Or(e.Resource.UID, e.Resource.Kind+" "+e.Resource.Namespace+"/"+e.Resource.Name)
+	fact := strings.Join([]string{about, e.EventType, as.which}, "/")
+	key := e.Cluster + "\x00" + fact
+	switch {
+	case as.state != "":
+		key = e.Cluster + "\x00" + as.state
+	case as.object == nil:
+		key += "\x00" + string(e.Details)
 	}
-	for other, at := range t.times {
-		if !fresh(at) {
-			delete(t.times, other)
+	sum := sha256.Sum256([]byte(key))
+	file := hex.EncodeToString(sum[:16]) + ".json"
+	m, err := t.read(file)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		had, err := event.Parse(m.Event)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		age := now.Sub(m.At)
+		if had.EventType == e.EventType && (as.window == 0 || age.Abs() < as.window) {
+			if as.slides {
+				m.At = now
+				err = t.write(file, m)
+			}
+			return had, err
 		}
 	}
-	t.times[what] = now
-	if err := t.write(); err != nil {
-		delete(t.times, what)
-		return time.Time{}, err
+	if e.Timestamp.IsZero() {
+		e.Timestamp = now
 	}
-	return now, nil
+	if as.window != 0 || as.state != "" { // which time it is, nobody else knows
+		fact += "/" + strconv.FormatInt(e.Timestamp.UnixNano(), 10)
+	}
+	if as.object != nil {
+		e.Fact = fact
+	}
+	e.ID = event.DeriveID("recorder", key, fact)
+	return e, t.write(file, &memory{At: now, Event: e.AppendJSON(nil)})
 }
 
-// write replaces the file. The caller holds t.mu.
-func (t *told) write() error {
-	if t.path == "" {
-		return nil
+func (t *told) read(file string) (*memory, error) {
+	text, ok := t.memory[file]
+	if t.dir != "" {
+		var err error
+		text, err = os.ReadFile(filepath.Join(t.dir, file))
+		if ok = err == nil; !ok && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	text, err := json.Marshal(t.times)
+	if !ok {
+		return nil, nil
+	}
+	var m memory
+	if err := json.Unmarshal(text, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w (delete it, and what it has may be told twice)", filepath.Join(t.dir, file), err)
+	}
+	return &m, nil
+}
+
+// write replaces a file.
+func (t *told) write(file string, m *memory) error {
+	text, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	next, err := os.OpenFile(t.path+".next", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if t.dir == "" {
+		for other := range t.memory {
+			if len(t.memory) < inMemory {
+				break
+			}
+			delete(t.memory, other)
+		}
+		t.memory[file] = text
+		return nil
+	}
+	path := filepath.Join(t.dir, file)
+	next, err := os.OpenFile(path+".next", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -85,10 +152,10 @@ func (t *told) write() error {
 	if err = errors.Join(err, next.Sync(), next.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(next.Name(), t.path); err != nil {
+	if err := os.Rename(next.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(t.path))
+	dir, err := os.Open(t.dir)
 	if err != nil {
 		return err
 	}
