@@ -49,6 +49,7 @@ type orders struct {
 // tidings are what attackers tell in the end, in JSON.
 type tidings struct {
 	Struck  map[string]int // what each attack has done
+	Times   map[string]int // how many did so at a time
 	Batches int64          // events of whole batches that were acknowledged
 	Wrongs  []string       // answers that no server must give
 }
@@ -65,8 +66,10 @@ func attack() {
 	ctx, cancel := context.WithCancel(context.Background())
 	all := a.deeds(a.Percent)
 	a.left = len(all)
+	times := map[string]int{}
 	var wg sync.WaitGroup
 	for _, one := range all {
+		times[one.name] = one.times
 		for range one.times {
 			wg.Go(func() {
 				for ctx.Err() == nil {
@@ -88,7 +91,7 @@ func attack() {
 	}
 	cancel()
 	wg.Wait()
-	if err := json.NewEncoder(os.Stdout).Encode(tidings{a.struck, a.batches.Load(), a.wrongs}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(tidings{a.struck, times, a.batches.Load(), a.wrongs}); err != nil {
 		panic(err)
 	}
 }
@@ -152,6 +155,11 @@ func (r *raid) end() tidings {
 		r.t.Fatalf("attackers: %v", err)
 	}
 	r.t.Logf("struck: %v", r.tidings.Struck)
+	for name, times := range r.tidings.Times {
+		if struck := r.tidings.Struck[name]; struck < times/2 {
+			r.t.Errorf("%s: %d strikes of %d attackers", name, struck, times)
+		}
+	}
 	for _, wrong := range r.tidings.Wrongs {
 		r.t.Error(wrong)
 	}
@@ -266,6 +274,9 @@ func (a *attackers) send(ctx context.Context, attack, who, path, encoding string
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
+		if ctx.Err() == nil && resp.StatusCode/100 == 2 {
+			a.wrong(fmt.Errorf("%s: the answer %d is torn: %w", attack, resp.StatusCode, err))
+		}
 		return 0, nil
 	}
 	a.count(attack)

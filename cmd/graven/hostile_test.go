@@ -169,7 +169,8 @@ func TestAServerUnderAttackAnswersOthersInBoundedMemory(t *testing.T) {
 	for end := began.Add(2 * time.Minute); !attackers.struck() || rounds < siegeRounds || time.Since(began) < siegeTime; rounds++ {
 		s.honest(rounds)
 		if time.Now().After(end) {
-			t.Fatalf("the attacks do not get on: %d rounds", rounds)
+			t.Errorf("the attacks do not get on: %d rounds", rounds)
+			break
 		}
 	}
 	tidings := attackers.end()
