@@ -1,6 +1,6 @@
 # Needs Go, make, git and coreutils. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test test-slow bench lint fuzz generate verify-generated vuln clean
+.PHONY: help build demo run kube test test-slow bench lint fuzz generate verify-generated vuln clean
 
 GO         ?= go
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -31,15 +31,18 @@ demo: build ## build, and play the demonstration
 run: build ## build, and serve ./graven-data on 127.0.0.1:8090
 	./bin/graven serve --data ./graven-data --listen 127.0.0.1:8090
 
+kube: ## build the Kubernetes that tests run against, unless it is in the user's cache
+	@sh hack/kube/build
+
 # A program that the race detector watches sleeps for a second when it ends,
 # unless told otherwise, and the scripts run hundreds. The power is cut ten
 # thousand times without it.
 test: export GORACE := atexit_sleep_ms=20 $(GORACE)
-test: lint ## check format, vet and lint, and run the tests
+test: lint kube ## check format, vet and lint, and run the tests
 	$(GO) test $(RACE) -timeout 20m $(TESTFLAGS) ./...
 	$(if $(RACE),$(GO) test -timeout 20m -run '^TestNothingAcknowledgedIsLostWithThePower$$' ./internal/filestore)
 
-test-slow: ## run the tests and the slow ones (build tag slow)
+test-slow: kube ## run the tests and the slow ones (build tag slow)
 	$(GO) test -count=1 -tags slow -timeout 180m $(TESTFLAGS) ./...
 
 bench: build ## measure beside peers and raw writers (BENCHFLAGS: -rounds -time -events -only -dir)
