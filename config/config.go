@@ -8,7 +8,7 @@
 //     the operator adds once it is sealed into the ledger. It is deleted only with
 //     a receipt, by the operator, the retention identity or the one that ChatCLI
 //     documents; or with its namespace.
-//   - stamp.yaml has each AuditEvent bear who created it.
+//   - stamp/stamp.yaml has each AuditEvent bear who created it.
 //   - immutable.yaml refuses changes of any other resource that bears the
 //     annotation platform.chatcli.io/immutable: "true".
 //

@@ -277,6 +277,7 @@ func whateverBearsTheAnnotationIsProtected(t *testing.T, k *testenv.Kube) {
 	must("annotate", "configmap", "kept", "platform.chatcli.io/immutable=true")
 	must("create", "service", "loadbalancer", "kept", "--tcp=80")
 	must("annotate", "service", "kept", "platform.chatcli.io/immutable=true")
+	must("patch", "service", "kept", "--subresource=status", "--type=merge", "-p", `{"metadata":{"annotations":{"example.com/seen":"1"}}}`)
 	must("patch", "service", "kept", "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"hostname":"example.com"}]}}}`)
 	for _, args := range [][]string{
 		{"patch", "configmap", "kept", "--type=merge", "-p", `{"data":{"a":"c"}}`},

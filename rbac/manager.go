@@ -152,7 +152,7 @@ func (rm *RBACManager) Grant(ctx context.Context, g Grant) error {
 		return err
 	}
 	binding := g.binding()
-	return rm.change(ctx, "RoleGranted", g, who, binding, func() error {
+	return rm.change(ctx, "RoleGranted", g, who, binding, func(ctx context.Context) error {
 		err := rm.config.Client.Create(ctx, binding)
 		if !apierrors.IsAlreadyExists(err) {
 			return err
@@ -170,6 +170,16 @@ func (rm *RBACManager) Grant(ctx context.Context, g Grant) error {
 		err = rm.config.Client.Update(ctx, have)
 		binding.SetUID(have.GetUID())
 		binding.SetResourceVersion(have.GetResourceVersion())
+		return err
+	}, func(ctx context.Context) error {
+		have, err := rm.find(ctx, g)
+		switch {
+		case errors.Is(err, ErrNotFound), err == nil && have.GetAnnotations()[AnnotationExpires] != binding.GetAnnotations()[AnnotationExpires]:
+			return errNotDone
+		case err == nil:
+			binding.SetUID(have.GetUID())
+			binding.SetResourceVersion(have.GetResourceVersion())
+		}
 		return err
 	})
 }
@@ -192,9 +202,16 @@ func (rm *RBACManager) Revoke(ctx context.Context, g Grant) error {
 
 // remove deletes a binding, and none that was made since.
 func (rm *RBACManager) remove(ctx context.Context, g Grant, who string, have client.Object) error {
-	return rm.change(ctx, "RoleRevoked", g, who, have, func() error {
-		uid := have.GetUID()
+	uid := have.GetUID()
+	return rm.change(ctx, "RoleRevoked", g, who, have, func(ctx context.Context) error {
 		return client.IgnoreNotFound(rm.config.Client.Delete(ctx, have, client.Preconditions{UID: &uid}))
+	}, func(ctx context.Context) error {
+		now := have.DeepCopyObject().(client.Object)
+		err := rm.config.Client.Get(ctx, client.ObjectKeyFromObject(have), now)
+		if apierrors.IsNotFound(err) || err == nil && now.GetUID() != uid {
+			return nil
+		}
+		return cmp.Or(err, errNotDone)
 	})
 }
 
@@ -272,34 +289,48 @@ func (rm *RBACManager) Expire(ctx context.Context) (int, error) {
 const settling = 10 * time.Second
 
 // change records that a binding is to be changed, does it, and records what came
-// of it.
-func (rm *RBACManager) change(ctx context.Context, eventType string, g Grant, who string, binding client.Object, do func() error) error {
-	if err := rm.record(ctx, eventType, g, who, nil, event.OutcomePending, nil); err != nil {
+// of it. done looks whether it was done, where the answer to do leaves that open.
+func (rm *RBACManager) change(ctx context.Context, eventType string, g Grant, who string, binding client.Object, do, done func(ctx context.Context) error) error {
+	if err := rm.record(ctx, eventType, g, who, binding, event.OutcomePending, nil); err != nil {
 		return err
 	}
-	err := do()
+	err := do(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer cancel()
 	outcome := event.OutcomeSuccess
 	if err != nil {
-		err = fmt.Errorf("%s %s: %w", g.bindingKind(), g.bindingName(), err)
+		err = fmt.Errorf("%s %s: %w", g.bindingKind(), binding.GetName(), err)
 		outcome = event.OutcomeFailure
-		if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown { // it may have been done all the same
-			outcome = event.OutcomeUnknown
-			if _, failed := rm.find(ctx, g); failed == nil || errors.Is(failed, ErrNotFound) {
-				outcome = map[bool]string{true: event.OutcomeSuccess, false: event.OutcomeFailure}[(failed == nil) == (eventType == "RoleGranted")]
+		if !refused(err) {
+			switch open := done(ctx); {
+			case open == nil:
+				outcome = event.OutcomeSuccess
+			case !errors.Is(open, errNotDone):
+				outcome = event.OutcomeUnknown
 			}
 		}
 	}
 	return errors.Join(err, rm.record(ctx, eventType, g, who, binding, outcome, err))
 }
 
-// record records what is done, or was.
+// errNotDone means that a change was not made.
+var errNotDone = errors.New("not done")
+
+// refused reports whether the API server has said that it did not do it.
+func refused(err error) bool {
+	switch apierrors.ReasonForError(err) {
+	case metav1.StatusReasonUnauthorized, metav1.StatusReasonForbidden, metav1.StatusReasonNotFound, metav1.StatusReasonAlreadyExists, metav1.StatusReasonConflict,
+		metav1.StatusReasonInvalid, metav1.StatusReasonBadRequest, metav1.StatusReasonMethodNotAllowed, metav1.StatusReasonTooManyRequests:
+		return true
+	}
+	return false
+}
+
+// record records what is done to a binding, or was. What was has its fact.
 func (rm *RBACManager) record(ctx context.Context, eventType string, g Grant, who string, binding client.Object, outcome string, failure error) error {
 	e := &event.Event{ID: event.NewID(rm.config.Now()), EventType: eventType, Timestamp: rm.config.Now().UTC(), Outcome: outcome, Actor: actor(who),
-		Resource: event.Resource{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: g.bindingKind(), Namespace: g.Namespace, Name: g.bindingName()}}
-	if binding != nil && binding.GetUID() != "" {
-		e.Resource.UID = string(binding.GetUID())
+		Resource: event.Resource{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: g.bindingKind(), Namespace: g.Namespace, Name: binding.GetName(), UID: string(binding.GetUID())}}
+	if outcome == event.OutcomeSuccess && e.Resource.UID != "" {
 		e.Fact = e.Resource.UID + "/" + eventType + "/" + binding.GetResourceVersion()
 	}
 	if failure != nil {
@@ -364,7 +395,7 @@ func (rm *RBACManager) authorize(ctx context.Context, eventType string, g Grant)
 	}
 	if !status.Allowed || status.Denied {
 		err := fmt.Errorf("%w: %s may not bind %s", ErrForbidden, who, prefix+g.Role)
-		return who, errors.Join(err, rm.record(ctx, eventType, g, who, nil, event.OutcomeFailure, err))
+		return who, errors.Join(err, rm.record(ctx, eventType, g, who, g.binding(), event.OutcomeFailure, err))
 	}
 	return who, nil
 }
@@ -462,7 +493,7 @@ func (rm *RBACManager) find(ctx context.Context, g Grant) (client.Object, error)
 		return nil, fmt.Errorf("%w: %s %s", ErrNotFound, g.bindingKind(), g.bindingName())
 	case err != nil:
 		return nil, err
-	case ref.Name != prefix+g.Role || !slices.Equal(subjects, []rbacv1.Subject{g.subject()}):
+	case ref.Kind != "ClusterRole" || ref.Name != prefix+g.Role || !slices.Equal(subjects, []rbacv1.Subject{g.subject()}):
 		return nil, fmt.Errorf("%s %s was changed by somebody: it binds %s to %v", g.bindingKind(), g.bindingName(), ref.Name, subjects)
 	}
 	return found, nil
@@ -482,7 +513,7 @@ func says(binding client.Object) (rbacv1.RoleRef, []rbacv1.Subject) {
 // grantsOf returns what a binding grants.
 func grantsOf(b metav1.Object, ref rbacv1.RoleRef, subjects []rbacv1.Subject) (grants []Grant) {
 	role, ok := strings.CutPrefix(ref.Name, prefix)
-	if !ok || checkRole(role) != nil {
+	if !ok || ref.Kind != "ClusterRole" || checkRole(role) != nil {
 		return nil
 	}
 	expires, _ := time.Parse(time.RFC3339Nano, b.GetAnnotations()[AnnotationExpires]) // see Expire

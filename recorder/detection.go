@@ -106,7 +106,7 @@ func (r *Recorder) RecordEscalationTriggered(ctx context.Context, issue *v1alpha
 // RecordNotificationSent records that people were told of an Issue, or that it
 // failed, and why. Within a minute it is told once for each channel and state.
 func (r *Recorder) RecordNotificationSent(ctx context.Context, channel string, issue *v1alpha1.Issue, success bool, failure string) error {
-	t := telling{eventType: "NotificationSent", kind: "Issue", object: issue, which: channel + " " + issue.Status.State, window: time.Minute,
+	t := telling{eventType: "NotificationSent", kind: "Issue", object: issue, which: channel + " " + issue.Status.State + " " + strconv.FormatBool(success), window: time.Minute,
 		actor: controller("notification-reconciler"), incident: incidentOf(issue), outcome: event.OutcomeSuccess,
 		details: details{"channel": channel, "success": strconv.FormatBool(success), "error": failure}}
 	if !success {

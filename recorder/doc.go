@@ -20,8 +20,8 @@
 //
 // Of what no object tells which time it is, such as an opened circuit breaker, the
 // same words are one telling within ten minutes. Of what is now one way and now the
-// other, such as a role or a cluster's connection, it is told again only after it
-// was the other way.
+// other it is told again once it was the other way: of a cluster's connection only
+// then, of a role also after ten minutes.
 //
 // # Incidents
 //

@@ -59,7 +59,6 @@ func (r *Recorder) RecordApprovalDecision(ctx context.Context, request *v1alpha1
 func decided(t *telling, request *v1alpha1.ApprovalRequest, decision string) {
 	t.actor = user("unknown") // a finding
 	settled := !t.at.IsZero()
-	t.which = strconv.Itoa(len(request.Status.Decisions))
 	for _, made := range request.Status.Decisions {
 		if made.Decision != decision {
 			continue

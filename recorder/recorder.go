@@ -82,7 +82,7 @@ type telling struct {
 	// which time it is that this happens to the object. It is part of the fact.
 	which string
 	// state, if not empty, names something that is now one way and now the other:
-	// it is told again only after it was the other way, whatever which says.
+	// it is told again after it was the other way, whatever which says.
 	state string
 	// window, if not 0, is how long the same words are one telling; longer, where
 	// slides, if they come again within it.

@@ -331,6 +331,18 @@ func TestTwoActionsOfOneTypeAreTwo(t *testing.T) {
 	if len(l.events) != 2 || l.events[0].Fact == l.events[1].Fact || !strings.Contains(string(l.events[1].Details), "deployment/worker") {
 		t.Errorf("%d events: %v", len(l.events), l.words())
 	}
+	// A model decides each step, and the plan has no checkpoints.
+	agentic := plan()
+	agentic.UID, agentic.Spec.AgenticMode, agentic.Spec.Actions = "agentic", true, nil
+	for i := range 2 {
+		if err := r.RecordRemediationExecuted(t.Context(), agentic, "ScaleDeployment"); err != nil {
+			t.Fatal(err)
+		}
+		agentic.Spec.AgenticHistory = append(agentic.Spec.AgenticHistory, v1alpha1.AgenticStep{StepNumber: int32(i + 1), Timestamp: *at(20 + i)})
+	}
+	if len(l.events) != 4 {
+		t.Errorf("%d events: %v", len(l.events), l.words())
+	}
 }
 
 func TestWhatHasChangedBetweenTwoTellingsIsToldAgainAsItWasFirst(t *testing.T) {
@@ -542,6 +554,29 @@ func TestWordsThatSayNothingAreRefused(t *testing.T) {
 	}
 	if len(l.events) != 0 {
 		t.Errorf("%v", l.words())
+	}
+}
+
+func TestWhatIsRefusedIsNotKept(t *testing.T) {
+	l, dir := &ledger{t: t}, t.TempDir()
+	i := issue()
+	i.Spec.CorrelationId = strings.Repeat("x", 600)
+	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), i); err == nil || !strings.Contains(err.Error(), "correlationID") {
+		t.Errorf("600 bytes: %v", err)
+	}
+	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), issue()); err != nil || len(l.events) != 1 {
+		t.Errorf("%v, %v", l.words(), err)
+	}
+}
+
+func TestFilesOfOthersAreLetBe(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "spool"), 0o700), os.WriteFile(filepath.Join(dir, "0001.seg"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	start(t, &ledger{t: t}, dir, time.Now().AddDate(1, 0, 0), nil)
+	if _, err := os.Stat(filepath.Join(dir, "0001.seg")); err != nil {
+		t.Error(err)
 	}
 }
 

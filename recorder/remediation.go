@@ -13,12 +13,15 @@ import (
 
 // RecordRemediationExecuted records that a plan's action is executed: call it
 // before it is. Which of several actions of one type it is follows from the plan's
-// actionCheckpoints.
+// actionCheckpoints, and its agenticHistory.
 func (r *Recorder) RecordRemediationExecuted(ctx context.Context, plan *v1alpha1.RemediationPlan, action string) error {
 	done := plan.Status.ActionCheckpoints
 	at := first(plan.Status.StartedAt)
 	if len(done) > 0 {
 		at = done[len(done)-1].Timestamp.Time
+	}
+	if steps := plan.Spec.AgenticHistory; len(steps) > 0 {
+		at = steps[len(steps)-1].Timestamp.Time
 	}
 	d := details{"action": action, "issue": plan.Spec.IssueRef.Name, "attempt": strconv.Itoa(int(plan.Spec.Attempt)), "strategy": plan.Spec.Strategy,
 		"decisionMode": plan.Annotations["platform.chatcli.io/decision-mode"], "confidence": plan.Annotations["platform.chatcli.io/confidence"]}
@@ -33,7 +36,7 @@ func (r *Recorder) RecordRemediationExecuted(ctx context.Context, plan *v1alpha1
 		}
 		d["target"] = target(params)
 	}
-	return r.tell(ctx, telling{eventType: "RemediationExecuted", kind: "RemediationPlan", object: plan, which: strconv.Itoa(len(done)) + " " + action, at: at,
+	return r.tell(ctx, telling{eventType: "RemediationExecuted", kind: "RemediationPlan", object: plan, which: strconv.Itoa(len(done)+len(plan.Spec.AgenticHistory)) + " " + action, at: at,
 		actor: controller("remediation-reconciler"), issue: plan.Spec.IssueRef.Name, grave: true, details: d})
 }
 

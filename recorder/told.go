@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type told struct {
 
 	mu     sync.Mutex
 	memory map[string][]byte
+	writes int // since it was last pruned
 }
 
 // A memory is what is kept of a telling.
@@ -49,15 +51,28 @@ func openTold(dir string, now func() time.Time) (*told, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	files, err := os.ReadDir(dir)
+	return t, t.prune()
+}
+
+// ours are the names of files that it makes.
+var ours = regexp.MustCompile(`^[0-9a-f]{32}\.json(\.next)?$`)
+
+// prune deletes what was told long ago.
+func (t *told) prune() error {
+	files, err := os.ReadDir(t.dir)
 	for _, f := range files {
-		info, failed := f.Info()
-		if failed == nil && now().Sub(info.ModTime()) > keep {
-			failed = os.Remove(filepath.Join(dir, f.Name()))
+		if !ours.MatchString(f.Name()) {
+			continue
 		}
-		err = errors.Join(err, failed)
+		info, failed := f.Info()
+		if failed == nil && t.now().Sub(info.ModTime()) > keep {
+			failed = os.Remove(filepath.Join(t.dir, f.Name()))
+		}
+		if !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, failed)
+		}
 	}
-	return t, err
+	return err
 }
 
 // first returns the event of a telling as it was told first. It is durable, and so
@@ -105,6 +120,11 @@ func (t *told) first(e *event.Event, as telling) (*event.Event, error) {
 		e.Fact = fact
 	}
 	e.ID = event.DeriveID("recorder", key, fact)
+	whole := e.Clone()
+	whole.Complete(now)
+	if err := whole.Validate(now); err != nil { // and what is refused is not kept
+		return nil, err
+	}
 	return e, t.write(file, &memory{At: now, Event: e.AppendJSON(nil)})
 }
 
@@ -142,6 +162,11 @@ func (t *told) write(file string, m *memory) error {
 		}
 		t.memory[file] = text
 		return nil
+	}
+	if t.writes++; t.writes%10_000 == 0 {
+		if err := t.prune(); err != nil {
+			return err
+		}
 	}
 	path := filepath.Join(t.dir, file)
 	next, err := os.OpenFile(path+".next", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

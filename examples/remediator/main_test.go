@@ -90,7 +90,11 @@ spec: {issueRef: {name: issue-%[1]d}, attempt: 1, strategy: roll back, actions: 
 		return strings.Count(out, "Completed") == plans
 	}
 	kills := 0
+	end := time.Now().Add(5 * time.Minute)
 	for last := false; !last; {
+		if time.Now().After(end) {
+			t.Fatal("the plans do not get on")
+		}
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "REMEDIATOR_DIR="+dir, "GRAVEN_URL="+url, "GRAVEN_TOKEN="+token, "KUBECONFIG="+k.Kubeconfig(testenv.KubeAdmin))
 		cmd.Stderr = os.Stderr
@@ -107,7 +111,7 @@ spec: {issueRef: {name: issue-%[1]d}, attempt: 1, strategy: roll back, actions: 
 			}
 			break
 		}
-		time.Sleep(time.Duration(250+rng.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(250+rng.IntN(300)+50*kills) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
