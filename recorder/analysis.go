@@ -27,7 +27,7 @@ func (r *Recorder) RecordAIInsightCompleted(ctx context.Context, insight *v1alph
 		d["analysisHash"] = hex.EncodeToString(sum[:])
 	}
 	at := first(s.GeneratedAt)
-	return r.tell(ctx, telling{eventType: "AIInsightCompleted", kind: "AIInsight", object: insight, which: strconv.FormatInt(at.Unix(), 10), at: at,
+	return r.tell(ctx, telling{eventType: "AIInsightCompleted", object: insight, which: strconv.FormatInt(at.Unix(), 10), at: at,
 		actor: controller("aiinsight-reconciler"), issue: insight.Spec.IssueRef.Name, details: d})
 }
 
@@ -82,7 +82,7 @@ func (r *Recorder) RecordPostMortemCreated(ctx context.Context, pm *v1alpha1.Pos
 	if pm.Status.RequiresHumanAction {
 		d["requiresHumanAction"], d["requiredAction"] = "true", pm.Status.RequiredAction
 	}
-	return r.tell(ctx, telling{eventType: "PostMortemCreated", kind: "PostMortem", object: pm, at: pm.CreationTimestamp.Time, actor: controller("remediation-reconciler"),
+	return r.tell(ctx, telling{eventType: "PostMortemCreated", object: pm, at: pm.CreationTimestamp.Time, actor: controller("remediation-reconciler"),
 		issue: pm.Spec.IssueRef.Name, details: d})
 }
 
@@ -95,7 +95,7 @@ func (r *Recorder) RecordRunbookGenerated(ctx context.Context, runbook *v1alpha1
 		steps[i] = step.Action
 	}
 	issue := runbook.Labels["platform.chatcli.io/source-issue"]
-	return r.tell(ctx, telling{eventType: "RunbookGenerated", kind: "Runbook", object: runbook, at: runbook.CreationTimestamp.Time, actor: controller("remediation-reconciler"), issue: issue,
+	return r.tell(ctx, telling{eventType: "RunbookGenerated", object: runbook, at: runbook.CreationTimestamp.Time, actor: controller("remediation-reconciler"), issue: issue,
 		details: details{"source": runbook.Labels["platform.chatcli.io/source"], "sourceIssue": issue, "signalType": s.Trigger.SignalType,
 			"severity": s.Trigger.Severity, "resourceKind": s.Trigger.ResourceKind, "steps": strings.Join(steps, ",")}})
 }

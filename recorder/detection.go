@@ -18,7 +18,7 @@ func (r *Recorder) RecordAnomalyDetected(ctx context.Context, anomaly *v1alpha1.
 		issue = anomaly.Status.IssueRef.Name
 	}
 	s := anomaly.Spec
-	return r.tell(ctx, telling{eventType: "AnomalyDetected", kind: "Anomaly", object: anomaly, at: anomaly.CreationTimestamp.Time,
+	return r.tell(ctx, telling{eventType: "AnomalyDetected", object: anomaly, at: anomaly.CreationTimestamp.Time,
 		actor: system("watcher-bridge"), issue: issue,
 		details: details{"source": s.Source, "signalType": s.SignalType, "value": s.Value, "threshold": s.Threshold,
 			"target": resource(s.Resource), "targetNamespace": s.Resource.Namespace, "description": s.Description,
@@ -34,7 +34,7 @@ func (r *Recorder) RecordIssueCreated(ctx context.Context, issue *v1alpha1.Issue
 	if s.RiskScore > 0 {
 		d["riskScore"] = strconv.Itoa(int(s.RiskScore))
 	}
-	return r.tell(ctx, telling{eventType: "IssueCreated", kind: "Issue", object: issue, at: issue.CreationTimestamp.Time, actor: controller("anomaly-reconciler"),
+	return r.tell(ctx, telling{eventType: "IssueCreated", object: issue, at: issue.CreationTimestamp.Time, actor: controller("anomaly-reconciler"),
 		incident: incidentOf(issue), severity: s.Severity, details: d})
 }
 
@@ -65,13 +65,13 @@ func (r *Recorder) RecordIssueResolved(ctx context.Context, issue *v1alpha1.Issu
 	if took > 0 {
 		d["durationSeconds"] = strconv.Itoa(int(took.Seconds()))
 	}
-	return r.tell(ctx, telling{eventType: "IssueResolved", kind: "Issue", object: issue, which: attempts(issue) + ended, at: first(issue.Status.ResolvedAt), actor: who.actor,
+	return r.tell(ctx, telling{eventType: "IssueResolved", object: issue, which: attempts(issue) + ended, at: first(issue.Status.ResolvedAt), actor: who.actor,
 		incident: incidentOf(issue), duration: took, details: d})
 }
 
 // RecordIssueEscalated records that all attempts to remedy an Issue failed.
 func (r *Recorder) RecordIssueEscalated(ctx context.Context, issue *v1alpha1.Issue) error {
-	return r.tell(ctx, telling{eventType: "IssueEscalated", kind: "Issue", object: issue, which: attempts(issue), at: since(issue, "Escalated"),
+	return r.tell(ctx, telling{eventType: "IssueEscalated", object: issue, which: attempts(issue), at: since(issue, "Escalated"),
 		actor: controller("issue-reconciler"), incident: incidentOf(issue), severity: atLeastHigh(issue.Spec.Severity),
 		details: details{"severity": issue.Spec.Severity, "attempts": attempts(issue),
 			"maxAttempts": strconv.Itoa(int(issue.Status.MaxRemediationAttempts)), "reason": reason(issue, "Escalated")}})
@@ -80,7 +80,7 @@ func (r *Recorder) RecordIssueEscalated(ctx context.Context, issue *v1alpha1.Iss
 // RecordIssueContained records that an Issue's impact is gone, and its cause is
 // not: a person has to act. Empty means as its status says.
 func (r *Recorder) RecordIssueContained(ctx context.Context, issue *v1alpha1.Issue, requiredAction string) error {
-	return r.tell(ctx, telling{eventType: "IssueContained", kind: "Issue", object: issue, which: attempts(issue), at: since(issue, "Contained"),
+	return r.tell(ctx, telling{eventType: "IssueContained", object: issue, which: attempts(issue), at: since(issue, "Contained"),
 		actor: controller("issue-reconciler"), incident: incidentOf(issue),
 		details: details{"severity": issue.Spec.Severity, "attempts": attempts(issue), "required_action": cmp.Or(requiredAction, issue.Status.RequiredAction)}})
 }
@@ -91,14 +91,14 @@ func (r *Recorder) RecordSLABreach(ctx context.Context, issue *v1alpha1.Issue, b
 	if breach != "response" && breach != "resolution" {
 		return fmt.Errorf("record SLABreach: breach is %q, neither response nor resolution", breach)
 	}
-	return r.tell(ctx, telling{eventType: "SLABreach", kind: "Issue", object: issue, which: breach, actor: controller("sla-reconciler"),
+	return r.tell(ctx, telling{eventType: "SLABreach", object: issue, which: breach, actor: controller("sla-reconciler"),
 		incident: incidentOf(issue), duration: elapsed,
 		details: details{"type": breach, "elapsed": elapsed.String(), "threshold": threshold.String()}})
 }
 
 // RecordEscalationTriggered records that somebody else was called to an Issue.
 func (r *Recorder) RecordEscalationTriggered(ctx context.Context, issue *v1alpha1.Issue, policy string, level int) error {
-	return r.tell(ctx, telling{eventType: "EscalationTriggered", kind: "Issue", object: issue, which: policy + " " + strconv.Itoa(level),
+	return r.tell(ctx, telling{eventType: "EscalationTriggered", object: issue, which: policy + " " + strconv.Itoa(level),
 		actor: controller("notification-reconciler"), incident: incidentOf(issue), severity: issue.Spec.Severity,
 		details: details{"policy": policy, "issueName": issue.Name, "currentLevel": strconv.Itoa(level)}})
 }
@@ -106,7 +106,7 @@ func (r *Recorder) RecordEscalationTriggered(ctx context.Context, issue *v1alpha
 // RecordNotificationSent records that people were told of an Issue, or that it
 // failed, and why. Within a minute it is told once for each channel and state.
 func (r *Recorder) RecordNotificationSent(ctx context.Context, channel string, issue *v1alpha1.Issue, success bool, failure string) error {
-	t := telling{eventType: "NotificationSent", kind: "Issue", object: issue, which: channel + " " + issue.Status.State + " " + strconv.FormatBool(success), window: time.Minute,
+	t := telling{eventType: "NotificationSent", object: issue, which: channel + " " + issue.Status.State + " " + strconv.FormatBool(success), window: time.Minute,
 		actor: controller("notification-reconciler"), incident: incidentOf(issue), outcome: event.OutcomeSuccess,
 		details: details{"channel": channel, "success": strconv.FormatBool(success), "error": failure}}
 	if !success {
@@ -117,7 +117,7 @@ func (r *Recorder) RecordNotificationSent(ctx context.Context, channel string, i
 
 // RecordSLOViolation records that a service uses up what may go wrong too fast.
 func (r *Recorder) RecordSLOViolation(ctx context.Context, slo *v1alpha1.ServiceLevelObjective, window string, burnRate float64) error {
-	t := telling{eventType: "SLOViolation", kind: "ServiceLevelObjective", object: slo, actor: controller("slo-reconciler"), incident: slo.Name,
+	t := telling{eventType: "SLOViolation", object: slo, actor: controller("slo-reconciler"), incident: slo.Name,
 		details: details{"window": window, "burn_rate": strconv.FormatFloat(burnRate, 'f', 2, 64), "service": slo.Spec.ServiceName}}
 	for _, alert := range slo.Status.ActiveAlerts {
 		if alert.Window == window {

@@ -25,7 +25,7 @@ func unknown(what, field, value, known string) error {
 func (r *Recorder) RecordApprovalDecision(ctx context.Context, request *v1alpha1.ApprovalRequest, decision string) error {
 	s := request.Spec
 	d := details{"issue": s.IssueRef.Name, "plan": s.RemediationPlanRef, "rule": s.RuleName, "policy": s.PolicyRef}
-	t := telling{kind: "ApprovalRequest", object: request, issue: s.IssueRef.Name, details: d}
+	t := telling{object: request, issue: s.IssueRef.Name, details: d}
 	switch strings.ToLower(decision) {
 	case "requested", "pending":
 		t.eventType, t.at, t.actor = "ApprovalRequested", request.CreationTimestamp.Time, controller("remediation-reconciler")
@@ -146,6 +146,6 @@ func described(cluster *v1alpha1.ClusterRegistration) details {
 
 func connection(eventType string, cluster *v1alpha1.ClusterRegistration, d details) telling {
 	at := first(cluster.Status.LastHealthCheck)
-	return telling{eventType: eventType, kind: "ClusterRegistration", object: cluster, state: "cluster/" + string(cluster.UID), at: at,
+	return telling{eventType: eventType, object: cluster, state: "cluster/" + string(cluster.UID), at: at,
 		actor: controller("federation-reconciler"), details: d}
 }

@@ -74,11 +74,10 @@ func New(c Config) (*Recorder, error) {
 // A telling is what is told.
 type telling struct {
 	eventType string
-	kind      string // of the resource
 	object    client
-	name      string // of a resource that is no object here
-	namespace string // of it
-	at        time.Time
+	// kind, name and namespace are of a resource that is no object here.
+	kind, name, namespace string
+	at                    time.Time
 	// which time it is that this happens to the object. It is part of the fact.
 	which string
 	// state, if not empty, names something that is now one way and now the other:

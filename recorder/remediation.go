@@ -36,7 +36,7 @@ func (r *Recorder) RecordRemediationExecuted(ctx context.Context, plan *v1alpha1
 		}
 		d["target"] = target(params)
 	}
-	return r.tell(ctx, telling{eventType: "RemediationExecuted", kind: "RemediationPlan", object: plan, which: strconv.Itoa(len(done)+len(plan.Spec.AgenticHistory)) + " " + action, at: at,
+	return r.tell(ctx, telling{eventType: "RemediationExecuted", object: plan, which: strconv.Itoa(len(done)+len(plan.Spec.AgenticHistory)) + " " + action, at: at,
 		actor: controller("remediation-reconciler"), issue: plan.Spec.IssueRef.Name, grave: true, details: d})
 }
 
@@ -74,7 +74,7 @@ func (r *Recorder) RecordRemediationResult(ctx context.Context, plan *v1alpha1.R
 	if took > 0 {
 		d["duration"] = took.String()
 	}
-	t := telling{eventType: "RemediationSucceeded", kind: "RemediationPlan", object: plan, at: ended(plan), actor: controller("remediation-reconciler"),
+	t := telling{eventType: "RemediationSucceeded", object: plan, at: ended(plan), actor: controller("remediation-reconciler"),
 		issue: plan.Spec.IssueRef.Name, grave: true, duration: took, details: d}
 	if !success {
 		t.eventType, t.severity, t.failure = "RemediationFailed", event.SeverityHigh, s.Result
@@ -121,7 +121,7 @@ func (r *Recorder) RecordChaosExperiment(ctx context.Context, experiment *v1alph
 		d["dryRun"] = "true"
 	}
 	began := first(result.StartedAt)
-	t := telling{eventType: "ChaosExperimentStarted", kind: "ChaosExperiment", object: experiment, state: "chaos/" + string(experiment.UID), at: began,
+	t := telling{eventType: "ChaosExperimentStarted", object: experiment, state: "chaos/" + string(experiment.UID), at: began,
 		actor: controller("chaos-reconciler"), issue: issue, incident: incident, details: d}
 	switch strings.ToLower(phase) {
 	case "started", "running":

@@ -100,7 +100,7 @@ type AuditEventSpec struct {
 	// Another spelling of correlationID, which ChatCLI's own code has.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
-	CorrelationId string `json:"correlationId,omitempty"` //nolint:revive // ChatCLI's spelling
+	CorrelationId string `json:"correlationId,omitempty"`
 
 	// What there is to say about events of this type: names and values.
 	// +optional
