@@ -21,9 +21,10 @@ help: ## list the targets
 		esac; \
 	done < Makefile
 
-build: ## build bin/graven and bin/graven-verify
+build: ## build bin/graven, bin/graven-verify and bin/graven-operator
 	$(BUILD) -o bin/graven ./cmd/graven
 	$(BUILD) -o bin/graven-verify ./cmd/graven-verify
+	$(BUILD) -o bin/graven-operator ./cmd/graven-operator
 
 demo: build ## build, and play the demonstration
 	./bin/graven demo

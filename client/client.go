@@ -188,11 +188,22 @@ func (c *Client) record(ctx context.Context, path string, query url.Values, key 
 // durable, has its place and is covered by a signed checkpoint. An event without
 // an id gets one, by which the server knows it if it comes again.
 func (c *Client) RecordSync(ctx context.Context, e *event.Event) (*Receipt, error) {
+	return c.RecordSyncFor(ctx, "", e)
+}
+
+// RecordSyncFor records one event as [Client.RecordSync] does, on behalf of a
+// principal whom somebody else has authenticated, such as the API server. The
+// caller must be one who attests.
+func (c *Client) RecordSyncFor(ctx context.Context, principal string, e *event.Event) (*Receipt, error) {
 	if e.ID.IsZero() {
 		e.ID = event.NewID(time.Now())
 	}
+	var query url.Values
+	if principal != "" {
+		query = url.Values{"on_behalf_of": {principal}}
+	}
 	var v answer
-	if err := c.record(ctx, "/api/v1/audit/events", nil, e.ID.String(), e.AppendJSON(nil), &v); err != nil {
+	if err := c.record(ctx, "/api/v1/audit/events", query, e.ID.String(), e.AppendJSON(nil), &v); err != nil {
 		return nil, err
 	}
 	return v.receipt()

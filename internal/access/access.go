@@ -3,8 +3,14 @@
 package access
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/graven-audit/graven/event"
 )
 
 // A Permission allows one kind of act.
@@ -65,6 +71,19 @@ type Principal struct {
 	// Attests is set for those who may vouch for identities that they pass on,
 	// such as an API server's audit webhook.
 	Attests bool
+}
+
+// CheckName holds the name of a principal against what the ledger can keep.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("empty")
+	case len(name) > event.MaxString:
+		return fmt.Errorf("%d bytes, the limit is %d", len(name), event.MaxString)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("not UTF-8, or with control characters")
+	}
+	return nil
 }
 
 // Can reports whether p may act.

@@ -21,8 +21,9 @@ const (
 // details are strings, which covers the objects that ChatCLI documents and
 // those that its code writes.
 //
-// The id is the spec's own, else the object's uid, else it is derived from
-// namespace, name and timestamp. Labels stand for the spec's own members, of
+// The id is the spec's own, else it is derived from namespace, name and timestamp:
+// an object that was restored from a backup has another uid, and is the same event.
+// Labels stand for the spec's own members, of
 // which only the correlation id may be missing there; the rest of the metadata
 // is Kubernetes' business.
 //
@@ -171,7 +172,7 @@ func checkSpec(e *event.Event) error {
 }
 
 type metadata struct {
-	name, namespace, uid, correlationID string
+	name, namespace, correlationID string
 }
 
 func readMetadata(raw []byte) (m metadata, err error) {
@@ -193,8 +194,6 @@ func readMetadata(raw []byte) (m metadata, err error) {
 			return text(&m.name)
 		case "namespace":
 			return text(&m.namespace)
-		case "uid":
-			return text(&m.uid)
 		case "labels":
 			if null, err := s.Null(); null || err != nil {
 				return err
@@ -230,10 +229,6 @@ func (o *object) identify(e *event.Event, m metadata) {
 		e.Original = with(e.Original, "metadata.name", m.name)
 	}
 	if !e.ID.IsZero() {
-		return
-	}
-	if id, err := event.ParseID(m.uid); err == nil && !id.IsZero() {
-		e.ID = id
 		return
 	}
 	parts := []string{"auditevent", m.namespace, m.name, event.FormatTime(e.Timestamp)}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,9 +60,26 @@ type By struct {
 	Principal string
 	Via       string
 	// Attribution overrides how events are attributed. If it is empty, it is
-	// "authenticated" where the actor bears the principal's name, and
-	// "asserted" elsewhere.
+	// "authenticated" where the actor bears the principal's name ("admission",
+	// if somebody else vouches for the principal), and "asserted" elsewhere.
 	Attribution string
+}
+
+// ViaAdmission, with the name of one who attests behind it, is the Via of a
+// principal whom that one vouches for.
+const ViaAdmission = "admission/"
+
+// attribution returns how the act of an actor is attributed.
+func (b By) attribution(actor string) string {
+	switch {
+	case b.Attribution != "":
+		return b.Attribution
+	case actor != b.Principal:
+		return event.AttributionAsserted
+	case strings.HasPrefix(b.Via, ViaAdmission):
+		return event.AttributionAdmission
+	}
+	return event.AttributionAuthenticated
 }
 
 // A Receipt is the answer to a recorded event.
@@ -350,13 +368,7 @@ func (l *Ledger) prepare(it *item, e *event.Event, own bool, buf []byte) ([]byte
 	e.Recorded.At = now.UTC().Truncate(time.Microsecond)
 	e.Recorded.Principal = it.by.Principal
 	e.Recorded.Via = it.by.Via
-	e.Recorded.Attribution = it.by.Attribution
-	if e.Recorded.Attribution == "" {
-		e.Recorded.Attribution = event.AttributionAsserted
-		if e.Actor.Name == it.by.Principal {
-			e.Recorded.Attribution = event.AttributionAuthenticated
-		}
-	}
+	e.Recorded.Attribution = it.by.attribution(e.Actor.Name)
 	begin := len(buf)
 	buf = e.AppendEntry(slices.Grow(buf, 1024+len(e.Details)), e.Digests(it.record.Salt))
 	if n := len(buf) - begin; n > event.MaxEntry {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/problem"
@@ -76,14 +77,38 @@ func (s *Server) decode(raw []byte) (e *event.Event, flat bool, err error) {
 	return e, flat, err
 }
 
-// speaker reads the parameter asserted, and returns how the ledger names the
-// caller: with asserted=true, all that is sent was done by others.
-func (c *call) speaker() (ledger.By, error) {
-	asserted, err := c.only("asserted")
-	if asserted {
-		return c.witness(), err
+// speaker reads the parameters asserted and on_behalf_of, and returns how the
+// ledger names the caller: with asserted=true, all that is sent was done by others;
+// with on_behalf_of, the caller vouches for somebody else who sent it.
+func (s *Server) speaker(c *call) (by ledger.By, err error) {
+	asserted, principal := false, ""
+	err = c.params(func(name, value string) (known bool, err error) {
+		switch name {
+		case "asserted":
+			asserted, err = flag(name, value)
+		case "on_behalf_of":
+			principal, err = value, access.CheckName(value)
+			if err != nil {
+				err = problem.Param(name, err.Error())
+			}
+		default:
+			return false, nil
+		}
+		return true, err
+	})
+	switch {
+	case err != nil:
+		return by, err
+	case principal == "" && asserted:
+		return c.witness(), nil
+	case principal == "":
+		return c.recorder(), nil
+	case asserted:
+		return by, problem.Param("on_behalf_of", "no use beside asserted")
+	case !c.by.Attests:
+		return by, s.refuse(c, "attest", "it may not vouch for another (on_behalf_of)")
 	}
-	return c.recorder(), err
+	return ledger.By{Principal: principal, Via: ledger.ViaAdmission + c.by.Name}, nil
 }
 
 // receipt is the answer to a recorded event: Kubernaut's and ours.
@@ -118,7 +143,7 @@ func receiptOf(e *event.Event, r ledger.Receipt) receipt {
 
 // record answers POST /api/v1/audit/events.
 func (s *Server) record(c *call) error {
-	by, err := c.speaker()
+	by, err := s.speaker(c)
 	if err != nil {
 		return err
 	}
@@ -191,7 +216,7 @@ type item struct {
 // recordBatch answers POST /api/v1/audit/events/batch. The body is a JSON
 // array or NDJSON.
 func (s *Server) recordBatch(c *call) error {
-	by, err := c.speaker()
+	by, err := s.speaker(c)
 	if err != nil {
 		return err
 	}

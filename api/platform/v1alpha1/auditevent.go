@@ -14,6 +14,28 @@ const (
 	// AnnotationImmutable, where it is "true", has a resource of any kind
 	// protected as AuditEvents are.
 	AnnotationImmutable = "platform.chatcli.io/immutable"
+	// LabelMirror marks the AuditEvents that Graven's operator made of events of
+	// the ledger. Its value is "whole", or "partial" where the details are left
+	// out, because they have no room.
+	LabelMirror = "graven.dev/mirror"
+)
+
+// Annotations that are the receipt of an AuditEvent: where in which ledger it is
+// sealed. The operator writes them.
+const (
+	AnnotationIndex    = "graven.dev/index"
+	AnnotationLeafHash = "graven.dev/leaf-hash"
+	AnnotationOrigin   = "graven.dev/origin"
+	// AnnotationSealedUID is the uid of the object that was sealed: what was made
+	// of a copy of it, as by a tool that restores backups, has another.
+	AnnotationSealedUID = "graven.dev/sealed-uid"
+)
+
+// Annotations that tell who created an AuditEvent. Admission writes them.
+const (
+	AnnotationCreatedBy       = "graven.dev/created-by"
+	AnnotationCreatedByUID    = "graven.dev/created-by-uid"
+	AnnotationCreatedByGroups = "graven.dev/created-by-groups" // a list in JSON
 )
 
 // AuditEvent is one thing that happened: who did what to which resource, when, and
@@ -135,7 +157,7 @@ type AuditEventSpec struct {
 	DurationMs int64 `json:"durationMs,omitempty"`
 
 	// The event's id, a UUID, which is recorded once, however often it is told.
-	// Without one it is the object's uid.
+	// Without one it follows from the object's namespace, name and timestamp.
 	// +optional
 	// +kubebuilder:validation:Pattern=`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`
 	ID string `json:"id,omitempty"`

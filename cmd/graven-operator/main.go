@@ -1,0 +1,96 @@
+// Command graven-operator is the Kubernetes side of Graven: it seals AuditEvents
+// into the ledger, and shows the ledger's newest events as AuditEvents.
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
+
+	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/controller"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+func main() {
+	cmd := command()
+	if err := cmd.Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "graven-operator:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var (
+		c                         controller.Config
+		server, tokenFile, caFile string
+	)
+	cmd := &cobra.Command{
+		Use:   "graven-operator --server URL --spool-dir DIR",
+		Short: "Seals AuditEvents into the ledger, and mirrors its events as AuditEvents",
+		Args:  cobra.NoArgs, Version: version, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			c.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
+			if c.Ledger, err = ledger(server, tokenFile, caFile); err != nil {
+				return err
+			}
+			if c.API, err = ctrlconfig.GetConfig(); err != nil {
+				return fmt.Errorf("reach the API server: %w", err)
+			}
+			c.API.UserAgent = "graven-operator/" + version
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return controller.Run(ctx, c)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&server, "server", os.Getenv("GRAVEN_SERVER"), "address of the Graven server, as https://graven.graven-system.svc:8090 (or GRAVEN_SERVER)")
+	f.StringVar(&tokenFile, "token-file", "/var/run/secrets/kubernetes.io/serviceaccount/token", "file with the token for the server; it is read for each request")
+	f.StringVar(&caFile, "ca-file", "", "PEM file with the authority of the server's certificate; default: the system's")
+	f.StringVar(&c.Dir, "spool-dir", "", "directory for what went before it was sealed; it should outlive the process")
+	f.StringVar(&c.Cluster, "cluster", "", "name of this cluster, for events that do not say theirs")
+	f.StringVar(&c.Namespace, "mirror-namespace", "chatcli-system", "namespace of mirrored events")
+	f.StringSliceVar(&c.Types, "mirror-types", nil, "types of events that are mirrored; default: all")
+	f.StringSliceVar(&c.Severities, "mirror-severities", nil, "severities that are mirrored; default: all")
+	f.IntVar(&c.Newest, "mirror-newest", 1000, "how many AuditEvents there may be in the cluster; incidents go whole, the oldest first")
+	f.DurationVar(&c.Span, "mirror-for", 0, "how old an incident's newest event may be in the cluster; 0: any")
+	f.Float64Var(&c.Rate, "mirror-rate", 20, "how many AuditEvents are made or deleted in a second")
+	f.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "HOST:PORT of /metrics; 0: none")
+	f.StringVar(&c.HealthAddress, "health-address", ":8081", "HOST:PORT of /healthz and /readyz; 0: none")
+	f.BoolVar(&c.LeaderElect, "leader-elect", false, "have one of several operators work at a time")
+	f.StringVar(&c.LeaseNamespace, "lease-namespace", "", "namespace of the Lease for that; default: the operator's own")
+	return cmd
+}
+
+// ledger returns a client of the server.
+func ledger(server, tokenFile, caFile string) (*client.Client, error) {
+	if server == "" {
+		return nil, errors.New("--server is required")
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost, transport.ResponseHeaderTimeout = 32, time.Minute
+	if caFile != "" {
+		text, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("--ca-file: no certificate in %s", caFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	return client.New(client.Config{URL: server, TokenFile: tokenFile, HTTP: &http.Client{Transport: transport}, UserAgent: "graven-operator/" + version})
+}

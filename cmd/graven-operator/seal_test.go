@@ -1,0 +1,297 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/graven-audit/graven/config"
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/testenv"
+)
+
+// sub runs a part of a test on the same bed.
+func (b *bed) sub(name string, run func(t *testing.T)) {
+	whole := b.t
+	whole.Run(name, func(t *testing.T) {
+		b.t, b.server.t = t, t
+		defer func() { b.t, b.server.t = whole, whole }()
+		run(t)
+	})
+}
+
+// create has a user create objects.
+func (b *bed) create(user, manifests string) {
+	b.t.Helper()
+	if out, err := b.k.TryKubectl(user, []byte(manifests), "create", "-f", "-"); err != nil {
+		b.t.Fatalf("create: %s", out)
+	}
+}
+
+// one waits until the ledger has one event that a query asks for, and returns it.
+func (b *bed) one(query url.Values) *event.Event {
+	b.t.Helper()
+	var found []*event.Event
+	testenv.Eventually(b.t, fmt.Sprint("one event ", query), func() bool {
+		found = b.server.events(query)
+		return len(found) > 0
+	})
+	if len(found) != 1 {
+		b.t.Fatalf("%v: %d events", query, len(found))
+	}
+	return found[0]
+}
+
+// details returns an event's details.
+func details(t *testing.T, e *event.Event) map[string]string {
+	t.Helper()
+	var d map[string]string
+	if err := json.Unmarshal(e.Details, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// annotation returns an annotation of an AuditEvent.
+func (b *bed) annotation(namespace, name, annotation string) string {
+	b.t.Helper()
+	out, err := b.k.TryKubectl(testenv.KubeAdmin, nil, "get", "ae", name, "-n", namespace, "-o", "jsonpath={.metadata.annotations."+strings.ReplaceAll(annotation, ".", `\.`)+"}")
+	if err != nil {
+		return ""
+	}
+	return out
+}
+
+// waitSealed waits until an AuditEvent bears a receipt, and returns its index.
+func (b *bed) waitSealed(namespace, name string) (index string) {
+	b.t.Helper()
+	testenv.Eventually(b.t, name+" is sealed", func() bool {
+		index = b.annotation(namespace, name, "graven.dev/index")
+		return index != ""
+	})
+	return index
+}
+
+func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
+	b := newBed(t, true)
+	b.run()
+	b.create("jane", auditEvent("production", "audit-1710856200-aaaaaa", "inc-1"))
+	index := b.waitSealed("production", "audit-1710856200-aaaaaa")
+
+	b.sub("its creator is the principal, and who vouches is kept", func(t *testing.T) {
+		e := b.one(url.Values{"correlation_id": {"inc-1"}})
+		if e.Recorded.Principal != "jane" || e.Recorded.Via != "admission/operator" || e.Recorded.Attribution != event.AttributionAsserted {
+			t.Errorf("%+v", e.Recorded)
+		}
+		if details(t, e)["riskScore"] != "7" || e.EventType != "IssueCreated" || e.Severity != event.SeverityMedium {
+			t.Errorf("%+v", e)
+		}
+	})
+	b.sub("an actor who is the creator is known by admission", func(t *testing.T) {
+		b.create("jane", strings.Replace(auditEvent("production", "audit-1710856200-bbbbbb", "inc-2"), "name: IssueReconciler", "name: jane", 1))
+		if e := b.one(url.Values{"correlation_id": {"inc-2"}}); e.Recorded.Attribution != event.AttributionAdmission {
+			t.Errorf("%+v", e.Recorded)
+		}
+	})
+	b.sub("what is no event gets the receipt of one that says so", func(t *testing.T) {
+		for name, text := range map[string]string{
+			"too-long":  strings.Replace(auditEvent("production", "too-long", "inc-3"), "name: IssueReconciler", "name: "+strings.Repeat("ü", 400), 1),
+			"reserved":  strings.Replace(auditEvent("production", "reserved", "inc-3"), "issue_created", "LedgerCreated", 1),
+			"in-future": strings.Replace(auditEvent("production", "in-future", "inc-3"), "2026-03-19", "2126-03-19", 1),
+		} {
+			b.create("jane", text)
+			refused := b.waitSealed("production", name)
+			e := b.one(url.Values{"type": {"AuditEventRefused"}, "resource": {name}})
+			d := details(t, e)
+			if d["reason"] == "" || d["creator"] != "jane" || !strings.Contains(d["spec"], "the heap is full") {
+				t.Errorf("%s: %v", name, d)
+			}
+			if got := b.annotation("production", name, "graven.dev/index"); got != refused || got == index {
+				t.Errorf("%s: index %s", name, got)
+			}
+		}
+		if n := len(b.server.events(url.Values{"correlation_id": {"inc-3"}})); n != 0 {
+			t.Errorf("%d of them were recorded as events", n)
+		}
+	})
+	b.sub("what happens in the ledger is mirrored", func(t *testing.T) {
+		e := &event.Event{EventType: "RemediationExecuted", Timestamp: event.Event{}.Timestamp, Actor: event.Actor{Type: "controller", Name: "x"},
+			Resource: event.Resource{Kind: "RemediationPlan", Name: "plan", Namespace: "production"}, CorrelationID: "inc-4"}
+		e.Timestamp = b.one(url.Values{"correlation_id": {"inc-1"}}).Timestamp
+		if err := e.SetDetails(map[string]any{"confidence": 0.92, "steps": []string{"a", "b"}, "result": "ok"}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := b.server.admin.RecordSync(t.Context(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.waitSealed("chatcli-system", r.Name); got != fmt.Sprint(r.Index) {
+			t.Errorf("index %s, recorded as %d", got, r.Index)
+		}
+		if leaf := b.annotation("chatcli-system", r.Name, "graven.dev/leaf-hash"); leaf != r.LeafHash {
+			t.Errorf("leaf hash %s, recorded as %s", leaf, r.LeafHash)
+		}
+		out := b.k.Kubectl(testenv.KubeAdmin, "get", "ae", r.Name, "-n", "chatcli-system", "-o", "jsonpath={.spec.details}")
+		if out != `{"confidence":"0.92","result":"ok","steps":"[\"a\",\"b\"]"}` {
+			t.Errorf("details %s", out)
+		}
+		for _, args := range []string{"-l platform.chatcli.io/event-type=RemediationExecuted", "-l platform.chatcli.io/correlation-id=inc-4",
+			"--field-selector spec.correlationID=inc-4"} {
+			if out := b.k.Kubectl(testenv.KubeAdmin, append([]string{"get", "ae", "-n", "chatcli-system", "-o", "name"}, strings.Fields(args)...)...); !strings.Contains(out, r.Name) {
+				t.Errorf("%s: %s", args, out)
+			}
+		}
+		if n := len(b.server.events(url.Values{"correlation_id": {"inc-4"}})); n != 1 {
+			t.Errorf("its mirror was recorded too: %d events", n)
+		}
+	})
+	b.sub("what was sealed elsewhere is mirrored into the namespace of mirrors", func(t *testing.T) {
+		if got := b.waitSealed("chatcli-system", "audit-1710856200-aaaaaa"); got != index {
+			t.Errorf("index %s, sealed as %s", got, index)
+		}
+	})
+	b.sub("what was created where the mirrors are is there once", func(t *testing.T) {
+		b.create("jane", auditEvent("chatcli-system", "audit-1710856200-cccccc", "inc-5"))
+		b.waitSealed("chatcli-system", "audit-1710856200-cccccc")
+		b.create("jane", auditEvent("production", "audit-1710856200-dddddd", "inc-5"))
+		b.waitSealed("chatcli-system", "audit-1710856200-dddddd") // which comes after it
+		out := b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-n", "chatcli-system", "--field-selector", "spec.resource.name=inc-5", "-o", "name")
+		if strings.Count(out, "\n") != 1 {
+			t.Errorf("%s", out)
+		}
+	})
+	b.sub("another event of the same name has a name of its own", func(t *testing.T) {
+		b.create("jane", strings.Replace(auditEvent("production", "audit-1710856200-cccccc", "inc-6"), "14:30:00Z", "15:30:00Z", 1))
+		e := b.one(url.Values{"correlation_id": {"inc-6"}})
+		b.waitSealed("chatcli-system", "audit-1710856200-cccccc-"+e.ID.String())
+	})
+	b.sub("a namespace that ends takes along what the ledger has", func(t *testing.T) {
+		b.k.Kubectl(testenv.KubeAdmin, "create", "namespace", "ends")
+		b.server.stop() // so that it cannot be sealed
+		b.create("jane", auditEvent("ends", "audit-1710856200-eeeeee", "inc-7"))
+		b.k.Kubectl(testenv.KubeAdmin, "delete", "namespace", "ends", "--timeout=60s")
+		testenv.Eventually(t, "what went is on disk", func() bool {
+			names, err := filepath.Glob(filepath.Join(b.dir, "unsealed", "*.json"))
+			return err == nil && len(names) == 1
+		})
+		b.kill()
+		b.server.start()
+		b.run()
+		e := b.one(url.Values{"correlation_id": {"inc-7"}, "type": {"AuditEventDeletedUnsealed"}})
+		if details(t, e)["creator"] != "jane" {
+			t.Errorf("%v", details(t, e))
+		}
+		if e := b.one(url.Values{"correlation_id": {"inc-7"}, "type": {"IssueCreated"}}); e.Recorded.Principal != "jane" {
+			t.Errorf("%+v", e.Recorded)
+		}
+	})
+	b.sub("the protection stands in the ledger", func(t *testing.T) {
+		if e := b.one(url.Values{"type": {"AuditEventProtectionChanged"}}); details(t, e)["rung"] != "stamped" {
+			t.Errorf("%v", details(t, e))
+		}
+	})
+}
+
+func TestNothingThatAnObjectSaysOfItselfIsBelieved(t *testing.T) {
+	b := newBed(t, false)
+	b.run()
+	b.create("jane", auditEvent("production", "audit-1710856200-aaaaaa", "inc-1"))
+	b.waitSealed("production", "audit-1710856200-aaaaaa")
+	b.waitSealed("chatcli-system", "audit-1710856200-aaaaaa")
+	read := func(namespace, name string) map[string]any {
+		var o map[string]any
+		if err := json.Unmarshal([]byte(b.k.Kubectl(testenv.KubeAdmin, "get", "ae", name, "-n", namespace, "-o", "json")), &o); err != nil {
+			t.Fatal(err)
+		}
+		meta := o["metadata"].(map[string]any)
+		for _, name := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"} {
+			delete(meta, name)
+		}
+		return o
+	}
+	text := func(o map[string]any) string {
+		out, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	copied := func(name string) map[string]string {
+		return details(t, b.one(url.Values{"type": {"AuditEventCopied"}, "resource": {name}}))
+	}
+	b.sub("a creator that anybody may have written is not the principal", func(t *testing.T) {
+		b.create("jane", strings.Replace(auditEvent("production", "claims-john", "inc-2"), "annotations: {", "annotations: {graven.dev/created-by: john, ", 1))
+		e := b.one(url.Values{"correlation_id": {"inc-2"}})
+		if e.Recorded.Principal != "operator" || e.Original["graven.dev/created-by"] != "john" {
+			t.Errorf("%+v, %v", e.Recorded, e.Original)
+		}
+	})
+	b.sub("a faithful copy of a mirror is recorded as a copy, and not as an event", func(t *testing.T) {
+		o := read("chatcli-system", "audit-1710856200-aaaaaa")
+		o["metadata"].(map[string]any)["name"] = "copy"
+		delete(o["metadata"].(map[string]any)["annotations"].(map[string]any), "graven.dev/created-by")
+		b.create("jane", text(o))
+		if d := copied("copy"); d["faithful"] != "true" {
+			t.Errorf("%v", d)
+		}
+		if n := len(b.server.events(url.Values{"type": {"IssueCreated"}, "correlation_id": {"inc-1"}})); n != 1 {
+			t.Errorf("%d events", n)
+		}
+	})
+	b.sub("a mirror that says something else is an event of its own, and false", func(t *testing.T) {
+		o := read("chatcli-system", "audit-1710856200-aaaaaa")
+		o["metadata"].(map[string]any)["name"] = "forged"
+		o["spec"].(map[string]any)["severity"] = "low"
+		b.create("jane", text(o))
+		if d := copied("forged"); d["faithful"] != "false" {
+			t.Errorf("%v", d)
+		}
+		testenv.Eventually(t, "it is recorded as what it is", func() bool {
+			return len(b.server.events(url.Values{"type": {"IssueCreated"}, "correlation_id": {"inc-1"}, "severity": {"low"}})) == 1
+		})
+	})
+	b.sub("a receipt that is made up is false, and the object is sealed", func(t *testing.T) {
+		b.create("jane", strings.Replace(auditEvent("production", "made-up", "inc-3"), "annotations: {",
+			`annotations: {graven.dev/index: "0", graven.dev/leaf-hash: abc, graven.dev/origin: graven, `, 1))
+		if d := copied("made-up"); d["faithful"] != "false" || d["claimedLeafHash"] != "abc" {
+			t.Errorf("%v", d)
+		}
+		b.one(url.Values{"correlation_id": {"inc-3"}, "type": {"IssueCreated"}})
+		testenv.Eventually(t, "its receipt is true now", func() bool { return b.annotation("production", "made-up", "graven.dev/leaf-hash") != "abc" })
+	})
+	b.sub("what a backup tool restores is recognised", func(t *testing.T) {
+		o := read("production", "audit-1710856200-aaaaaa")
+		b.k.Kubectl(testenv.KubeAdmin, "delete", "ae", "audit-1710856200-aaaaaa", "-n", "production")
+		b.create("velero", text(o))
+		if d := copied("audit-1710856200-aaaaaa"); d["faithful"] != "restored" {
+			t.Errorf("%v", d)
+		}
+		if n := len(b.server.events(url.Values{"type": {"IssueCreated"}, "correlation_id": {"inc-1"}, "severity": {"medium"}})); n != 1 {
+			t.Errorf("%d events", n)
+		}
+	})
+	b.sub("the protection is told as it grows", func(t *testing.T) {
+		if e := b.one(url.Values{"type": {"AuditEventProtectionChanged"}}); details(t, e)["rung"] != "rule" {
+			t.Errorf("%v", details(t, e))
+		}
+		b.kill()
+		b.apply(config.Policies, "policies/auditevents.yaml", "policies/stamp/stamp.yaml")
+		testenv.Eventually(t, "the policies count", func() bool {
+			out, err := b.k.TryKubectl("jane", []byte(strings.Replace(auditEvent("production", "probe", "x"), "annotations: {", `annotations: {graven.dev/index: "0", `, 1)),
+				"create", "--dry-run=server", "-f", "-")
+			return err != nil && strings.Contains(out, "only the operator gives")
+		})
+		b.run()
+		testenv.Eventually(t, "the ledger is told", func() bool {
+			for _, e := range b.server.events(url.Values{"type": {"AuditEventProtectionChanged"}}) {
+				if d := details(t, e); d["rung"] == "stamped" && d["was"] == "rule" {
+					return true
+				}
+			}
+			return false
+		})
+	})
+}

@@ -1,0 +1,113 @@
+package controller
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
+	"github.com/graven-audit/graven/config"
+)
+
+// definitionName is the name of AuditEvents' CustomResourceDefinition.
+const definitionName = "auditevents.platform.chatcli.io"
+
+// A definition is how an API server serves AuditEvents, held against ours: where
+// ChatCLI is installed, it is ChatCLI's.
+type definition struct {
+	// lacks are the fields of ours that it drops, as spec.resource.apiVersion.
+	lacks []string
+	// rule is set if a change of spec is refused.
+	rule bool
+	// respelled is set if it knows correlationId only.
+	respelled bool
+}
+
+// readDefinition holds what is served against ours.
+func readDefinition(served *unstructured.Unstructured) (*definition, error) {
+	text, err := fs.ReadFile(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var ours map[string]any
+	if err := yaml.Unmarshal(text, &ours); err != nil {
+		return nil, err
+	}
+	want, err := specSchema(ours)
+	if err != nil {
+		return nil, fmt.Errorf("our own definition: %w", err)
+	}
+	have, err := specSchema(served.Object)
+	if err != nil {
+		return nil, err
+	}
+	d := &definition{lacks: lacking("spec", want, have)}
+	rules, _, _ := unstructured.NestedSlice(have, "x-kubernetes-validations")
+	for _, r := range rules {
+		rule, _ := r.(map[string]any)
+		text, _ := rule["rule"].(string)
+		d.rule = d.rule || strings.Join(strings.Fields(text), "") == "self==oldSelf"
+	}
+	properties, _, _ := unstructured.NestedMap(have, "properties")
+	_, ours1 := properties["correlationID"]
+	_, theirs := properties["correlationId"]
+	d.respelled = theirs && !ours1
+	return d, nil
+}
+
+// specSchema returns the schema of spec in the version that is ours.
+func specSchema(crd map[string]any) (map[string]any, error) {
+	versions, _, err := unstructured.NestedSlice(crd, "spec", "versions")
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range versions {
+		version, _ := v.(map[string]any)
+		if name, _ := version["name"].(string); name == v1alpha1.GroupVersion.Version {
+			schema, _, err := unstructured.NestedMap(version, "schema", "openAPIV3Schema", "properties", "spec")
+			return schema, err
+		}
+	}
+	return nil, fmt.Errorf("%s does not define the version %s", definitionName, v1alpha1.GroupVersion.Version)
+}
+
+// lacking returns the fields below path that one schema has and the other lacks.
+func lacking(path string, want, have map[string]any) []string {
+	if keeps, _ := have["x-kubernetes-preserve-unknown-fields"].(bool); keeps {
+		return nil
+	}
+	wanted, _, _ := unstructured.NestedMap(want, "properties")
+	had, _, _ := unstructured.NestedMap(have, "properties")
+	var lacks []string
+	for name, w := range wanted {
+		h, ok := had[name].(map[string]any)
+		if !ok {
+			lacks = append(lacks, path+"."+name)
+			continue
+		}
+		if w, ok := w.(map[string]any); ok {
+			lacks = append(lacks, lacking(path+"."+name, w, h)...)
+		}
+	}
+	slices.Sort(lacks)
+	return lacks
+}
+
+// adapt spells a spec as the definition does.
+func (d *definition) adapt(spec map[string]any) {
+	if id, ok := spec["correlationID"]; ok && d.respelled {
+		delete(spec, "correlationID")
+		spec["correlationId"] = id
+	}
+}
+
+// prune takes from an object what the API server drops from it.
+func (d *definition) prune(object map[string]any) {
+	for _, path := range d.lacks {
+		unstructured.RemoveNestedField(object, strings.Split(path, ".")...)
+	}
+}

@@ -1,0 +1,419 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/flowcontrol"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
+	"github.com/graven-audit/graven/trail"
+)
+
+// A mirror shows the newest events of the ledger as AuditEvents.
+type mirror struct {
+	api       client.Client // reads from the cache
+	direct    client.Reader // reads from the API server
+	ledger    *Ledger
+	probed    *prober
+	sealer    *sealer
+	self      string
+	namespace string
+	types     []string // empty for all
+	levels    []string // severities; empty for all
+	window    window
+	limit     flowcontrol.RateLimiter
+	metrics   *metrics
+	log       *slog.Logger
+	now       func() time.Time
+
+	mu sync.Mutex // held while an incident is made, or goes
+	// latest has the newest index of each incident that is in the cluster.
+	latest map[string]int64
+	// erased is the index of the newest erasure that the cluster was held against.
+	erased int64
+}
+
+const (
+	// retryPause is how long to wait before the API server is asked again.
+	retryPause = time.Second
+	// prunePause is how often the window is looked at.
+	prunePause = 10 * time.Second
+	// maxPart is how many events of an incident are asked for at a time.
+	maxPart = 1000
+)
+
+// Start implements manager.Runnable.
+func (m *mirror) Start(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { m.pruneAll(ctx) })
+	defer wg.Wait()
+	for ctx.Err() == nil {
+		err := m.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		m.log.Warn("mirroring stopped, and begins again", "error", err)
+		pause(ctx, 5*retryPause)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// query returns what is asked for: the events that are mirrored.
+func (m *mirror) query() url.Values {
+	q := url.Values{}
+	if len(m.types) > 0 {
+		q.Set("type", strings.Join(m.types, ","))
+	}
+	if len(m.levels) > 0 {
+		q.Set("severity", strings.Join(m.levels, ","))
+	}
+	return q
+}
+
+// follow mirrors the events from where the cluster ends.
+func (m *mirror) follow(ctx context.Context) error {
+	if m.probed.known.Load() == nil {
+		return fmt.Errorf("it is not known yet how AuditEvents are protected")
+	}
+	after, err := m.resume(ctx)
+	if err != nil {
+		return err
+	}
+	m.log.Info("mirroring", "after", after)
+	return m.ledger.client.Follow(ctx, m.query(), strconv.FormatInt(after, 10), func(raw json.RawMessage) error {
+		var e seen
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return fmt.Errorf("read an event: %w", err)
+		}
+		return m.see(ctx, &e)
+	})
+}
+
+// resume returns the index that mirroring goes on behind: the highest in the
+// cluster, or the last before the newest that have room there.
+func (m *mirror) resume(ctx context.Context) (int64, error) {
+	origin, err := m.ledger.origin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	q := m.query()
+	q.Set("limit", "1")
+	q.Set("offset", strconv.Itoa(m.window.newest))
+	events, _, err := m.ledger.list(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	after := int64(-1)
+	if len(events) > 0 {
+		after = events[0].Index
+	}
+	objects, err := m.objects(ctx)
+	if err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.latest = map[string]int64{}
+	for i := range objects {
+		u := &objects[i]
+		it := itemOf(u, origin)
+		if it.index < 0 || u.GetLabels()[v1alpha1.LabelMirror] == "" || creatorOf(u) != m.self {
+			continue
+		}
+		after = max(after, it.index)
+		if it.incident != "" {
+			m.latest[it.incident] = max(m.latest[it.incident], it.index)
+		}
+	}
+	return after, nil
+}
+
+// objects returns all AuditEvents there are.
+func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, error) {
+	list := new(unstructured.UnstructuredList)
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("AuditEventList"))
+	err := m.api.List(ctx, list)
+	return list.Items, err
+}
+
+// see mirrors an event and, where its incident is not in the cluster, what
+// belongs to it.
+func (m *mirror) see(ctx context.Context, e *seen) error {
+	if m.window.span > 0 && m.now().Sub(e.Timestamp) > m.window.span {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, here := m.latest[e.CorrelationID]
+	if e.CorrelationID != "" && !here {
+		if err := m.bringBack(ctx, e); err != nil {
+			return err
+		}
+	}
+	if err := m.make(ctx, e.Index); err != nil {
+		return err
+	}
+	if e.CorrelationID != "" {
+		m.latest[e.CorrelationID] = e.Index
+	}
+	m.metrics.position.Set(float64(e.Index))
+	return nil
+}
+
+// bringBack mirrors what happened in an incident before an event. Of one that has
+// more events than there is room for, it leaves the older ones.
+func (m *mirror) bringBack(ctx context.Context, e *seen) error {
+	q := m.query()
+	q.Set("correlation_id", e.CorrelationID)
+	q.Set("limit", strconv.Itoa(maxPart))
+	var before []int64
+	for offset := 0; ; offset += maxPart {
+		q.Set("offset", strconv.Itoa(offset))
+		events, _, err := m.ledger.list(ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			if events[i].Index < e.Index {
+				before = append(before, events[i].Index)
+			}
+		}
+		if len(events) < maxPart || len(before) >= m.window.newest {
+			break
+		}
+	}
+	before = before[:min(len(before), m.window.newest)] // the newest first
+	for i := len(before) - 1; i >= 0; i-- {
+		if err := m.make(ctx, before[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// make mirrors one event. It goes on until the API server has it, or has said that
+// it will not.
+func (m *mirror) make(ctx context.Context, index int64) error {
+	line, err := m.ledger.at(ctx, index)
+	switch {
+	case status(err) == http.StatusGone:
+		return nil
+	case err != nil:
+		return err
+	}
+	origin, err := m.ledger.origin(ctx)
+	if err != nil {
+		return err
+	}
+	second, part := false, false
+	for {
+		if err := m.limit.Wait(ctx); err != nil {
+			return err
+		}
+		u, err := mirrorOf(line, origin, m.namespace, m.probed.known.Load().definition, part)
+		if err != nil {
+			return err
+		}
+		u.SetName(nameOf(line.Event, second))
+		annotations := u.GetAnnotations()
+		annotations[v1alpha1.AnnotationCreatedBy] = m.self
+		u.SetAnnotations(annotations)
+		err = m.api.Create(ctx, u, client.FieldOwner(fieldOwner))
+		switch {
+		case err == nil:
+			m.metrics.mirrored.Inc()
+			return nil
+		case apierrors.IsAlreadyExists(err):
+			same, err := m.isThere(ctx, line, u)
+			if err != nil {
+				m.wait(ctx, "look at the mirror", err)
+				continue
+			}
+			if same || second {
+				return nil
+			}
+			second = true
+		case apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsBadRequest(err):
+			if part {
+				m.metrics.unmirrored.Inc()
+				m.log.Warn("an event cannot be mirrored", "index", index, "error", err)
+				return nil
+			}
+			part = true
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default: // it is away, or the namespace is not there
+			m.wait(ctx, "mirror an event", err)
+		}
+	}
+}
+
+func (m *mirror) wait(ctx context.Context, what string, err error) {
+	m.log.Warn(what, "error", err)
+	pause(ctx, retryPause)
+}
+
+// isThere reports whether the object that has a mirror's name is of the same event:
+// the mirror, or what was sealed as it.
+func (m *mirror) isThere(ctx context.Context, line *trail.Line, want *unstructured.Unstructured) (bool, error) {
+	u := newAuditEvent()
+	if err := m.direct.Get(ctx, client.ObjectKeyFromObject(want), u); err != nil {
+		return false, err
+	}
+	e, err := eventOf(u)
+	if err != nil {
+		return false, nil
+	}
+	return e.ID == line.Event.ID, nil
+}
+
+// pruneAll has what is beyond the window go, again and again.
+func (m *mirror) pruneAll(ctx context.Context) {
+	tick := time.NewTicker(prunePause)
+	defer tick.Stop()
+	for {
+		if err := m.prune(ctx); err != nil && ctx.Err() == nil {
+			m.log.Warn("prune AuditEvents", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// prune deletes what is sealed and beyond the window, and what was erased from the
+// ledger.
+func (m *mirror) prune(ctx context.Context) error {
+	objects, err := m.objects(ctx)
+	if err != nil {
+		return err
+	}
+	origin, err := m.ledger.origin(ctx)
+	if err != nil {
+		return err
+	}
+	var items []item
+	unsealed := 0
+	for i := range objects {
+		if _, ok := receiptOf(&objects[i]); !ok {
+			unsealed++
+		} else if m.sealer.wasChecked(objects[i].GetUID()) {
+			items = append(items, itemOf(&objects[i], origin))
+		}
+	}
+	m.metrics.unsealed.Set(float64(unsealed))
+	m.mu.Lock()
+	latest := make(map[string]int64, len(m.latest))
+	for name, index := range m.latest {
+		latest[name] = index
+	}
+	m.mu.Unlock()
+	for _, in := range m.window.beyond(items, latest, m.now()) {
+		if err := m.drop(ctx, in, latest[in.name]); err != nil {
+			return err
+		}
+	}
+	return m.eraseAll(ctx, objects, origin)
+}
+
+// drop deletes an incident, unless something has happened in it since.
+func (m *mirror) drop(ctx context.Context, in incident, latest int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now, ok := m.latest[in.name]; ok && in.name != "" && now != latest {
+		return nil
+	}
+	for _, it := range in.items {
+		if err := m.remove(ctx, it); err != nil {
+			return err
+		}
+	}
+	if in.name != "" {
+		delete(m.latest, in.name)
+	}
+	return nil
+}
+
+func (m *mirror) remove(ctx context.Context, it item) error {
+	if err := m.limit.Wait(ctx); err != nil {
+		return err
+	}
+	u := newAuditEvent()
+	u.SetNamespace(it.name.Namespace)
+	u.SetName(it.name.Name)
+	err := m.api.Delete(ctx, u, client.Preconditions{UID: &it.uid})
+	if err == nil {
+		m.metrics.pruned.Inc()
+	} else if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("delete %s: %w", it.name, err)
+	}
+	m.sealer.check(it.uid, false)
+	return nil
+}
+
+// eraseAll takes from the cluster what was erased from the ledger since it was
+// asked last. What is left of an event is mirrored anew.
+func (m *mirror) eraseAll(ctx context.Context, objects []unstructured.Unstructured, origin string) error {
+	last, err := m.ledger.last(ctx, "ContentErased,RetentionRun")
+	if err != nil || last == nil || last.Index <= m.erased {
+		return err
+	}
+	for i := range objects {
+		u := &objects[i]
+		it := itemOf(u, origin)
+		if it.index < 0 || !m.sealer.wasChecked(it.uid) || !hasContent(u) {
+			continue
+		}
+		line, err := m.ledger.at(ctx, it.index)
+		gone := status(err) == http.StatusGone
+		if err != nil && !gone {
+			return err
+		}
+		if !gone && line.Record.Erasable != nil {
+			continue
+		}
+		m.mu.Lock()
+		if err = m.remove(ctx, it); err == nil && !gone {
+			err = m.make(ctx, it.index)
+		}
+		m.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	m.erased = last.Index
+	return nil
+}
+
+// hasContent reports whether an object has what can be erased from the ledger.
+func hasContent(u *unstructured.Unstructured) bool {
+	for _, field := range [][]string{{"details"}, {"original"}, {"error", "message"}} {
+		if _, ok, _ := unstructured.NestedFieldNoCopy(u.Object, append([]string{"spec"}, field...)...); ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,223 @@
+package controller
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/trail"
+)
+
+// kind is that of AuditEvents. They are read as they stand, and not into a type,
+// so that no field of a definition that is not ours is lost on the way.
+var kind = v1alpha1.GroupVersion.WithKind("AuditEvent")
+
+func newAuditEvent() *unstructured.Unstructured {
+	u := new(unstructured.Unstructured)
+	u.SetGroupVersionKind(kind)
+	return u
+}
+
+// A receipt says where an event stands in which ledger.
+type receipt struct {
+	index  int64
+	leaf   string // in hexadecimal
+	origin string
+}
+
+// receiptOf returns the receipt that an object bears, if it bears a whole one.
+func receiptOf(u *unstructured.Unstructured) (r receipt, ok bool) {
+	a := u.GetAnnotations()
+	index, err := strconv.ParseInt(a[v1alpha1.AnnotationIndex], 10, 64)
+	r = receipt{index, a[v1alpha1.AnnotationLeafHash], a[v1alpha1.AnnotationOrigin]}
+	return r, err == nil && index >= 0 && r.leaf != "" && r.origin != ""
+}
+
+// claims reports whether an object bears anything of a receipt, or the mark of a
+// mirror.
+func claims(u *unstructured.Unstructured) bool {
+	a := u.GetAnnotations()
+	for _, name := range []string{v1alpha1.AnnotationIndex, v1alpha1.AnnotationLeafHash, v1alpha1.AnnotationOrigin} {
+		if _, ok := a[name]; ok {
+			return true
+		}
+	}
+	return u.GetLabels()[v1alpha1.LabelMirror] != ""
+}
+
+// annotations returns the receipt as the object with that uid bears it.
+func (r receipt) annotations(uid string) map[string]string {
+	return map[string]string{v1alpha1.AnnotationIndex: strconv.FormatInt(r.index, 10), v1alpha1.AnnotationLeafHash: r.leaf,
+		v1alpha1.AnnotationOrigin: r.origin, v1alpha1.AnnotationSealedUID: uid}
+}
+
+// eventOf returns the event that an object is.
+func eventOf(u *unstructured.Unstructured) (*event.Event, error) {
+	bare := u.DeepCopy()
+	bare.SetManagedFields(nil)
+	raw, err := bare.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	events, err := intake.AuditEvent(bytes.TrimSpace(raw))
+	if err != nil {
+		return nil, err
+	}
+	return events[0], nil
+}
+
+// correlationOf returns the incident that an object belongs to; empty for none.
+func correlationOf(u *unstructured.Unstructured) string {
+	for _, field := range []string{"correlationID", "correlationId"} {
+		if id, _, _ := unstructured.NestedString(u.Object, "spec", field); id != "" {
+			return id
+		}
+	}
+	return u.GetLabels()[v1alpha1.LabelCorrelationID]
+}
+
+var (
+	objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	labelValue = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+)
+
+// nameOf returns the name of an event's mirror. Names of events are not unique:
+// where another event has it already, the second form has the id in it.
+func nameOf(e *event.Event, second bool) string {
+	name := e.Name
+	if len(name) > 200 || !objectName.MatchString(name) {
+		name = "audit-" + e.ID.String()
+	}
+	if second {
+		name += "-" + e.ID.String()
+	}
+	return name
+}
+
+// mirrorOf returns a line of the ledger as an AuditEvent, for an API server that
+// serves a definition. In part, it has no content that needs much room.
+func mirrorOf(line *trail.Line, origin, namespace string, d *definition, part bool) (*unstructured.Unstructured, error) {
+	e := line.Event
+	spec := v1alpha1.AuditEventSpec{
+		ID: e.ID.String(), Name: e.Name, EventType: e.EventType, Timestamp: v1alpha1.NewTimestamp(e.Timestamp),
+		Actor: v1alpha1.AuditActor{Type: e.Actor.Type, Name: e.Actor.Name, ServiceAccount: e.Actor.ServiceAccount, Controller: e.Actor.Controller},
+		Resource: v1alpha1.AuditResource{APIVersion: e.Resource.APIVersion, Kind: e.Resource.Kind, Namespace: e.Resource.Namespace,
+			Name: e.Resource.Name, UID: e.Resource.UID},
+		Category: e.Category, Action: e.Action, Outcome: e.Outcome, Severity: e.Severity, CorrelationID: e.CorrelationID, Cluster: e.Cluster,
+		Fact: e.Fact, DurationMs: e.DurationMs, RetentionDays: int32(e.RetentionDays), Sensitive: e.Sensitive}
+	if !e.ParentID.IsZero() {
+		spec.ParentID = e.ParentID.String()
+	}
+	if e.Source.Name != "" {
+		spec.Source = &v1alpha1.AuditSource{Name: e.Source.Name, Epoch: e.Source.Epoch, Seq: e.Source.Seq}
+	}
+	if e.Error.Code != "" || e.Error.Message != "" {
+		spec.Error = &v1alpha1.AuditError{Code: e.Error.Code}
+	}
+	size := "partial"
+	if !part {
+		size = "whole"
+		var err error
+		if spec.Details, err = textOf(e.Details); err != nil {
+			return nil, fmt.Errorf("details of entry %d: %w", line.Record.Index, err)
+		}
+		if spec.Error != nil {
+			spec.Error.Message = e.Error.Message
+		}
+		for name, value := range e.Original {
+			if spec.Original == nil {
+				spec.Original = map[string]v1alpha1.AuditDetail{}
+			}
+			spec.Original[name] = v1alpha1.AuditDetail(value)
+		}
+	}
+	body, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&spec)
+	if err != nil {
+		return nil, err
+	}
+	d.adapt(body)
+	u := newAuditEvent()
+	u.Object["spec"] = body
+	u.SetNamespace(namespace)
+	u.SetName(nameOf(e, false))
+	labels := map[string]string{v1alpha1.LabelMirror: size}
+	for name, value := range map[string]string{v1alpha1.LabelEventType: e.EventType, v1alpha1.LabelSeverity: e.Severity,
+		v1alpha1.LabelCorrelationID: e.CorrelationID} {
+		if labelValue.MatchString(value) {
+			labels[name] = value
+		}
+	}
+	u.SetLabels(labels)
+	annotations := receiptIn(line, origin).annotations("")
+	delete(annotations, v1alpha1.AnnotationSealedUID) // it has none yet
+	annotations[v1alpha1.AnnotationImmutable] = "true"
+	u.SetAnnotations(annotations)
+	return u, nil
+}
+
+// receiptIn returns the receipt of a line.
+func receiptIn(line *trail.Line, origin string) receipt {
+	leaf := line.Record.LeafHash()
+	return receipt{line.Record.Index, hex.EncodeToString(leaf[:]), origin}
+}
+
+// textOf returns details whose values are text: what is none is in JSON.
+func textOf(details json.RawMessage) (map[string]v1alpha1.AuditDetail, error) {
+	if len(details) == 0 {
+		return nil, nil
+	}
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(details, &values); err != nil {
+		return nil, err
+	}
+	texts := make(map[string]v1alpha1.AuditDetail, len(values))
+	for name, value := range values {
+		var text string
+		if err := json.Unmarshal(value, &text); err != nil || value[0] != '"' {
+			text = string(value)
+		}
+		texts[name] = v1alpha1.AuditDetail(text)
+	}
+	return texts, nil
+}
+
+// mirrors reports whether an object says what a line of the ledger says, and
+// nothing else.
+func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *definition) bool {
+	claimed, ok := receiptOf(u)
+	if !ok || claimed != receiptIn(line, origin) {
+		return false
+	}
+	want, err := mirrorOf(line, origin, u.GetNamespace(), d, u.GetLabels()[v1alpha1.LabelMirror] == "partial")
+	if err != nil {
+		return false
+	}
+	d.prune(want.Object)
+	labels := maps.Clone(u.GetLabels())
+	for name := range want.GetLabels() {
+		if labels[name] != want.GetLabels()[name] {
+			return false
+		}
+	}
+	return reflect.DeepEqual(u.Object["spec"], want.Object["spec"])
+}
+
+// controlled are the members of metadata that the API server sets.
+func describe(u *unstructured.Unstructured) event.Resource {
+	return event.Resource{APIVersion: u.GetAPIVersion(), Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), UID: string(u.GetUID())}
+}
+
+// ownerOf returns who an object says has created it.
+func creatorOf(m metav1.Object) string { return m.GetAnnotations()[v1alpha1.AnnotationCreatedBy] }

@@ -1,0 +1,357 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
+	gravenclient "github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/event"
+)
+
+// A sealer records AuditEvents, and has them bear the receipt.
+type sealer struct {
+	api     client.Client // reads from the cache
+	ledger  *Ledger
+	probed  *prober
+	losses  *losses
+	self    string // the operator's own user
+	cluster string
+	metrics *metrics
+	log     *slog.Logger
+
+	mu sync.Mutex
+	// checked are the objects whose receipts were held against the ledger since
+	// the operator started.
+	checked checked
+}
+
+// Reconcile seals the AuditEvent of a name, and those that went before they were
+// sealed.
+func (s *sealer) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	k := s.probed.known.Load()
+	if k == nil {
+		return reconcile.Result{}, errors.New("it is not known yet how AuditEvents are protected")
+	}
+	if err := s.sealLost(ctx, req.NamespacedName, k.definition); err != nil {
+		return reconcile.Result{}, err
+	}
+	u := newAuditEvent()
+	if err := s.api.Get(ctx, req.NamespacedName, u); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if s.wasChecked(u.GetUID()) {
+		if _, ok := receiptOf(u); ok {
+			return reconcile.Result{}, nil
+		}
+	}
+	r, err := s.seal(ctx, u, k.definition)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("seal %s: %w", req.NamespacedName, err)
+	}
+	return reconcile.Result{}, s.give(ctx, u, r)
+}
+
+func (s *sealer) wasChecked(uid types.UID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.checked[uid]
+}
+
+func (s *sealer) check(uid types.UID, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok {
+		s.checked[uid] = true
+	} else {
+		delete(s.checked, uid)
+	}
+}
+
+// A sealed is what became of an object.
+type sealed struct {
+	receipt
+	duplicate bool
+}
+
+// seal has an object in the ledger, and returns where it is. What it bears of ours
+// already is held against that.
+func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *definition) (sealed, error) {
+	claimed := claims(u)
+	if claimed && u.GetLabels()[v1alpha1.LabelMirror] != "" {
+		r, done, err := s.sealMirror(ctx, u, d)
+		if done || err != nil {
+			return r, err
+		}
+	}
+	r, err := s.record(ctx, u)
+	if err != nil || !claimed {
+		return r, err
+	}
+	claim, ok := receiptOf(u)
+	of := u.GetAnnotations()[v1alpha1.AnnotationSealedUID]
+	switch {
+	case !ok || claim != r.receipt: // it was made to look sealed
+		return r, s.tellCopy(ctx, u, "false")
+	case of != "" && of != string(u.GetUID()):
+		return r, s.tellCopy(ctx, u, "restored")
+	}
+	return r, nil
+}
+
+// sealMirror judges an object that says it is a mirror. It is done with if the
+// object says what the ledger says.
+func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d *definition) (r sealed, done bool, err error) {
+	claim, ok := receiptOf(u)
+	if !ok {
+		return r, false, nil
+	}
+	origin, err := s.ledger.origin(ctx)
+	if err != nil {
+		return r, false, err
+	}
+	line, err := s.ledger.at(ctx, claim.index)
+	switch code := status(err); {
+	case code == http.StatusNotFound || code == http.StatusBadRequest:
+		return r, false, nil
+	case code == http.StatusGone && claim.origin == origin:
+		return sealed{receipt: claim}, true, nil // nothing is left to hold it against
+	case err != nil:
+		return r, false, err
+	}
+	if !mirrors(u, line, origin, d) {
+		// What was erased since is no forgery; it is pruned as erased.
+		if line.Record.Erasable == nil && claim == receiptIn(line, origin) {
+			return sealed{receipt: claim}, true, nil
+		}
+		return r, false, nil
+	}
+	if creatorOf(u) != s.self {
+		err = s.tellCopy(ctx, u, "true")
+	}
+	return sealed{receipt: claim}, true, err
+}
+
+// record records an object on behalf of who created it.
+func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (sealed, error) {
+	e, err := eventOf(u)
+	if err != nil {
+		return s.recordRefused(ctx, u, err)
+	}
+	if e.Cluster == "" {
+		e.Cluster = s.cluster
+	}
+	creator := s.probed.creator(u)
+	if claimed := creatorOf(u); claimed != "" && creator == "" {
+		keep(e, v1alpha1.AnnotationCreatedBy, claimed) // anybody may have written it
+	}
+	r, err := s.ledger.record(ctx, creator, e)
+	if status(err) == http.StatusConflict {
+		// Another object of that name, or another with that id, said something
+		// else. This one has its uid.
+		keep(e, "id", e.ID.String())
+		if e.ID, err = event.ParseID(string(u.GetUID())); err != nil {
+			return sealed{}, fmt.Errorf("uid: %w", err)
+		}
+		r, err = s.ledger.record(ctx, creator, e)
+	}
+	if noEvent(err) {
+		return s.recordRefused(ctx, u, err)
+	}
+	if err != nil {
+		return sealed{}, err
+	}
+	return s.sealedAs(ctx, r.Index, r.LeafHash, r.Duplicate)
+}
+
+func keep(e *event.Event, name, value string) {
+	e.Original = maps.Clone(e.Original)
+	if e.Original == nil {
+		e.Original = map[string]string{}
+	}
+	if _, ok := e.Original[name]; !ok {
+		e.Original[name] = value
+	}
+}
+
+// noEvent reports whether the server will never take an event for what it says. That
+// the operator may not record is another matter.
+func noEvent(err error) bool {
+	var p *gravenclient.Problem
+	if !errors.As(err, &p) {
+		return false
+	}
+	return p.Status == http.StatusBadRequest && p.Param == "" && len(p.Errors) > 0 || p.Status == http.StatusRequestEntityTooLarge ||
+		p.Status == http.StatusForbidden && strings.HasSuffix(p.Type, ":reserved")
+}
+
+func (s *sealer) sealedAs(ctx context.Context, index int64, leaf string, duplicate bool) (sealed, error) {
+	origin, err := s.ledger.origin(ctx)
+	return sealed{receipt{index, leaf, origin}, duplicate}, err
+}
+
+// maxKept bounds what is kept of an object that is no event, in bytes.
+const maxKept = 128 << 10
+
+// recordRefused records that an object is no event, and what it is.
+func (s *sealer) recordRefused(ctx context.Context, u *unstructured.Unstructured, why error) (sealed, error) {
+	e := own(typeRefused, u.GetCreationTimestamp().Time, describe(u))
+	e.ID = event.DeriveID(typeRefused, string(u.GetUID()))
+	spec, err := json.Marshal(u.Object["spec"])
+	if err != nil {
+		return sealed{}, err
+	}
+	details := map[string]string{"reason": cut(why.Error(), 4096), "spec": cut(string(spec), maxKept), "creator": cut(creatorOf(u), event.MaxString)}
+	if len(spec) > maxKept {
+		details["specSize"] = strconv.Itoa(len(spec))
+	}
+	if err := e.SetDetails(details); err != nil {
+		return sealed{}, err
+	}
+	r, err := s.ledger.record(ctx, "", e)
+	if status(err) == http.StatusConflict { // the reason had other words
+		line, err := s.ledger.line(ctx, e.ID.String())
+		if err != nil {
+			return sealed{}, err
+		}
+		origin, err := s.ledger.origin(ctx)
+		return sealed{receiptIn(line, origin), true}, err
+	}
+	if err != nil {
+		return sealed{}, err
+	}
+	if !r.Duplicate {
+		s.metrics.refused.Inc()
+		s.log.Warn("an AuditEvent is no event; the ledger says so", "namespace", u.GetNamespace(), "name", u.GetName(), "reason", why)
+	}
+	return s.sealedAs(ctx, r.Index, r.LeafHash, r.Duplicate)
+}
+
+// cut shortens text to a number of bytes.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && text[n]&0xC0 == 0x80 { // amid a letter
+		n--
+	}
+	return text[:n]
+}
+
+// tellCopy records that somebody else made an object that wears our annotations:
+// one that says what the ledger says ("true"), that was sealed as another object
+// ("restored"), or that lies ("false").
+func (s *sealer) tellCopy(ctx context.Context, u *unstructured.Unstructured, faithful string) error {
+	e := own(typeCopied, u.GetCreationTimestamp().Time, describe(u))
+	e.ID = event.DeriveID(typeCopied, string(u.GetUID()))
+	e.CorrelationID = cut(correlationOf(u), event.MaxString)
+	if faithful != "false" {
+		e.Severity = event.SeverityInfo
+	}
+	a := u.GetAnnotations()
+	err := e.SetDetails(map[string]string{"faithful": faithful, "creator": cut(creatorOf(u), event.MaxString),
+		"claimedIndex": cut(a[v1alpha1.AnnotationIndex], 64), "claimedLeafHash": cut(a[v1alpha1.AnnotationLeafHash], 128),
+		"claimedOrigin": cut(a[v1alpha1.AnnotationOrigin], event.MaxString), "sealedUID": cut(a[v1alpha1.AnnotationSealedUID], 64)})
+	if err != nil {
+		return err
+	}
+	r, err := s.ledger.record(ctx, "", e)
+	if status(err) == http.StatusConflict {
+		return nil // it was told, when less was known of it
+	}
+	if err == nil && !r.Duplicate {
+		s.metrics.copies.WithLabelValues(faithful).Inc()
+	}
+	return err
+}
+
+// give has an object bear its receipt.
+func (s *sealer) give(ctx context.Context, u *unstructured.Unstructured, r sealed) error {
+	if have, ok := receiptOf(u); !ok || have != r.receipt {
+		missing := r.annotations(string(u.GetUID()))
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": u.GetUID(), "annotations": missing}})
+		if err != nil {
+			return err
+		}
+		err = s.api.Patch(ctx, u.DeepCopy(), client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldOwner))
+		switch {
+		case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // it is another now, or none
+			return nil
+		case ok && (apierrors.IsForbidden(err) || apierrors.IsInvalid(err)):
+			// What it bears is false, was recorded as such, and cannot be changed.
+		case err != nil:
+			return err
+		}
+		if !r.duplicate {
+			s.metrics.sealed.Inc()
+		}
+	}
+	s.check(u.GetUID(), true)
+	return nil
+}
+
+// fieldOwner is the operator among those who write a field.
+const fieldOwner = "graven-operator"
+
+// sealLost has those objects of a name in the ledger that went before they were
+// sealed, and records that they went.
+func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *definition) error {
+	for _, u := range s.losses.of(name) {
+		r, err := s.seal(ctx, u, d)
+		if err != nil {
+			return err
+		}
+		if _, had := receiptOf(u); !r.duplicate && !had {
+			e := own(typeLost, u.GetCreationTimestamp().Time, describe(u))
+			e.ID = event.DeriveID(typeLost, string(u.GetUID()))
+			e.CorrelationID = cut(correlationOf(u), event.MaxString)
+			if err := e.SetDetails(map[string]string{"creator": cut(creatorOf(u), event.MaxString), "sealedAt": strconv.FormatInt(r.index, 10)}); err != nil {
+				return err
+			}
+			if _, err := s.ledger.record(ctx, "", e); err != nil && status(err) != http.StatusConflict {
+				return err
+			}
+			s.metrics.lost.Inc()
+		}
+		if err := s.losses.settled(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checked are objects by their uid.
+type checked map[types.UID]bool
+
+// Start implements manager.Runnable: it sees to what was lost when the operator was
+// not there to see to it, or the ledger was away.
+func (s *sealer) Start(ctx context.Context) error {
+	for {
+		if k := s.probed.known.Load(); k != nil {
+			for _, name := range s.losses.names() {
+				if err := s.sealLost(ctx, name, k.definition); err != nil && ctx.Err() == nil {
+					s.log.Warn("an AuditEvent that went is not sealed yet", "namespace", name.Namespace, "name", name.Name, "error", err)
+				}
+			}
+		}
+		pause(ctx, 10*time.Second)
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
