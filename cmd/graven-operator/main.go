@@ -67,10 +67,12 @@ func command() *cobra.Command {
 	f.IntVar(&c.Newest, "mirror-newest", 1000, "how many AuditEvents there may be in the cluster; incidents go whole, the oldest first")
 	f.DurationVar(&c.Span, "mirror-for", 0, "how old an incident's newest event may be in the cluster; 0: any")
 	f.Float64Var(&c.Rate, "mirror-rate", 20, "how many AuditEvents are made or deleted in a second")
+	f.BoolVar(&c.ExpireRoles, "expire-roles", false, "have grants of roles go when they have expired; it must be allowed to list and delete bindings")
 	f.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "HOST:PORT of /metrics; 0: none")
 	f.StringVar(&c.HealthAddress, "health-address", ":8081", "HOST:PORT of /healthz and /readyz; 0: none")
 	f.BoolVar(&c.LeaderElect, "leader-elect", false, "have one of several operators work at a time")
 	f.StringVar(&c.LeaseNamespace, "lease-namespace", "", "namespace of the Lease for that; default: the operator's own")
+	cmd.AddCommand(newRole())
 	return cmd
 }
 

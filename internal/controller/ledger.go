@@ -60,6 +60,12 @@ func (l *Ledger) record(ctx context.Context, creator string, e *event.Event) (*c
 	return r, nil
 }
 
+// Record implements [rbac.Sender].
+func (l *Ledger) Record(ctx context.Context, e *event.Event) error {
+	_, err := l.record(ctx, "", e)
+	return err
+}
+
 // origin returns the ledger's origin.
 func (l *Ledger) origin(ctx context.Context) (string, error) {
 	if o := l.known.Load(); o != nil {

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	gravenclient "github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/rbac"
 )
 
 // Config of the operator. Ledger, API and Dir are required.
@@ -53,6 +54,9 @@ type Config struct {
 	Span time.Duration
 	// Rate bounds the AuditEvents that are made or deleted in a second; 0 means 20.
 	Rate float64
+	// ExpireRoles has grants of roles go when they have expired ([rbac.RBACManager.Expire]),
+	// for which the operator must be allowed to list and delete bindings.
+	ExpireRoles bool
 	// MetricsAddress and HealthAddress are HOST:PORT; empty or "0" serves nothing.
 	MetricsAddress, HealthAddress string
 	// LeaderElect has only one of several operators work, by a Lease in
@@ -118,6 +122,15 @@ func Run(ctx context.Context, c Config) error {
 	mirror := &mirror{api: mgr.GetClient(), direct: direct, ledger: ledger, probed: p, sealer: s, self: self, namespace: c.Namespace, types: c.Types,
 		levels: c.Severities, window: window{c.Newest, c.Span}, limit: flowcontrol.NewTokenBucketRateLimiter(float32(c.Rate), max(1, int(c.Rate))),
 		metrics: m, log: c.Log, now: time.Now}
+	if c.ExpireRoles {
+		roles, err := rbac.NewRBACManager(rbac.Config{Client: direct, Sender: ledger})
+		if err != nil {
+			return err
+		}
+		if err := mgr.Add(&expirer{roles, c.Log}); err != nil {
+			return err
+		}
+	}
 	return errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror), mgr.Start(ctx))
 }
 
@@ -152,3 +165,27 @@ func (s *sealer) keepLost() predicate.Predicate {
 		return true
 	}}
 }
+
+// An expirer has grants of roles go when they have expired.
+type expirer struct {
+	roles *rbac.RBACManager
+	log   *slog.Logger
+}
+
+// Start implements manager.Runnable.
+func (e *expirer) Start(ctx context.Context) error {
+	for ctx.Err() == nil {
+		gone, err := e.roles.Expire(ctx)
+		if gone > 0 {
+			e.log.Info("grants of roles have expired", "bindings", gone)
+		}
+		if err != nil && ctx.Err() == nil {
+			e.log.Warn("grants of roles that have expired may still be there", "error", err)
+		}
+		pause(ctx, expirePause)
+	}
+	return nil
+}
+
+// expirePause is how often grants are looked at.
+const expirePause = 30 * time.Second
