@@ -207,7 +207,7 @@ func (a *App) listen() error {
 	}
 	connections, err := c.MaxConnections, error(nil)
 	if c.PlainListen != "" {
-		a.http.Handler = rest.Tokenless(a.rest)
+		a.http.Handler = rest.Apart(a.rest)
 		connections -= c.MaxConnections / 4
 		if a.plain, err = a.open(c.PlainListen, max(1, c.MaxConnections/4)); err != nil {
 			return fmt.Errorf("plainListen: %w", err)

@@ -449,7 +449,7 @@ func TestAServerSpeaksTLS(t *testing.T) {
 	}
 }
 
-func TestAnAddressWithoutTLSIsForCallersWithoutAToken(t *testing.T) {
+func TestTheAddressWithoutTLSIsForCallersWithoutATokenAndTheOtherIsNot(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -468,7 +468,7 @@ func TestAnAddressWithoutTLSIsForCallersWithoutAToken(t *testing.T) {
 		{"http://" + c.PlainListen, "", http.StatusOK},
 		{"http://" + c.PlainListen, "Authorization", http.StatusForbidden},
 		{"http://" + c.PlainListen, "X-API-Key", http.StatusForbidden},
-		{s.app.URL(), "", http.StatusOK},
+		{s.app.URL(), "", http.StatusUnauthorized},
 		{s.app.URL(), "X-API-Key", http.StatusOK},
 	} {
 		req, err := http.NewRequest(http.MethodGet, tt.base+"/api/v1/audit", nil)

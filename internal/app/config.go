@@ -37,8 +37,8 @@ type Config struct {
 	// HTTP, and tokens can be read on the way.
 	TLSCert string `yaml:"tlsCert"`
 	TLSKey  string `yaml:"tlsKey"`
-	// PlainListen is a second address, without TLS, for callers without a token
-	// (AnonymousRole). Who shows a token there is refused.
+	// PlainListen is a second address, without TLS, for callers without a token:
+	// only there have they the AnonymousRole, and a token is refused there.
 	PlainListen string `yaml:"plainListen"`
 	// AnonymousRole is what callers without a token may do: a role, or
 	// nothing, which is the default. Danger: whoever reaches the port has it.
