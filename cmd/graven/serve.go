@@ -18,7 +18,7 @@ import (
 
 func newServe() *cobra.Command {
 	var c app.Config
-	var file, data, store, listen string
+	var file, data, store, deadLetter, listen string
 	var readOnly bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -47,12 +47,14 @@ recorded then, and no key needed; who reads stands on stderr.`,
 				}
 			}
 			c.Data, c.Store, c.Listen = cmp.Or(data, c.Data, "graven-data"), cmp.Or(store, c.Store), cmp.Or(listen, c.Listen)
+			c.DeadLetter = cmp.Or(deadLetter, c.DeadLetter)
 			c.ReadOnly = c.ReadOnly || readOnly
 			return serve(cmd, c, nil)
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "data directory (default ./graven-data)")
 	cmd.Flags().StringVar(&store, "store", "", "keep the ledger in a PostgreSQL database: postgres://USER@HOST/DATABASE")
+	cmd.Flags().StringVar(&deadLetter, "dead-letter", "", "keep events in Redis or Valkey while the database is away: redis://HOST:PORT/DB")
 	listenFlag(cmd, &listen, "", "address to listen on (default 127.0.0.1:8090)")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "record nothing: serve a backup or a predecessor")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file in YAML; flags override it")

@@ -39,6 +39,7 @@ type App struct {
 	rest     *rest.Server
 	http     *http.Server
 	listener net.Listener
+	plain    net.Listener // without TLS, where there is one beside it
 
 	// stops are run by Stop, the last first.
 	stops []stop
@@ -198,28 +199,44 @@ func (a *App) listen() error {
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 128 << 10, MaxReceiveBufferPerStream: 64 << 10},
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)}
 	if c.TLSCert != "" {
-		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		cert, err := listener.Certificate(c.TLSCert, c.TLSKey, func(err error) { a.log.Warn("the certificate stays as it was", "error", err) })
 		if err != nil {
 			return fmt.Errorf("tlsCert and tlsKey: %w", err)
 		}
-		a.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		a.http.TLSConfig = &tls.Config{GetCertificate: cert, MinVersion: tls.VersionTLS12}
 	}
-	l, err := net.Listen("tcp", c.Listen)
-	if err != nil {
+	connections, err := c.MaxConnections, error(nil)
+	if c.PlainListen != "" {
+		a.http.Handler = rest.Apart(a.rest)
+		connections -= c.MaxConnections / 4
+		if a.plain, err = a.open(c.PlainListen, max(1, c.MaxConnections/4)); err != nil {
+			return fmt.Errorf("plainListen: %w", err)
+		}
+	}
+	if a.listener, err = a.open(c.Listen, connections); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	limited := listener.Limit(l, c.MaxConnections)
-	a.http.ConnState = limited.Changed
-	a.listener = limited
 	a.onStop("http", func(ctx context.Context) error {
 		a.rest.Stop()
 		err := a.http.Shutdown(ctx)
 		if err != nil { // some requests take too long; what they stand on is about to go
 			err = errors.Join(err, a.http.Close())
 		}
-		return errors.Join(err, ignoreClosed(a.listener.Close()))
+		return err
 	})
 	return nil
+}
+
+// open listens on an address, up to so many connections.
+func (a *App) open(address string, connections int) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	limited := listener.Limit(l, connections)
+	a.http.ConnState = limited.Changed
+	a.onStop("listener", func(context.Context) error { return ignoreClosed(limited.Close()) })
+	return limited, nil
 }
 
 func ignoreClosed(err error) error {
@@ -307,7 +324,10 @@ func (a *App) URL() string {
 // Run answers requests until ctx ends or the ledger stops by itself, and then
 // stops the server.
 func (a *App) Run(ctx context.Context) error {
-	served := make(chan error, 1)
+	served := make(chan error, 2)
+	if a.plain != nil {
+		go func() { served <- a.http.Serve(a.plain) }()
+	}
 	go func() {
 		if a.config.TLSCert != "" {
 			served <- a.http.ServeTLS(a.listener, "", "")

@@ -449,6 +449,52 @@ func TestAServerSpeaksTLS(t *testing.T) {
 	}
 }
 
+func TestTheAddressWithoutTLSIsForCallersWithoutATokenAndTheOtherIsNot(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free.Close()
+	c := config(t)
+	var pool *x509.CertPool
+	c.TLSCert, c.TLSKey, pool = certificate(t)
+	c.AnonymousRole, c.PlainListen = "viewer", free.Addr().String()
+	s := run(t, c)
+	s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	for _, tt := range []struct {
+		base, header string
+		status       int
+	}{
+		{"http://" + c.PlainListen, "", http.StatusOK},
+		{"http://" + c.PlainListen, "Authorization", http.StatusForbidden},
+		{"http://" + c.PlainListen, "X-API-Key", http.StatusForbidden},
+		{s.app.URL(), "", http.StatusUnauthorized},
+		{s.app.URL(), "X-API-Key", http.StatusOK},
+	} {
+		req, err := http.NewRequest(http.MethodGet, tt.base+"/api/v1/audit", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.header != "" {
+			req.Header.Set(tt.header, token(t, c))
+		}
+		resp, err := s.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tt.status {
+			t.Errorf("%s with %q: status %d, want %d", tt.base, tt.header, resp.StatusCode, tt.status)
+		}
+	}
+	if err := s.halt(); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", c.PlainListen); err == nil {
+		t.Error("the address is open after the server has ended")
+	}
+}
+
 func TestAServerOnAllAddressesNamesOneThatWorks(t *testing.T) {
 	for _, listen := range []string{"0.0.0.0:0", ":0"} {
 		c := config(t)

@@ -37,6 +37,9 @@ type Config struct {
 	// HTTP, and tokens can be read on the way.
 	TLSCert string `yaml:"tlsCert"`
 	TLSKey  string `yaml:"tlsKey"`
+	// PlainListen is a second address, without TLS, for callers without a token:
+	// only there have they the AnonymousRole, and a token is refused there.
+	PlainListen string `yaml:"plainListen"`
 	// AnonymousRole is what callers without a token may do: a role, or
 	// nothing, which is the default. Danger: whoever reaches the port has it.
 	AnonymousRole access.Role `yaml:"anonymousRole"`
@@ -186,10 +189,8 @@ func (c *Config) complete() error {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 20 * time.Second
 	}
-	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
-		return wrong("listen", "HOST:PORT: %w", err)
-	} else if _, err := net.LookupPort("tcp", port); err != nil {
-		return wrong("listen", "HOST:PORT: %w", err)
+	if err := checkAddress("listen", c.Listen); err != nil {
+		return err
 	}
 	switch {
 	case c.Data == "":
@@ -200,12 +201,19 @@ func (c *Config) complete() error {
 		return wrong("tlsCert", "no use without tlsKey")
 	case c.TLSCert == "" && c.TLSKey != "":
 		return wrong("tlsKey", "no use without tlsCert")
+	case c.PlainListen != "" && (c.TLSCert == "" || c.AnonymousRole == ""):
+		return wrong("plainListen", "no use without tlsCert and anonymousRole")
 	case c.MaxBody < 0 || c.MaxBody > 1<<30:
 		return wrong("maxBody", "from 1 to 1073741824 bytes")
 	case c.SegmentSize != 0 && (c.SegmentSize < 1<<16 || c.SegmentSize > 1<<31):
 		return wrong("segmentSize", "from 65536 to 2147483648 bytes")
 	case c.ShutdownTimeout < 0:
 		return wrong("shutdownTimeout", "longer than 0s")
+	}
+	if c.PlainListen != "" {
+		if err := checkAddress("plainListen", c.PlainListen); err != nil {
+			return err
+		}
 	}
 	if err := c.Spool.complete(c.Store); err != nil {
 		return err
@@ -226,6 +234,18 @@ func (c *Config) complete() error {
 		if _, err := access.ParseRole(string(c.AnonymousRole)); err != nil {
 			return wrong("anonymousRole", "%w", err)
 		}
+	}
+	return nil
+}
+
+// checkAddress demands that a field is an address to listen on.
+func checkAddress(field, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return wrong(field, "HOST:PORT: %w", err)
 	}
 	return nil
 }

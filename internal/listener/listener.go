@@ -1,4 +1,4 @@
-// Package listener bounds the connections to a server.
+// Package listener bounds the connections to a server, and follows its certificate.
 package listener
 
 import (
@@ -98,8 +98,8 @@ func (c *connection) leave() {
 }
 
 // Changed is told by the HTTP server of its connections: it is to be the
-// server's ConnState.
-func (l *Listener) Changed(conn net.Conn, state http.ConnState) {
+// server's ConnState. Where the server has several listeners, any one's will do.
+func (*Listener) Changed(conn net.Conn, state http.ConnState) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
@@ -107,8 +107,8 @@ func (l *Listener) Changed(conn net.Conn, state http.ConnState) {
 	if !ok || state == http.StateNew {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
 	c.leave()
 	if state == http.StateIdle && !c.closed {
 		c.wait()

@@ -55,7 +55,7 @@ func (s *Server) authenticate(r *http.Request) (*access.Principal, string) {
 		}
 	}
 	if secret == "" {
-		if s.c.AnonymousRole != "" {
+		if s.c.AnonymousRole != "" && r.Context().Value(needsToken{}) == nil {
 			return access.Anonymous(s.c.AnonymousRole), ""
 		}
 		return nil, "there was no token"
