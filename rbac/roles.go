@@ -41,7 +41,9 @@ func Roles() []string {
 var kinds = strings.Fields(`aiinsights anomalies approvalpolicies approvalrequests chaosexperiments clusterregistrations escalationpolicies
 	incidentslas instances issues notificationpolicies postmortems remediationplans runbooks servicelevelobjectives sourcerepositories`)
 
-// ClusterRoles returns the ClusterRoles of all roles, and that of retention.
+// ClusterRoles returns the ClusterRoles of all roles, and that of retention. The
+// resources below auditevents, such as auditevents/legalholds, are those by which
+// Graven's server tells what a user may do there; the API server serves none of them.
 func ClusterRoles() []rbacv1.ClusterRole {
 	reads := rule(group, "*", "get list watch")
 	patterns := rule("", "configmaps", "get update patch")
@@ -51,6 +53,7 @@ func ClusterRoles() []rbacv1.ClusterRole {
 		rule(group, strings.Join(kinds, " "), "create update patch delete"),
 		rule(group, "issues/status approvalrequests/status postmortems/status", "update patch"),
 		patterns,
+		rule(group, "auditevents/accessreviews auditevents/tokens auditevents/legalholds", "create"),
 	}
 	bind := rule(rbacv1.GroupName, "clusterroles", "bind")
 	for _, role := range Roles() {
@@ -65,10 +68,12 @@ func ClusterRoles() []rbacv1.ClusterRole {
 		},
 		Admin: admin,
 		Superadmin: append(slices.Clone(admin), bind,
+			rule(group, "auditevents/erasures", "create"),
 			rule(rbacv1.GroupName, "clusterroles clusterrolebindings rolebindings", "get list watch"),
 			rule(rbacv1.GroupName, "clusterrolebindings rolebindings", "create")), // of what they may bind
 		Recorder: {rule(group, "auditevents", "create")},
-		Auditor:  {reads, rule(rbacv1.GroupName, "clusterroles clusterrolebindings rolebindings", "get list watch")},
+		Auditor: {reads, rule(group, "auditevents/accessreviews", "create"),
+			rule(rbacv1.GroupName, "clusterroles clusterrolebindings rolebindings", "get list watch")},
 	}
 	var all []rbacv1.ClusterRole
 	for _, role := range Roles() {

@@ -24,6 +24,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/kubeauth"
 	"github.com/graven-audit/graven/internal/testenv"
 )
 
@@ -55,22 +56,29 @@ type bed struct {
 // protects them; and a server.
 func newBed(t *testing.T, policies bool) *bed {
 	t.Helper()
-	b := &bed{t: t, whole: t, dir: t.TempDir()}
-	b.k = testenv.StartKube(t, testenv.KubeOptions{Controllers: []string{"namespace-controller", "garbage-collector-controller"},
-		Users: map[string][]string{operatorUser: {"system:masters"}, retentionUser: {"system:masters"}, "jane": {"system:masters"}, "velero": {"system:masters"}}})
-	b.apply(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
-	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-	for _, ns := range []string{"chatcli-system", "production"} {
-		b.k.Kubectl(testenv.KubeAdmin, "create", "namespace", ns)
-	}
+	masters := []string{"system:masters"}
+	b := newKube(t, map[string][]string{operatorUser: masters, retentionUser: masters, "jane": masters, "velero": masters})
 	if policies {
 		b.apply(config.Policies, "policies/auditevents.yaml", "policies/stamp/stamp.yaml")
 		made := time.Now()
 		testenv.Eventually(t, "the policies count for certain", func() bool { return time.Since(made) > 12*time.Second })
 	}
-	b.server = newServer(t)
 	b.server.start()
 	t.Cleanup(b.kill)
+	return b
+}
+
+// newKube starts a cluster with AuditEvents in it, and a server that is to be
+// started.
+func newKube(t *testing.T, users map[string][]string) *bed {
+	t.Helper()
+	b := &bed{t: t, whole: t, dir: t.TempDir(), server: newServer(t)}
+	b.k = testenv.StartKube(t, testenv.KubeOptions{Controllers: []string{"namespace-controller", "garbage-collector-controller"}, Users: users})
+	b.apply(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
+	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+	for _, ns := range []string{"chatcli-system", "production", "dev"} {
+		b.k.Kubectl(testenv.KubeAdmin, "create", "namespace", ns)
+	}
 	return b
 }
 
@@ -140,6 +148,7 @@ type server struct {
 	cancel         context.CancelFunc
 	ended          chan error
 	listen, secret string
+	kubernetes     kubeauth.Config
 }
 
 func newServer(t *testing.T) *server {
@@ -150,7 +159,7 @@ func newServer(t *testing.T) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	a, err := app.New(s.t.Context(), app.Config{Data: s.dir, Listen: s.listen}, "test", slog.New(slog.DiscardHandler), nil)
+	a, err := app.New(s.t.Context(), app.Config{Data: s.dir, Listen: s.listen, Kubernetes: s.kubernetes}, "test", slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -310,7 +319,9 @@ func TestAThousandAuditEventsOfEightClients(t *testing.T) {
 	b.kill()
 	b.run(flags...)
 	wg.Wait()
-	of := func() int { return len(b.server.events(url.Values{"namespace": {"production"}, "type": {"IssueCreated"}})) }
+	of := func() int {
+		return len(b.server.events(url.Values{"namespace": {"production"}, "type": {"IssueCreated"}}))
+	}
 	testenv.Eventually(t, "all of them are in the ledger, and the window in etcd", func() bool {
 		all, sealed := b.sealed()
 		return of() >= clients*each && all > 0 && all <= newest && all == sealed

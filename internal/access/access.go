@@ -64,10 +64,15 @@ func ParseRole(s string) (Role, error) {
 // A Principal is who was authenticated.
 type Principal struct {
 	Name string
-	Via  string // how: ViaToken or ViaAnonymous
+	Via  string // how: ViaToken, ViaAnonymous, or another's word
+	// Role is what it may do; empty for one whom others give permissions.
 	Role Role
+	// Permissions are what it may do without a role.
+	Permissions []Permission
 	// Namespaces, if not nil, are the only ones that the principal sees.
 	Namespaces []string
+	// RecordsIn, if not nil, are the only namespaces that it may record events of.
+	RecordsIn []string
 	// Attests is set for those who may vouch for identities that they pass on,
 	// such as an API server's audit webhook.
 	Attests bool
@@ -87,7 +92,18 @@ func CheckName(name string) error {
 }
 
 // Can reports whether p may act.
-func (p *Principal) Can(perm Permission) bool { return slices.Contains(roles[p.Role], perm) }
+func (p *Principal) Can(perm Permission) bool {
+	if p.Role == "" {
+		return slices.Contains(p.Permissions, perm)
+	}
+	return slices.Contains(roles[p.Role], perm)
+}
+
+// MayRecord reports whether p, who may record, may record what was done to a
+// resource in a namespace; empty is for resources in none.
+func (p *Principal) MayRecord(namespace string) bool {
+	return p.RecordsIn == nil || slices.Contains(p.RecordsIn, namespace)
+}
 
 // MayGrant reports whether p may give out or revoke a token: nobody gives more
 // than they have, but a superadmin gives all.
@@ -95,7 +111,7 @@ func (p *Principal) MayGrant(t *Token) bool {
 	switch {
 	case !p.Can(ManageToken), p.Namespaces != nil:
 		return false
-	case p.Role == Superadmin:
+	case p.Can(Erase): // as superadmins, and nobody else, may
 		return true
 	}
 	return t.Role != Superadmin && (p.Attests || !t.Attests)

@@ -141,8 +141,14 @@ func NewSecret() string {
 	if _, err := rand.Read(b[:]); err != nil {
 		panic("internal error: no randomness: " + err.Error())
 	}
-	return "gvn_" + base64.RawURLEncoding.EncodeToString(b[:])
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
+
+// prefix is that of every secret.
+const prefix = "gvn_"
+
+// IsOurs reports whether a secret looks like that of a token, good or not.
+func IsOurs(secret string) bool { return strings.HasPrefix(secret, prefix) }
 
 func hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))

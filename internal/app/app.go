@@ -23,6 +23,7 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/erasure"
 	"github.com/graven-audit/graven/internal/keyring"
+	"github.com/graven-audit/graven/internal/kubeauth"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/rest"
@@ -139,6 +140,11 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens, Holds: custody.New(a.ledger, journal, store, time.Now),
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
 		Log: a.log, Metrics: rest.NewMetrics(registry)}
+	if c.Kubernetes.Enabled {
+		if rc.Cluster, err = kubeauth.New(c.Kubernetes, kubeauth.NewMetrics(registry)); err != nil {
+			return ofKubernetes(err)
+		}
+	}
 	if c.Spool.Directory != "" || c.DeadLetter != "" {
 		if rc.Recorder, err = a.openSpool(ctx, registry); err != nil {
 			return err

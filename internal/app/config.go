@@ -10,6 +10,7 @@ import (
 
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/kubeauth"
 	"github.com/graven-audit/graven/internal/rest"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	// AnonymousRole is what callers without a token may do: a role, or
 	// nothing, which is the default. Danger: whoever reaches the port has it.
 	AnonymousRole access.Role `yaml:"anonymousRole"`
+	// Kubernetes has tokens of a cluster, as those of service accounts, count.
+	Kubernetes kubeauth.Config `yaml:"kubernetes"`
 	// Log configures what is served below /log/.
 	Log struct {
 		// Public opens it without a token: none (default), hashes, or
@@ -148,6 +151,14 @@ func wrong(field, format string, args ...any) error {
 	return &fieldError{field, fmt.Errorf(format, args...)}
 }
 
+// ofKubernetes names a field as the file does.
+func ofKubernetes(err error) error {
+	if f := new(kubeauth.FieldError); errors.As(err, &f) {
+		return &fieldError{"kubernetes." + f.Field, f.Err}
+	}
+	return err
+}
+
 // otherMemory is what the process needs beside bodies and the work with them:
 // for connections, exports and streams, the ledger, and the program itself.
 const otherMemory = 128 << 20
@@ -229,6 +240,9 @@ func (c *Config) complete() error {
 	}
 	if err := errors.Join(c.completeErasing(), c.completeWitnesses()); err != nil {
 		return err
+	}
+	if err := c.Kubernetes.Complete(); err != nil {
+		return ofKubernetes(err)
 	}
 	if c.AnonymousRole != "" {
 		if _, err := access.ParseRole(string(c.AnonymousRole)); err != nil {

@@ -47,13 +47,13 @@ type protection struct {
 // A prober finds out how AuditEvents are protected, by asking for what must be
 // refused, as a dry run. It does not believe manifests.
 type prober struct {
-	api       client.Client // not cached
-	ledger    *Ledger
-	self      string
-	elected   <-chan struct{} // closed once this operator is the one that works
-	metrics   *metrics
-	log       *slog.Logger
-	now       func() time.Time
+	api     client.Client // not cached
+	ledger  *Ledger
+	self    string
+	elected <-chan struct{} // closed once this operator is the one that works
+	metrics *metrics
+	log     *slog.Logger
+	now     func() time.Time
 
 	known atomic.Pointer[protection]
 	// told is the state that the ledger was told last; empty before it was asked.

@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -13,7 +15,10 @@ import (
 // authorize finds out who calls and holds it against what the route needs.
 // What is refused is recorded.
 func (s *Server) authorize(c *call, rt route) error {
-	by, reason := s.authenticate(c.r)
+	by, reason, err := s.authenticate(c.r, rt.perm)
+	if err != nil {
+		return err
+	}
 	if by == nil {
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="graven"`)
 		from := source(c.r)
@@ -29,7 +34,11 @@ func (s *Server) authorize(c *call, rt route) error {
 	if by.Can(rt.perm) {
 		return nil
 	}
-	return s.refuse(c, string(rt.perm), "the role "+string(by.Role)+" lacks the permission "+string(rt.perm))
+	who := "the role " + string(by.Role)
+	if by.Role == "" {
+		who = by.Name
+	}
+	return s.refuse(c, string(rt.perm), who+" lacks the permission "+string(rt.perm))
 }
 
 // refuse records that the caller lacks a permission, and says so.
@@ -42,29 +51,49 @@ func (s *Server) refuse(c *call, permission, reason string) error {
 	return problem.New(http.StatusForbidden, "forbidden", "The token does not allow this", reason)
 }
 
-// authenticate returns the principal of a request, or why there is none.
-func (s *Server) authenticate(r *http.Request) (*access.Principal, string) {
+// authenticate returns the principal of a request that needs a permission, or why
+// there is none. The error is that nobody can tell.
+func (s *Server) authenticate(r *http.Request, need access.Permission) (*access.Principal, string, error) {
 	secret := r.Header.Get("X-API-Key")
 	if auth := r.Header.Get("Authorization"); auth != "" {
 		scheme, rest, _ := strings.Cut(auth, " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return nil, "the Authorization header is not a bearer token"
+			return nil, "the Authorization header is not a bearer token", nil
 		}
 		if secret = strings.TrimSpace(rest); secret == "" {
-			return nil, "the bearer token is empty" // and its sender does not mean to be anonymous
+			return nil, "the bearer token is empty", nil // and its sender does not mean to be anonymous
 		}
 	}
 	if secret == "" {
 		if s.c.AnonymousRole != "" && r.Context().Value(needsToken{}) == nil {
-			return access.Anonymous(s.c.AnonymousRole), ""
+			return access.Anonymous(s.c.AnonymousRole), "", nil
 		}
-		return nil, "there was no token"
+		return nil, "there was no token", nil
 	}
-	p, err := s.c.Tokens.Authenticate(secret, s.c.Now())
-	if err != nil {
-		return nil, err.Error()
+	var p *access.Principal
+	var err error
+	if s.c.Cluster == nil || access.IsOurs(secret) {
+		p, err = s.c.Tokens.Authenticate(secret, s.c.Now())
+	} else {
+		p, err = s.c.Cluster.Authenticate(r.Context(), secret, need)
 	}
-	return p, ""
+	switch {
+	case err == nil:
+		return p, "", nil
+	case errors.Is(err, access.ErrToken):
+		return nil, err.Error(), nil
+	}
+	away := problem.New(http.StatusServiceUnavailable, "cluster-away", "The API server cannot say whose token this is", "try again")
+	away.Cause = err
+	return nil, "", away
+}
+
+// recordable refuses events of namespaces that the caller may not record for.
+func (s *Server) recordable(c *call, e *event.Event) error {
+	if c.by.MayRecord(e.Resource.Namespace) {
+		return nil
+	}
+	return s.refuse(c, "record in the namespace "+e.Resource.Namespace, fmt.Sprintf("resource.namespace: %s may not create auditevents in %.64q", c.by.Name, e.Resource.Namespace))
 }
 
 // logPerm returns what a route below /log/ needs, where level is what public

@@ -19,6 +19,9 @@ func (s *Server) ingestKubeAudit(c *call) error {
 	}
 	var items []item
 	err = intake.KubeAuditList(data, maxItems, func(_ int, e *event.Event, err error) error {
+		if err == nil {
+			err = s.recordable(c, e)
+		}
 		items = append(items, item{event: e, err: err})
 		return nil
 	})

@@ -155,6 +155,9 @@ func (s *Server) record(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := s.recordable(c, e); err != nil {
+		return err
+	}
 	identify(c, e, 0)
 	results, cover, err := s.c.Recorder.Append(c.ctx(), by, []*event.Event{e})
 	if err != nil {
@@ -233,6 +236,7 @@ func (s *Server) recordBatch(c *call) error {
 		it := &items[i]
 		if it.event, it.flat, it.err = s.decode(raw); it.err == nil {
 			identify(c, it.event, i)
+			it.err = s.recordable(c, it.event)
 		}
 	}
 	return s.answerBatch(c, by, items, http.StatusCreated, http.StatusMultiStatus)

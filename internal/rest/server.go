@@ -74,6 +74,14 @@ type Recorder interface {
 	Append(ctx context.Context, by ledger.By, events []*event.Event) ([]ledger.Result, *trail.Checkpoint, error)
 }
 
+// A Cluster authenticates those who bear no token of Graven's own.
+type Cluster interface {
+	// Authenticate returns who bears a token, with their permissions; for need, also
+	// where it holds in some namespaces only. The error is [access.ErrToken] if the
+	// token is not valid; any other means that nobody can tell.
+	Authenticate(ctx context.Context, token string, need access.Permission) (*access.Principal, error)
+}
+
 // Config of a Server. All fields without a default are required.
 type Config struct {
 	Ledger *ledger.Ledger
@@ -82,8 +90,10 @@ type Config struct {
 	Journal  *ledger.Journal
 	Store    Store
 	Tokens   *access.Tokens
-	Holds    *custody.Keeper
-	Eraser   *erasure.Eraser
+	// Cluster is nil outside a cluster.
+	Cluster Cluster
+	Holds   *custody.Keeper
+	Eraser  *erasure.Eraser
 	// Witnesses is nil where nobody is asked to cosign.
 	Witnesses Witnesses
 	// AnonymousRole is the role of calls without a token; empty refuses them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -95,8 +96,8 @@ func (s *Server) stream(c *call) error {
 
 // mayRead reports whether the caller's token is still good.
 func (s *Server) mayRead(c *call) bool {
-	by, _ := s.authenticate(c.r)
-	return by != nil && by.Can(access.Read)
+	by, _, err := s.authenticate(c.r, access.Read)
+	return err == nil && by != nil && by.Can(access.Read) && slices.Equal(by.Namespaces, c.by.Namespaces)
 }
 
 // sendFrom sends the events from *next on, below size, that match, until *left

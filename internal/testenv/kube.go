@@ -172,6 +172,12 @@ func (k *Kube) AuditLog() string { return filepath.Join(k.dir, "audit.log") }
 // URL returns the API server's address.
 func (k *Kube) URL() string { return k.url }
 
+// CAFile returns the file with the authority of the API server's certificate, in PEM.
+func (k *Kube) CAFile() string { return k.ca() }
+
+// Token returns what one of the users shows to the API server.
+func (k *Kube) Token(user string) string { return token(user) }
+
 func (k *Kube) ca() string { return filepath.Join(k.dir, "certs", "apiserver.crt") }
 
 // Kubeconfig returns a file with which programs are one of the users.
