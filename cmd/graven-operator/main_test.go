@@ -264,6 +264,7 @@ func (b *bed) sealed() (all, sealed int) {
 // TestAThousandAuditEventsOfEightClients has eight clients create AuditEvents at
 // full speed, kills the operator twice and restarts the API server meanwhile.
 func TestAThousandAuditEventsOfEightClients(t *testing.T) {
+	t.Parallel()
 	const clients, each, newest = 8, 125, 100
 	b := newBed(t, true)
 	flags := []string{"--mirror-newest", strconv.Itoa(newest)}

@@ -40,6 +40,7 @@ func (b *bed) mirrored(incident string) []string {
 }
 
 func TestTheMirrorIsAWindowOfWholeIncidents(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, false)
 	now := time.Now().UTC()
 	for i := range 30 { // before there is a mirror
@@ -102,6 +103,7 @@ func TestTheMirrorIsAWindowOfWholeIncidents(t *testing.T) {
 // TestADefinitionOfChatCLIsOwnIsUsedAsItIs has AuditEvents defined as ChatCLI's code
 // does: without a rule, and without some fields.
 func TestADefinitionOfChatCLIsOwnIsUsedAsItIs(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, false)
 	text, err := fs.ReadFile(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
 	if err != nil {

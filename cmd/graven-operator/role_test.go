@@ -20,6 +20,7 @@ func (b *bed) role(user string, args ...string) (string, error) {
 }
 
 func TestRolesAreGrantedFromTheCommandLine(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, false)
 	must := func(args ...string) string {
 		t.Helper()

@@ -76,6 +76,7 @@ func (b *bed) waitSealed(namespace, name string) (index string) {
 }
 
 func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, true)
 	b.run()
 	b.create("jane", auditEvent("production", "audit-1710856200-aaaaaa", "inc-1"))
@@ -196,6 +197,7 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 }
 
 func TestNothingThatAnObjectSaysOfItselfIsBelieved(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, false)
 	b.run()
 	b.create("jane", auditEvent("production", "audit-1710856200-aaaaaa", "inc-1"))

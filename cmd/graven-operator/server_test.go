@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/tools/clientcmd"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
@@ -64,6 +64,7 @@ func (s *server) status(c *client.Client, method, path string, query url.Values,
 }
 
 func TestTheServerBelievesTheCluster(t *testing.T) {
+	t.Parallel()
 	b := newKube(t, map[string][]string{"jane": nil, "server": nil})
 	b.server.in(b.k)
 	b.server.start()
@@ -223,8 +224,7 @@ func TestTheServerBelievesTheCluster(t *testing.T) {
 // roles returns what grants roles as the cluster's administrator.
 func roles(t *testing.T, b *bed) *rbac.RBACManager {
 	t.Helper()
-	t.Setenv("KUBECONFIG", b.k.Kubeconfig(testenv.KubeAdmin))
-	c, err := config.GetConfig()
+	c, err := clientcmd.BuildConfigFromFlags("", b.k.Kubeconfig(testenv.KubeAdmin))
 	if err != nil {
 		t.Fatal(err)
 	}

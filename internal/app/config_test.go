@@ -172,6 +172,9 @@ func TestAFieldOfAnotherFormIsNamedWithItsLine(t *testing.T) {
 			case reflect.Struct:
 				each(f.Type, prefix+name+":\n"+indent+"  ", field+name+".")
 			case reflect.Slice:
+				if f.Type.Elem().Kind() != reflect.Struct {
+					continue
+				}
 				each(f.Type.Elem(), prefix+name+":\n"+indent+"- ", field+name+"[0].")
 			}
 		}
