@@ -1,6 +1,7 @@
 // Package config has the manifests that Graven puts into a cluster: the
 // definitions of its resources, and the policies that keep AuditEvents as they
-// were created.
+// were created. crd, policies and rbac are where they are written; the Helm chart
+// has copies, and default and components what is rendered from the chart.
 //
 // The policies, in the order of what they stop:
 //
@@ -22,10 +23,10 @@ import "embed"
 // crd/{group}_{plural}.yaml. AuditEvent's is Graven's; the others of its group are
 // for clusters without ChatCLI, which has its own.
 //
-//go:embed crd
+//go:embed crd/*_*.yaml
 var CRDs embed.FS
 
 // Policies are the admission policies with their bindings.
 //
-//go:embed policies
+//go:embed policies/auditevents.yaml policies/immutable.yaml policies/stamp/stamp.yaml
 var Policies embed.FS
