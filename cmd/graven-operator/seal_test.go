@@ -3,14 +3,24 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/graven-audit/graven/config"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/testenv"
+	"github.com/graven-audit/graven/verify"
 )
 
 // sub runs a part of a test on the same bed.
@@ -43,6 +53,52 @@ func (b *bed) one(query url.Values) *event.Event {
 		b.t.Fatalf("%v: %d events", query, len(found))
 	}
 	return found[0]
+}
+
+// freeAddress returns an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	return string(text)
+}
+
+// job runs the command of a CronJob as a user, and returns what it says.
+func (b *bed) job(t *testing.T, file, user string, env ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cron batchv1.CronJob
+	if err := yaml.Unmarshal(text, &cron); err != nil {
+		t.Fatal(err)
+	}
+	command := cron.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Command
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	cmd.Env = append(append(os.Environ(), "KUBECONFIG="+b.k.Kubeconfig(user), "PATH="+filepath.Dir(b.k.KubectlPath())+":"+os.Getenv("PATH")), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", file, err, out)
+	}
+	return string(out)
 }
 
 // details returns an event's details.
@@ -78,7 +134,8 @@ func (b *bed) waitSealed(namespace, name string) (index string) {
 func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, true)
-	b.run()
+	metrics := freeAddress(t)
+	b.run("--metrics-address", metrics)
 	b.create("jane", auditEvent("production", "audit-1710856200-aaaaaa", "inc-1"))
 	index := b.waitSealed("production", "audit-1710856200-aaaaaa")
 
@@ -180,7 +237,7 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		})
 		b.kill()
 		b.server.start()
-		b.run()
+		b.run("--metrics-address", metrics)
 		e := b.one(url.Values{"correlation_id": {"inc-7"}, "type": {"AuditEventDeletedUnsealed"}})
 		if details(t, e)["creator"] != "jane" {
 			t.Errorf("%v", details(t, e))
@@ -188,6 +245,44 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		if e := b.one(url.Values{"correlation_id": {"inc-7"}, "type": {"IssueCreated"}}); e.Recorded.Principal != "jane" {
 			t.Errorf("%+v", e.Recorded)
 		}
+	})
+	b.sub("the metrics that alerts and dashboard ask for are there", func(t *testing.T) {
+		text := get(t, "http://"+metrics+"/metrics")
+		for _, file := range []string{"alerts.yaml", "dashboard.json"} {
+			asking, err := os.ReadFile(filepath.Join("../../charts/graven/files", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			names := regexp.MustCompile(`graven_operator_\w+`).FindAllString(string(asking), -1)
+			if len(names) == 0 {
+				t.Error("none is asked for in", file)
+			}
+			for _, name := range names {
+				if !regexp.MustCompile(`(?m)^` + name + `[{ ]`).MatchString(text) {
+					t.Errorf("%s asks for %s", file, name)
+				}
+			}
+		}
+		for _, sample := range []string{"graven_operator_immutability_rung 3", "graven_operator_schema_degraded 0", "graven_operator_lost_unsealed_total 1"} {
+			if !strings.Contains(text, sample+"\n") {
+				t.Errorf("no %s", sample)
+			}
+		}
+	})
+	b.sub("the ledger is whole when ChatCLI's retention job has run", func(t *testing.T) {
+		all, sealed := b.sealed()
+		if all == 0 || all != sealed {
+			t.Fatal(all, sealed)
+		}
+		out := b.job(t, "../../config/examples/retention.yaml", retentionUser, "DAYS=1")
+		testenv.Eventually(t, "the old ones are gone: "+out, func() bool {
+			return b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-n", "production", "-o", "name") == "auditevent.platform.chatcli.io/in-future"
+		})
+		var report verify.Report
+		if err := b.server.admin.Get(t.Context(), "/api/v1/audit/verify", nil, &report); err != nil || len(report.Findings) > 0 || report.Entries == 0 {
+			t.Errorf("%+v, %v", report, err)
+		}
+		b.one(url.Values{"correlation_id": {"inc-1"}})
 	})
 	b.sub("the protection stands in the ledger", func(t *testing.T) {
 		if e := b.one(url.Values{"type": {"AuditEventProtectionChanged"}}); details(t, e)["rung"] != "stamped" {

@@ -11,7 +11,7 @@ import (
 type metrics struct {
 	sealed, refused, lost, mirrored, unmirrored, pruned prometheus.Counter
 	copies, requests                                    *prometheus.CounterVec
-	unsealed, position, rung, degraded                  prometheus.Gauge
+	unsealed, lag, rung, degraded                       prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -45,7 +45,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		requests: vector("requests_total", "The operator's own requests that change AuditEvents, which are not recorded one by one.",
 			"verb", "create", "patch", "delete"),
 		unsealed: gauge("unsealed", "AuditEvents that bear no receipt yet."),
-		position: gauge("mirror_index", "Index of the newest event that was mirrored."),
+		lag:      gauge("mirror_lag_entries", "Entries from the newest event that was mirrored to the newest that is to be."),
 		rung:     gauge("immutability_rung", "How AuditEvents are kept: 0 not, 1 by the definition's rule, 2 by policy, 3 and each bears its creator."),
 		degraded: gauge("schema_degraded", "Fields of AuditEvents that the API server drops, because the definition is another's."),
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,6 +43,8 @@ type mirror struct {
 	mu sync.Mutex // held while an incident is made, or goes
 	// latest has the newest index of each incident that is in the cluster.
 	latest map[string]int64
+	// position is the index of the newest event that was mirrored, or is not to be.
+	position atomic.Int64
 	// erased is the index of the newest erasure that the cluster was held against.
 	erased int64
 }
@@ -59,6 +63,9 @@ func (m *mirror) Start(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.pruneAll(ctx) })
 	defer wg.Wait()
+	for m.probed.known.Load() == nil && ctx.Err() == nil {
+		pause(ctx, retryPause/10)
+	}
 	for ctx.Err() == nil {
 		err := m.follow(ctx)
 		if ctx.Err() != nil {
@@ -93,9 +100,6 @@ func (m *mirror) query() url.Values {
 
 // follow mirrors the events from where the cluster ends.
 func (m *mirror) follow(ctx context.Context) error {
-	if m.probed.known.Load() == nil {
-		return fmt.Errorf("it is not known yet how AuditEvents are protected")
-	}
 	after, err := m.resume(ctx)
 	if err != nil {
 		return err
@@ -134,6 +138,7 @@ func (m *mirror) resume(ctx context.Context) (int64, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer func() { m.position.Store(after) }()
 	m.latest = map[string]int64{}
 	for i := range objects {
 		u := &objects[i]
@@ -160,6 +165,7 @@ func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, erro
 // see mirrors an event and, where its incident is not in the cluster, what
 // belongs to it.
 func (m *mirror) see(ctx context.Context, e *seen) error {
+	defer m.position.Store(e.Index)
 	if m.window.span > 0 && m.now().Sub(e.Timestamp) > m.window.span {
 		return nil
 	}
@@ -177,8 +183,18 @@ func (m *mirror) see(ctx context.Context, e *seen) error {
 	if e.CorrelationID != "" {
 		m.latest[e.CorrelationID] = e.Index
 	}
-	m.metrics.position.Set(float64(e.Index))
 	return nil
+}
+
+// behind measures how far mirroring is behind.
+func (m *mirror) behind(ctx context.Context) error {
+	q := m.query()
+	q.Set("limit", "1")
+	newest, _, err := m.ledger.list(ctx, q)
+	if err == nil && len(newest) > 0 {
+		m.metrics.lag.Set(float64(max(0, newest[0].Index-m.position.Load())))
+	}
+	return err
 }
 
 // bringBack mirrors what happened in an incident before an event. Of one that has
@@ -293,7 +309,7 @@ func (m *mirror) pruneAll(ctx context.Context) {
 	tick := time.NewTicker(prunePause)
 	defer tick.Stop()
 	for {
-		if err := m.prune(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(m.prune(ctx), m.behind(ctx)); err != nil && ctx.Err() == nil {
 			m.log.Warn("prune AuditEvents", "error", err)
 		}
 		select {

@@ -45,8 +45,8 @@ type sealer struct {
 // sealed.
 func (s *sealer) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	k := s.probed.known.Load()
-	if k == nil {
-		return reconcile.Result{}, errors.New("it is not known yet how AuditEvents are protected")
+	if k == nil { // who created it could not be told
+		return reconcile.Result{RequeueAfter: retryPause / 2}, nil
 	}
 	if err := s.sealLost(ctx, req.NamespacedName, k.definition); err != nil {
 		return reconcile.Result{}, err

@@ -103,11 +103,11 @@ func or(v any) string {
 func TestPermissionsFollowFromVerbs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		may        []string
-		need       access.Permission
-		can        string
+		may           []string
+		need          access.Permission
+		can           string
 		sees, records []string
-		attests    bool
+		attests       bool
 	}{
 		{nil, access.Read, "", nil, nil, false},
 		{[]string{"list//"}, access.Read, "read export verify", nil, nil, false},
