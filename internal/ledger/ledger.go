@@ -65,7 +65,7 @@ type By struct {
 	Attribution string
 }
 
-// ViaAdmission, with the name of one who attests behind it, is the Via of a
+// ViaAdmission is, with the name of one who attests behind it, the Via of a
 // principal whom that one vouches for.
 const ViaAdmission = "admission/"
 
