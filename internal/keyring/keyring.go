@@ -81,10 +81,11 @@ func (mute) Sign([]byte) ([]byte, error) { return nil, errors.New("there is no k
 
 // MarkUsed remembers, durably, that the keys in dir have signed something.
 func MarkUsed(dir string) error {
-	err := os.Remove(filepath.Join(dir, unusedFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	path := filepath.Join(dir, unusedFile)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		return nil // keys may stand where nothing can be removed, as in a cluster's Secret
 	}
+	err := os.Remove(path)
 	if err == nil {
 		err = seglog.OS{}.SyncDir(filepath.Join(dir, filepath.Dir(unusedFile)))
 	}
