@@ -409,7 +409,8 @@ func restricted(t *testing.T, name string, pod *corev1.PodTemplateSpec, spec *co
 // accepted demands that a server takes a configuration.
 func accepted(t *testing.T, text string) {
 	t.Helper()
-	text = known(t, text)
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1") // as in a pod
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
 	path := filepath.Join(t.TempDir(), "graven.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -423,22 +424,6 @@ func accepted(t *testing.T, text string) {
 	if _, err := app.ReadConfig(path); err == nil || !strings.Contains(err.Error(), `unknown field "unknown"`) {
 		t.Errorf("an unknown field: %v", err)
 	}
-}
-
-// known takes the block kubernetes from a configuration for a server that was
-// built without it.
-func known(t *testing.T, text string) string {
-	t.Helper()
-	if _, ok := fieldsOf(reflect.TypeFor[app.Config]())["kubernetes"]; ok {
-		return text
-	}
-	v := values(t, text)
-	delete(v, "kubernetes")
-	out, err := yaml.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
 }
 
 // fieldsOf returns the types of a configuration's fields by their names.
