@@ -7,6 +7,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/problem"
 )
 
@@ -54,11 +55,13 @@ func (s *Server) authenticate(r *http.Request) (*access.Principal, string) {
 			return nil, "the bearer token is empty" // and its sender does not mean to be anonymous
 		}
 	}
-	if secret == "" {
-		if s.c.AnonymousRole != "" && r.Context().Value(needsToken{}) == nil {
-			return access.Anonymous(s.c.AnonymousRole), ""
-		}
+	switch token, none := listener.Takes(r); {
+	case secret == "" && none && s.c.AnonymousRole != "":
+		return access.Anonymous(s.c.AnonymousRole), ""
+	case secret == "":
 		return nil, "there was no token"
+	case !token:
+		return nil, "a token is not taken without TLS: it may have been read on the way, and should be replaced"
 	}
 	p, err := s.c.Tokens.Authenticate(secret, s.c.Now())
 	if err != nil {
