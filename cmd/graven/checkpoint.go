@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,21 +31,29 @@ event that was erased nothing else is left.`,
 		Example: `  graven prove 019310a2-7c1e-7d52-9f6e-3f1f6f0c7a11 > event.tlog-proof`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := conn.client()
+			header, err := conn.print(cmd, http.MethodGet, "/api/v1/audit/events/"+url.PathEscape(args[0])+"/proof")
 			if err != nil {
 				return err
 			}
-			resp, err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/audit/events/"+url.PathEscape(args[0])+"/proof", nil, "", nil)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			if _, err := io.Copy(cmd.OutOrStdout(), io.LimitReader(resp.Body, 1<<20)); err != nil {
-				return err
-			}
-			if leaf := resp.Header.Get("Graven-Leaf"); leaf != "" {
+			if leaf := header.Get("Graven-Leaf"); leaf != "" {
 				_, err = fmt.Fprintln(cmd.ErrOrStderr(), "leaf", terminal.Printable(leaf))
 			}
+			return err
+		},
+	}
+	conn.flags(cmd)
+	return cmd
+}
+
+func newHealth() *cobra.Command {
+	var conn connection
+	cmd := &cobra.Command{
+		Use:     "health",
+		Short:   "Ask a server, without a token, whether events can be recorded and found",
+		Example: "  graven health --url https://graven.example",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := conn.print(cmd, http.MethodGet, "/readyz")
 			return err
 		},
 	}
@@ -148,12 +155,7 @@ func extends(cmd *cobra.Command, fetch verify.Fetch, c *client.Client, now *trai
 // word.
 func unrefused(cmd *cobra.Command, c *client.Client) error {
 	var ready struct{ Refusing []string }
-	resp, err := c.Do(cmd.Context(), http.MethodGet, "/readyz", nil, "", nil)
-	if err == nil {
-		err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&ready)
-		resp.Body.Close() // was only read
-	}
-	if err != nil {
+	if err := ask(cmd.Context(), c, http.MethodGet, "/readyz", nil, nil, &ready); err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "graven: whether witnesses refuse the ledger is not known:", terminal.Printable(err.Error()))
 	}
 	if len(ready.Refusing) == 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -93,6 +94,21 @@ func (c *connection) client() (*client.Client, error) {
 		return nil, usage("%w", err)
 	}
 	return made, nil
+}
+
+// print sends a request without a body, and prints the answer.
+func (c *connection) print(cmd *cobra.Command, method, path string) (http.Header, error) {
+	made, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := made.Do(cmd.Context(), method, path, nil, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(cmd.OutOrStdout(), io.LimitReader(resp.Body, 1<<20))
+	return resp.Header, err
 }
 
 // ask sends a request with a JSON body, if there is one, and reads the answer.

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/datadir"
+	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/terminal"
 )
 
@@ -74,12 +74,8 @@ func (a *address) String() string { return string(*a) }
 func (a *address) Type() string   { return "HOST:PORT" }
 
 func (a *address) Set(s string) error {
-	_, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
 	*a = address(s)
-	return err
+	return listener.Check(s)
 }
 
 // serve runs a server until the command is interrupted or meanwhile, if it is

@@ -109,15 +109,8 @@ func newTokenRevoke() *cobra.Command {
 		Example: "  graven token revoke agent-payments",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := conn.client()
-			if err != nil {
-				return err
-			}
-			resp, err := c.Do(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(args[0]), nil, "", nil)
-			if err != nil {
-				return err
-			}
-			return resp.Body.Close()
+			_, err := conn.print(cmd, http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(args[0]))
+			return err
 		},
 	}
 	conn.flags(cmd)

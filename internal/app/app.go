@@ -213,7 +213,7 @@ func (a *App) listen() error {
 	}
 	connections, err := c.MaxConnections, error(nil)
 	if c.PlainListen != "" {
-		a.http.Handler = rest.Apart(a.rest)
+		a.http.Handler = listener.Apart(a.rest)
 		connections -= c.MaxConnections / 4
 		if a.plain, err = a.open(c.PlainListen, max(1, c.MaxConnections/4)); err != nil {
 			return fmt.Errorf("plainListen: %w", err)
@@ -235,11 +235,10 @@ func (a *App) listen() error {
 
 // open listens on an address, up to so many connections.
 func (a *App) open(address string, connections int) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	limited, err := listener.Open(address, connections)
 	if err != nil {
 		return nil, err
 	}
-	limited := listener.Limit(l, connections)
 	a.http.ConnState = limited.Changed
 	a.onStop("listener", func(context.Context) error { return ignoreClosed(limited.Close()) })
 	return limited, nil

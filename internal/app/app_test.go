@@ -466,8 +466,8 @@ func TestTheAddressWithoutTLSIsForCallersWithoutATokenAndTheOtherIsNot(t *testin
 		status       int
 	}{
 		{"http://" + c.PlainListen, "", http.StatusOK},
-		{"http://" + c.PlainListen, "Authorization", http.StatusForbidden},
-		{"http://" + c.PlainListen, "X-API-Key", http.StatusForbidden},
+		{"http://" + c.PlainListen, "Authorization", http.StatusUnauthorized},
+		{"http://" + c.PlainListen, "X-API-Key", http.StatusUnauthorized},
 		{s.app.URL(), "", http.StatusUnauthorized},
 		{s.app.URL(), "X-API-Key", http.StatusOK},
 	} {
@@ -476,7 +476,7 @@ func TestTheAddressWithoutTLSIsForCallersWithoutATokenAndTheOtherIsNot(t *testin
 			t.Fatal(err)
 		}
 		if tt.header != "" {
-			req.Header.Set(tt.header, token(t, c))
+			req.Header.Set(tt.header, map[bool]string{true: "Bearer "}[tt.header == "Authorization"]+token(t, c))
 		}
 		resp, err := s.client.Do(req)
 		if err != nil {

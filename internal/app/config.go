@@ -3,7 +3,6 @@ package app
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"syscall"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/graven-audit/graven/cosign"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/kubeauth"
+	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/rest"
 )
 
@@ -200,8 +200,8 @@ func (c *Config) complete() error {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 20 * time.Second
 	}
-	if err := checkAddress("listen", c.Listen); err != nil {
-		return err
+	if err := listener.Check(c.Listen); err != nil {
+		return wrong("listen", "HOST:PORT: %w", err)
 	}
 	switch {
 	case c.Data == "":
@@ -221,10 +221,8 @@ func (c *Config) complete() error {
 	case c.ShutdownTimeout < 0:
 		return wrong("shutdownTimeout", "longer than 0s")
 	}
-	if c.PlainListen != "" {
-		if err := checkAddress("plainListen", c.PlainListen); err != nil {
-			return err
-		}
+	if err := listener.Check(c.PlainListen); c.PlainListen != "" && err != nil {
+		return wrong("plainListen", "HOST:PORT: %w", err)
 	}
 	if err := c.Spool.complete(c.Store); err != nil {
 		return err
@@ -248,18 +246,6 @@ func (c *Config) complete() error {
 		if _, err := access.ParseRole(string(c.AnonymousRole)); err != nil {
 			return wrong("anonymousRole", "%w", err)
 		}
-	}
-	return nil
-}
-
-// checkAddress demands that a field is an address to listen on.
-func checkAddress(field, address string) error {
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return wrong(field, "HOST:PORT: %w", err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/problem"
 )
 
@@ -64,11 +65,13 @@ func (s *Server) authenticate(r *http.Request, need access.Permission) (*access.
 			return nil, "the bearer token is empty", nil // and its sender does not mean to be anonymous
 		}
 	}
-	if secret == "" {
-		if s.c.AnonymousRole != "" && r.Context().Value(needsToken{}) == nil {
-			return access.Anonymous(s.c.AnonymousRole), "", nil
-		}
+	switch token, none := listener.Takes(r); {
+	case secret == "" && none && s.c.AnonymousRole != "":
+		return access.Anonymous(s.c.AnonymousRole), "", nil
+	case secret == "":
 		return nil, "there was no token", nil
+	case !token:
+		return nil, "a token is not taken without TLS: it may have been read on the way, and should be replaced", nil
 	}
 	var p *access.Principal
 	var err error
