@@ -19,8 +19,8 @@ import (
 
 	"github.com/graven-audit/graven/config"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/testenv"
-	"github.com/graven-audit/graven/verify"
 )
 
 // sub runs a part of a test on the same bed.
@@ -226,6 +226,24 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		e := b.one(url.Values{"correlation_id": {"inc-6"}})
 		b.waitSealed("chatcli-system", "audit-1710856200-cccccc-"+e.ID.String())
 	})
+	b.sub("who has it recorded in another's name before does not take the creator's place", func(t *testing.T) {
+		text := auditEvent("production", "audit-1710856200-ffffff", "inc-8")
+		object, err := yaml.YAMLToJSON([]byte(strings.TrimPrefix(text, "---\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := intake.AuditEvent(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.server.admin.RecordSync(t.Context(), events[0]); err != nil {
+			t.Fatal(err)
+		}
+		b.create("jane", text)
+		if d := details(t, b.one(url.Values{"type": {"AuditEventCopied"}, "resource": {"audit-1710856200-ffffff"}})); d["creator"] != "jane" || d["faithful"] != "restored" {
+			t.Errorf("%v", d)
+		}
+	})
 	b.sub("a namespace that ends takes along what the ledger has", func(t *testing.T) {
 		b.k.Kubectl(testenv.KubeAdmin, "create", "namespace", "ends")
 		b.server.stop() // so that it cannot be sealed
@@ -278,7 +296,10 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		testenv.Eventually(t, "the old ones are gone: "+out, func() bool {
 			return b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-n", "production", "-o", "name") == "auditevent.platform.chatcli.io/in-future"
 		})
-		var report verify.Report
+		var report struct {
+			Entries  int64             `json:"entries"`
+			Findings []json.RawMessage `json:"findings"`
+		}
 		if err := b.server.admin.Get(t.Context(), "/api/v1/audit/verify", nil, &report); err != nil || len(report.Findings) > 0 || report.Entries == 0 {
 			t.Errorf("%+v, %v", report, err)
 		}

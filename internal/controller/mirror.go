@@ -162,17 +162,34 @@ func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, erro
 	return list.Items, err
 }
 
-// see mirrors an event and, where its incident is not in the cluster, what
-// belongs to it.
+// see mirrors an event and, where its incident is not in the cluster, what belongs
+// to it. It goes on until the API server has it, or has said that it will not.
 func (m *mirror) see(ctx context.Context, e *seen) error {
 	defer m.position.Store(e.Index)
 	if m.window.span > 0 && m.now().Sub(e.Timestamp) > m.window.span {
 		return nil
 	}
+	for {
+		err := m.show(ctx, e)
+		if !errors.Is(err, errAway) {
+			return err
+		}
+		m.log.Warn("an event is not mirrored yet", "index", e.Index, "error", err)
+		if pause(ctx, retryPause); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// errAway means that the API server may take an object later: it cannot be reached,
+// or the namespace is not there.
+var errAway = errors.New("the API server does not take it")
+
+// show mirrors an event, and what happened in its incident before.
+func (m *mirror) show(ctx context.Context, e *seen) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, here := m.latest[e.CorrelationID]
-	if e.CorrelationID != "" && !here {
+	if _, here := m.latest[e.CorrelationID]; e.CorrelationID != "" && !here {
 		if err := m.bringBack(ctx, e); err != nil {
 			return err
 		}
@@ -228,8 +245,7 @@ func (m *mirror) bringBack(ctx context.Context, e *seen) error {
 	return nil
 }
 
-// make mirrors one event. It goes on until the API server has it, or has said that
-// it will not.
+// make mirrors one event.
 func (m *mirror) make(ctx context.Context, index int64) error {
 	line, err := m.ledger.at(ctx, index)
 	switch {
@@ -263,8 +279,7 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		case apierrors.IsAlreadyExists(err):
 			same, err := m.isThere(ctx, line, u)
 			if err != nil {
-				m.wait(ctx, "look at the mirror", err)
-				continue
+				return fmt.Errorf("%w: look at what has its name: %w", errAway, err)
 			}
 			if same || second {
 				return nil
@@ -279,15 +294,10 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 			part = true
 		case ctx.Err() != nil:
 			return ctx.Err()
-		default: // it is away, or the namespace is not there
-			m.wait(ctx, "mirror an event", err)
+		default:
+			return fmt.Errorf("%w: %w", errAway, err)
 		}
 	}
-}
-
-func (m *mirror) wait(ctx context.Context, what string, err error) {
-	m.log.Warn(what, "error", err)
-	pause(ctx, retryPause)
 }
 
 // isThere reports whether the object that has a mirror's name is of the same event:

@@ -100,8 +100,11 @@ func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *defi
 		}
 	}
 	r, err := s.record(ctx, u)
-	if err != nil || !claimed {
+	if err != nil {
 		return r, err
+	}
+	if !claimed {
+		return r, s.tellOther(ctx, u, r)
 	}
 	claim, ok := receiptOf(u)
 	of := u.GetAnnotations()[v1alpha1.AnnotationSealedUID]
@@ -112,6 +115,23 @@ func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *defi
 		return r, s.tellCopy(ctx, u, "restored")
 	}
 	return r, nil
+}
+
+// tellOther records that an object says what somebody else's event said before, in
+// whose name the ledger has it.
+func (s *sealer) tellOther(ctx context.Context, u *unstructured.Unstructured, r sealed) error {
+	creator := s.probed.creator(u)
+	if !r.duplicate || creator == "" {
+		return nil
+	}
+	line, err := s.ledger.at(ctx, r.index)
+	if status(err) == http.StatusGone {
+		return nil
+	}
+	if err != nil || line.Event.Recorded.Principal == creator || line.Event.EventType == typeRefused {
+		return err
+	}
+	return s.tellCopy(ctx, u, "restored")
 }
 
 // sealMirror judges an object that says it is a mirror. It is done with if the

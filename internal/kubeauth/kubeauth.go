@@ -89,6 +89,7 @@ type Authenticator struct {
 	metrics *Metrics
 
 	users      memo[*user]
+	strangers  memo[bool] // apart, so that whoever makes up tokens drives out nobody
 	granted    memo[[]access.Permission]
 	bounds     memo[[]string]
 	namespaces memo[[]string]
@@ -143,18 +144,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string, need acc
 	}
 	sum := sha256.Sum256([]byte(token))
 	key := string(sum[:])
+	if a.strangers.has(key) {
+		return nil, access.ErrToken
+	}
 	u, err := a.users.get(ctx, key, func(ctx context.Context) (*user, time.Duration, error) {
 		u, err := a.review(ctx, token)
-		if errors.Is(err, access.ErrToken) {
-			return nil, a.c.Cache / 10, nil
-		}
 		return u, a.c.Cache, err
 	})
+	if errors.Is(err, access.ErrToken) {
+		a.strangers.remember(key, true, a.c.Cache/10)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if u == nil {
-		return nil, access.ErrToken
 	}
 	granted, err := a.granted.get(ctx, key, func(ctx context.Context) ([]access.Permission, time.Duration, error) {
 		granted, err := a.permissions(ctx, u)

@@ -41,7 +41,7 @@ func (m *memo[V]) get(ctx context.Context, key string, load func(context.Context
 	done := m.asking.DoChan(key, func() (any, error) {
 		value, lives, err := load(context.WithoutCancel(ctx))
 		if err == nil {
-			m.remember(key, answer[V]{value, time.Now().Add(lives)})
+			m.remember(key, value, lives)
 		}
 		return value, err
 	})
@@ -54,7 +54,16 @@ func (m *memo[V]) get(ctx context.Context, key string, load func(context.Context
 	}
 }
 
-func (m *memo[V]) remember(key string, a answer[V]) {
+// has reports whether there is an answer for a key.
+func (m *memo[V]) has(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.answers[key]
+	return ok && time.Now().Before(known.until)
+}
+
+// remember remembers an answer for a while.
+func (m *memo[V]) remember(key string, value V, lives time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.answers == nil {
@@ -69,5 +78,5 @@ func (m *memo[V]) remember(key string, a answer[V]) {
 			delete(m.answers, key) // what is past, and one more if that is none
 		}
 	}
-	m.answers[key] = a
+	m.answers[key] = answer[V]{value, time.Now().Add(lives)}
 }
