@@ -26,8 +26,13 @@ var version = "dev"
 
 func main() {
 	cmd := command()
+	began := false // whether cobra took the command line
+	cmd.PersistentPreRun = func(*cobra.Command, []string) { began = true }
 	if err := cmd.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "graven-operator:", err)
+		if !began {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }

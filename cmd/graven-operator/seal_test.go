@@ -400,7 +400,11 @@ func TestNothingThatAnObjectSaysOfItselfIsBelieved(t *testing.T) {
 		testenv.Eventually(t, "the policies count", func() bool {
 			out, err := b.k.TryKubectl("jane", []byte(strings.Replace(auditEvent("production", "probe", "x"), "annotations: {", `annotations: {graven.dev/index: "0", `, 1)),
 				"create", "--dry-run=server", "-f", "-")
-			return err != nil && strings.Contains(out, "only the operator gives")
+			if err == nil || !strings.Contains(out, "only the operator gives") {
+				return false
+			}
+			out, err = b.k.TryKubectl("jane", []byte(auditEvent("production", "probe", "x")), "create", "--dry-run=server", "-o", "json", "-f", "-")
+			return err == nil && strings.Contains(out, `"graven.dev/created-by": "jane"`)
 		})
 		b.run()
 		testenv.Eventually(t, "the ledger is told", func() bool {

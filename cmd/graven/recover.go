@@ -23,7 +23,7 @@ first entry names the old one and what is lost, as far as the tips show it; the 
 one stays readable in DIR/predecessor, and the directory as it was in DIR.recovered.
 
 It needs as much room again beside the directory. A run that was interrupted is
-ended by another.`,
+ended by another, or says what is to be moved away first.`,
 		Example: "  graven recover --data /var/lib/graven/data --tip /mnt/tips/graven.tip --origin audit.example.com/2",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {

@@ -67,33 +67,44 @@ func statusOf(ctx context.Context, c *client.Client) (*terminal.Status, error) {
 	default:
 		return nil, err
 	}
+	if err := fillStatus(ctx, c, s); err != nil && s.Ready {
+		return nil, err
+	}
+	return s, nil // of a server that is not ready, what there is to know
+}
+
+// fillStatus adds what the ledger says.
+func fillStatus(ctx context.Context, c *client.Client, s *terminal.Status) error {
 	resp, err := c.Do(ctx, http.MethodGet, "/log/checkpoint", url.Values{"newest": {"true"}}, "", nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
 	note, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cp, err := trail.ReadCheckpoint(note)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.Origin, s.Size = cp.Origin, cp.Size
 	var told struct {
 		Events []struct {
 			Timestamp time.Time
+			Cluster   string
+			Recorded  struct{ Principal string }
 			Details   json.RawMessage
 		}
 	}
 	err = c.Get(ctx, "/api/v1/audit", url.Values{"type": {"AuditEventProtectionChanged"}, "limit": {"1"}}, &told)
 	if err != nil || len(told.Events) == 0 {
-		return s, err
+		return err
 	}
-	s.AuditEvents = &terminal.Protection{Since: told.Events[0].Timestamp}
-	if details := told.Events[0].Details; len(details) > 0 {
-		err = json.Unmarshal(details, s.AuditEvents)
+	e := told.Events[0]
+	s.AuditEvents = &terminal.Protection{Since: e.Timestamp, Cluster: e.Cluster, By: e.Recorded.Principal}
+	if len(e.Details) > 0 {
+		err = json.Unmarshal(e.Details, s.AuditEvents)
 	}
-	return s, err
+	return err
 }

@@ -106,15 +106,20 @@ func (p *Principal) MayRecord(namespace string) bool {
 }
 
 // MayGrant reports whether p may give out or revoke a token: nobody gives more
-// than they have, but a superadmin gives all.
+// than they have, but one whose role is superadmin gives all.
 func (p *Principal) MayGrant(t *Token) bool {
 	switch {
-	case !p.Can(ManageToken), p.Namespaces != nil:
+	case !p.Can(ManageToken), p.Namespaces != nil, p.RecordsIn != nil:
 		return false
-	case p.Can(Erase): // as superadmins, and nobody else, may
+	case p.Role == Superadmin:
 		return true
 	}
-	return t.Role != Superadmin && (p.Attests || !t.Attests)
+	for _, perm := range roles[t.Role] {
+		if !p.Can(perm) {
+			return false
+		}
+	}
+	return p.Attests || !t.Attests
 }
 
 // Ways in which principals are authenticated.

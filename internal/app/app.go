@@ -209,7 +209,8 @@ func (a *App) listen() error {
 		if err != nil {
 			return fmt.Errorf("tlsCert and tlsKey: %w", err)
 		}
-		a.http.TLSConfig = &tls.Config{GetCertificate: cert, MinVersion: tls.VersionTLS12}
+		a.http.TLSConfig = &tls.Config{GetCertificate: cert, MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"h2", "http/1.1"}} // said here, for the address without TLS may be served first
 	}
 	connections, err := c.MaxConnections, error(nil)
 	if c.PlainListen != "" {

@@ -127,15 +127,15 @@ func ownDisk(dir string) error {
 	return nil
 }
 
-// sweepSuccessor removes a successor that never took its place, if that is what is
-// there. Nobody was told of its key.
+// sweepSuccessor removes what a run that was interrupted has left of a successor.
+// One that is whole may be in use: that is for people to see to.
 func sweepSuccessor(dir string) error {
 	found, err := holds(dir)
 	if err != nil || len(found) == 0 {
 		return err
 	}
 	for _, name := range found {
-		if name == datadir.UnfinishedFile || name == succession.Dir {
+		if name == datadir.UnfinishedFile {
 			return os.RemoveAll(dir)
 		}
 	}

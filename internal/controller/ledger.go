@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,9 @@ func own(eventType string, at time.Time, resource event.Resource) *event.Event {
 
 // A Ledger is the server, as far as the operator needs it.
 type Ledger struct {
-	client *client.Client
-	known  atomic.Pointer[string] // the ledger's origin
+	client  *client.Client
+	cluster string                 // the operator's, for events that do not say theirs
+	known   atomic.Pointer[string] // the ledger's origin
 }
 
 // errNotYet means that the server keeps an event, and has no place for it yet.
@@ -45,6 +47,9 @@ var errNotYet = errors.New("the server keeps the event until its store is back")
 func (l *Ledger) record(ctx context.Context, creator string, e *event.Event) (*client.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	if e.Cluster == "" {
+		e.Cluster = l.cluster
+	}
 	r, err := l.client.RecordSyncFor(ctx, creator, e)
 	switch {
 	case err != nil:
@@ -71,16 +76,23 @@ func (l *Ledger) origin(ctx context.Context) (string, error) {
 	if o := l.known.Load(); o != nil {
 		return *o, nil
 	}
-	text, err := l.read(ctx, "/log/checkpoint")
+	origin, _, err := l.newest(ctx)
+	return origin, err
+}
+
+// newest returns the ledger's origin and size as they are now: another ledger may
+// have taken its place.
+func (l *Ledger) newest(ctx context.Context) (origin string, size int64, err error) {
+	text, err := l.read(ctx, "/log/checkpoint?newest=true")
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	cp, err := trail.ReadCheckpoint(text)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	l.known.Store(&cp.Origin)
-	return cp.Origin, nil
+	return cp.Origin, cp.Size, nil
 }
 
 // line returns an event with what it is checked with, by its id or index.
@@ -109,7 +121,12 @@ const maxAnswer = 8 << 20
 func (l *Ledger) read(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	resp, err := l.client.Do(ctx, http.MethodGet, path, nil, "", nil)
+	path, ask, _ := strings.Cut(path, "?")
+	query, err := url.ParseQuery(ask)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := l.client.Do(ctx, http.MethodGet, path, query, "", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +156,11 @@ func (l *Ledger) list(ctx context.Context, query url.Values) ([]seen, int64, err
 
 // last returns the newest event of some types; nil if there is none.
 func (l *Ledger) last(ctx context.Context, types string) (*seen, error) {
-	events, _, err := l.list(ctx, url.Values{"type": {types}, "limit": {"1"}})
+	q := url.Values{"type": {types}, "limit": {"1"}}
+	if l.cluster != "" && types == typeProtection {
+		q.Set("cluster", l.cluster)
+	}
+	events, _, err := l.list(ctx, q)
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}

@@ -43,6 +43,8 @@ type mirror struct {
 	mu sync.Mutex // held while an incident is made, or goes
 	// latest has the newest index of each incident that is in the cluster.
 	latest map[string]int64
+	// whole has the incidents that were brought back since the operator started.
+	whole map[string]bool
 	// position is the index of the newest event that was mirrored, or is not to be.
 	position atomic.Int64
 	// erased is the index of the newest erasure that the cluster was held against.
@@ -117,7 +119,7 @@ func (m *mirror) follow(ctx context.Context) error {
 // resume returns the index that mirroring goes on behind: the highest in the
 // cluster, or the last before the newest that have room there.
 func (m *mirror) resume(ctx context.Context) (int64, error) {
-	origin, err := m.ledger.origin(ctx)
+	origin, size, err := m.ledger.newest(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -139,11 +141,11 @@ func (m *mirror) resume(ctx context.Context) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer func() { m.position.Store(after) }()
-	m.latest = map[string]int64{}
+	m.latest, m.whole = map[string]int64{}, map[string]bool{}
 	for i := range objects {
 		u := &objects[i]
 		it := itemOf(u, origin)
-		if it.index < 0 || u.GetLabels()[v1alpha1.LabelMirror] == "" || creatorOf(u) != m.self {
+		if it.index < 0 || it.index >= size || u.GetLabels()[v1alpha1.LabelMirror] == "" || creatorOf(u) != m.self {
 			continue
 		}
 		after = max(after, it.index)
@@ -165,12 +167,15 @@ func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, erro
 // see mirrors an event and, where its incident is not in the cluster, what belongs
 // to it. It goes on until the API server has it, or has said that it will not.
 func (m *mirror) see(ctx context.Context, e *seen) error {
-	defer m.position.Store(e.Index)
 	if m.window.span > 0 && m.now().Sub(e.Timestamp) > m.window.span {
+		m.position.Store(e.Index)
 		return nil
 	}
 	for {
 		err := m.show(ctx, e)
+		if err == nil {
+			m.position.Store(e.Index)
+		}
 		if !errors.Is(err, errAway) {
 			return err
 		}
@@ -189,10 +194,11 @@ var errAway = errors.New("the API server does not take it")
 func (m *mirror) show(ctx context.Context, e *seen) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, here := m.latest[e.CorrelationID]; e.CorrelationID != "" && !here {
+	if e.CorrelationID != "" && !m.whole[e.CorrelationID] {
 		if err := m.bringBack(ctx, e); err != nil {
 			return err
 		}
+		m.whole[e.CorrelationID] = true
 	}
 	if err := m.make(ctx, e.Index); err != nil {
 		return err
@@ -281,7 +287,12 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 			if err != nil {
 				return fmt.Errorf("%w: look at what has its name: %w", errAway, err)
 			}
-			if same || second {
+			if same {
+				return nil
+			}
+			if second {
+				m.metrics.unmirrored.Inc()
+				m.log.Warn("an event is not mirrored: others have both of its names", "index", index)
 				return nil
 			}
 			second = true
@@ -319,7 +330,7 @@ func (m *mirror) pruneAll(ctx context.Context) {
 	tick := time.NewTicker(prunePause)
 	defer tick.Stop()
 	for {
-		if err := errors.Join(m.prune(ctx), m.behind(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(m.behind(ctx), m.prune(ctx)); err != nil && ctx.Err() == nil {
 			m.log.Warn("prune AuditEvents", "error", err)
 		}
 		select {
@@ -351,10 +362,19 @@ func (m *mirror) prune(ctx context.Context) error {
 		}
 	}
 	m.metrics.unsealed.Set(float64(unsealed))
+	here := map[string]bool{}
+	for _, it := range items {
+		here[it.incident] = true
+	}
 	m.mu.Lock()
 	latest := make(map[string]int64, len(m.latest))
 	for name, index := range m.latest {
-		latest[name] = index
+		if here[name] {
+			latest[name] = index
+		} else { // others have deleted it, or the cache lacks it still: it is made whole again
+			delete(m.latest, name)
+			delete(m.whole, name)
+		}
 	}
 	m.mu.Unlock()
 	for _, in := range m.window.beyond(items, latest, m.now()) {
@@ -369,16 +389,20 @@ func (m *mirror) prune(ctx context.Context) error {
 func (m *mirror) drop(ctx context.Context, in incident, latest int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now, ok := m.latest[in.name]; ok && in.name != "" && now != latest {
+	listed := int64(-1)
+	for _, it := range in.items {
+		listed = max(listed, it.index)
+	}
+	if now, ok := m.latest[in.name]; ok && in.name != "" && (now != latest || now > listed) {
+		m.latest[in.name] = min(now, listed) // what the cache lacks it has the next time, or nobody has
 		return nil
 	}
+	delete(m.latest, in.name)
+	delete(m.whole, in.name)
 	for _, it := range in.items {
 		if err := m.remove(ctx, it); err != nil {
 			return err
 		}
-	}
-	if in.name != "" {
-		delete(m.latest, in.name)
 	}
 	return nil
 }
@@ -396,7 +420,6 @@ func (m *mirror) remove(ctx context.Context, it item) error {
 	} else if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("delete %s: %w", it.name, err)
 	}
-	m.sealer.check(it.uid, false)
 	return nil
 }
 

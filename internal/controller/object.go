@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -193,8 +192,7 @@ func textOf(details json.RawMessage) (map[string]v1alpha1.AuditDetail, error) {
 	return texts, nil
 }
 
-// mirrors reports whether an object says what a line of the ledger says, and
-// nothing else.
+// mirrors reports whether an object says what a line of the ledger says.
 func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *definition) bool {
 	claimed, ok := receiptOf(u)
 	if !ok || claimed != receiptIn(line, origin) {
@@ -205,7 +203,7 @@ func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *d
 		return false
 	}
 	d.prune(want.Object)
-	labels := maps.Clone(u.GetLabels())
+	labels := u.GetLabels()
 	for name := range want.GetLabels() {
 		if labels[name] != want.GetLabels()[name] {
 			return false
@@ -214,10 +212,10 @@ func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *d
 	return reflect.DeepEqual(u.Object["spec"], want.Object["spec"])
 }
 
-// controlled are the members of metadata that the API server sets.
+// describe returns an object as the resource that an event is about.
 func describe(u *unstructured.Unstructured) event.Resource {
 	return event.Resource{APIVersion: u.GetAPIVersion(), Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), UID: string(u.GetUID())}
 }
 
-// ownerOf returns who an object says has created it.
+// creatorOf returns who an object says has created it.
 func creatorOf(m metav1.Object) string { return m.GetAnnotations()[v1alpha1.AnnotationCreatedBy] }

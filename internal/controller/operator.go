@@ -108,7 +108,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	ledger := &Ledger{client: c.Ledger}
+	ledger := &Ledger{client: c.Ledger, cluster: c.Cluster}
 	p := &prober{api: direct, ledger: ledger, self: self, elected: mgr.Elected(), metrics: m, log: c.Log, now: time.Now}
 	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: checked{}}
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
@@ -131,7 +131,10 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
-	return errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror), mgr.Start(ctx))
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror)); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
 }
 
 // sealers is how many AuditEvents are sealed at a time. The ledger makes them

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -56,6 +57,8 @@ type prober struct {
 	now     func() time.Time
 
 	known atomic.Pointer[protection]
+	// weak is when there was no such policy the last time.
+	weak time.Time
 	// told is the state that the ledger was told last; empty before it was asked.
 	told string
 }
@@ -88,6 +91,11 @@ func (p *prober) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("it is not known: %w", err)
 	}
+	if found.rung < rungPolicy {
+		p.weak = p.now()
+	} else if held := p.weak.Add(policyTakesHold); held.After(found.since) {
+		found.since = held // it was put back
+	}
 	p.known.Store(found)
 	p.metrics.rung.Set(float64(found.rung))
 	p.metrics.degraded.Set(float64(len(found.definition.lacks)))
@@ -118,13 +126,13 @@ func (p *prober) probe(ctx context.Context) (*protection, error) {
 	owned.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "x"}})
 	kept, err := p.refused(ctx, owned, "an audit event has no owner")
 	if err != nil || !kept {
-		return found, err
+		return p.settle(found, err)
 	}
 	forged := p.sample()
 	forged.SetAnnotations(map[string]string{v1alpha1.AnnotationCreatedBy: "somebody else"})
 	kept, err = p.refused(ctx, forged, "an audit event names its creator")
 	if err != nil {
-		return nil, err
+		return p.settle(found, err)
 	}
 	stamped := !kept && creatorOf(forged) == p.self
 	if !kept && !stamped {
@@ -138,11 +146,21 @@ func (p *prober) probe(ctx context.Context) (*protection, error) {
 	return found, err
 }
 
+// settle takes what is known where others keep the rest from being found out: it is
+// no more than that.
+func (p *prober) settle(found *protection, err error) (*protection, error) {
+	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		p.log.Warn("whether AuditEvents are protected by policy cannot be tried", "error", err)
+		return found, nil
+	}
+	return found, err
+}
+
 // sample is an AuditEvent that is good.
 func (p *prober) sample() *unstructured.Unstructured {
 	u := newAuditEvent()
 	u.SetNamespace(metav1.NamespaceDefault)
-	u.SetName("graven-operator-probe")
+	u.SetGenerateName("graven-operator-probe-") // which nobody can take
 	u.Object["spec"] = map[string]any{"eventType": "ProtectionChanged", "timestamp": string(v1alpha1.NewTimestamp(p.now())),
 		"actor":    map[string]any{"type": "service", "name": "graven-operator"},
 		"resource": map[string]any{"kind": "AuditEvent", "name": "graven-operator-probe", "namespace": metav1.NamespaceDefault}}

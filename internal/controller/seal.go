@@ -22,6 +22,8 @@ import (
 	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
 	gravenclient "github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/trail"
 )
 
 // A sealer records AuditEvents, and has them bear the receipt.
@@ -149,14 +151,16 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 	switch code := status(err); {
 	case code == http.StatusNotFound || code == http.StatusBadRequest:
 		return r, false, nil
-	case code == http.StatusGone && claim.origin == origin:
+	case code == http.StatusGone && claim.origin == origin && s.probed.creator(u) == s.self:
 		return sealed{receipt: claim}, true, nil // nothing is left to hold it against
+	case code == http.StatusGone:
+		return r, false, nil
 	case err != nil:
 		return r, false, err
 	}
 	if !mirrors(u, line, origin, d) {
 		// What was erased since is no forgery; it is pruned as erased.
-		if line.Record.Erasable == nil && claim == receiptIn(line, origin) {
+		if line.Record.Erasable == nil && claim == receiptIn(line, origin) && s.probed.creator(u) == s.self {
 			return sealed{receipt: claim}, true, nil
 		}
 		return r, false, nil
@@ -169,6 +173,14 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 
 // record records an object on behalf of who created it.
 func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (sealed, error) {
+	had, err := s.had(ctx, u)
+	if err != nil {
+		return sealed{}, err
+	}
+	if had != nil && had.Event.ID == event.DeriveID(typeRefused, string(u.GetUID())) {
+		origin, err := s.ledger.origin(ctx)
+		return sealed{receipt: receiptIn(had, origin), duplicate: true}, err
+	}
 	e, err := eventOf(u)
 	if err != nil {
 		return s.recordRefused(ctx, u, err)
@@ -177,17 +189,27 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 		e.Cluster = s.cluster
 	}
 	creator := s.probed.creator(u)
+	if access.CheckName(creator) != nil {
+		creator = ""
+	}
 	if claimed := creatorOf(u); claimed != "" && creator == "" {
-		keep(e, v1alpha1.AnnotationCreatedBy, claimed) // anybody may have written it
+		keep(e, v1alpha1.AnnotationCreatedBy, cut(claimed, event.MaxString)) // anybody may have written it
+	}
+	uid, err := event.ParseID(string(u.GetUID()))
+	if err != nil {
+		return sealed{}, fmt.Errorf("uid: %w", err)
+	}
+	own := e.ID
+	if had != nil && had.Event.ID == uid {
+		keep(e, "id", own.String())
+		e.ID = uid
 	}
 	r, err := s.ledger.record(ctx, creator, e)
-	if status(err) == http.StatusConflict {
+	if status(err) == http.StatusConflict && e.ID != uid {
 		// Another object of that name, or another with that id, said something
 		// else. This one has its uid.
-		keep(e, "id", e.ID.String())
-		if e.ID, err = event.ParseID(string(u.GetUID())); err != nil {
-			return sealed{}, fmt.Errorf("uid: %w", err)
-		}
+		keep(e, "id", own.String())
+		e.ID = uid
 		r, err = s.ledger.record(ctx, creator, e)
 	}
 	if noEvent(err) {
@@ -197,6 +219,28 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 		return sealed{}, err
 	}
 	return s.sealedAs(ctx, r.Index, r.LeafHash, r.Duplicate)
+}
+
+// had returns the event whose receipt an object bears already; nil if it bears none,
+// or that of none.
+func (s *sealer) had(ctx context.Context, u *unstructured.Unstructured) (*trail.Line, error) {
+	claim, ok := receiptOf(u)
+	if !ok {
+		return nil, nil
+	}
+	line, err := s.ledger.at(ctx, claim.index)
+	switch status(err) {
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	origin, err := s.ledger.origin(ctx)
+	if err != nil || receiptIn(line, origin) != claim {
+		return nil, err
+	}
+	return line, nil
 }
 
 func keep(e *event.Event, name, value string) {
@@ -222,7 +266,7 @@ func noEvent(err error) bool {
 
 func (s *sealer) sealedAs(ctx context.Context, index int64, leaf string, duplicate bool) (sealed, error) {
 	origin, err := s.ledger.origin(ctx)
-	return sealed{receipt{index, leaf, origin}, duplicate}, err
+	return sealed{receipt: receipt{index, leaf, origin}, duplicate: duplicate}, err
 }
 
 // maxKept bounds what is kept of an object that is no event, in bytes.
@@ -250,7 +294,7 @@ func (s *sealer) recordRefused(ctx context.Context, u *unstructured.Unstructured
 			return sealed{}, err
 		}
 		origin, err := s.ledger.origin(ctx)
-		return sealed{receiptIn(line, origin), true}, err
+		return sealed{receipt: receiptIn(line, origin), duplicate: true}, err
 	}
 	if err != nil {
 		return sealed{}, err
@@ -312,7 +356,7 @@ func (s *sealer) give(ctx context.Context, u *unstructured.Unstructured, r seale
 		switch {
 		case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // it is another now, or none
 			return nil
-		case ok && (apierrors.IsForbidden(err) || apierrors.IsInvalid(err)):
+		case (claims(u) || u.GetAnnotations()[v1alpha1.AnnotationSealedUID] != "") && (apierrors.IsForbidden(err) || apierrors.IsInvalid(err)):
 			// What it bears is false, was recorded as such, and cannot be changed.
 		case err != nil:
 			return err
@@ -336,7 +380,7 @@ func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *def
 		if err != nil {
 			return err
 		}
-		if _, had := receiptOf(u); !r.duplicate && !had {
+		if _, had := receiptOf(u); !had {
 			e := own(typeLost, u.GetCreationTimestamp().Time, describe(u))
 			e.ID = event.DeriveID(typeLost, string(u.GetUID()))
 			e.CorrelationID = cut(correlationOf(u), event.MaxString)

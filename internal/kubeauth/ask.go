@@ -36,6 +36,12 @@ const (
 func (a *Authenticator) ask(ctx context.Context, method, path string, body, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return fmt.Errorf("too many questions to the API server at a time: %w", ctx.Err())
+	}
 	var text []byte
 	if body != nil {
 		var err error

@@ -15,6 +15,7 @@
 //	(attests)              create auditevents/attestations
 //
 // The first two may be given in namespaces; the principal is bound to them then. An
-// answer is believed for a short while, a refusal for a tenth of it. An API server
+// answer is believed for a short while; that a token is none, or may do nothing, for
+// a tenth of it. An API server
 // that cannot be asked is an error of its own, and never a refusal.
 package kubeauth

@@ -40,7 +40,8 @@ type Config struct {
 	// Audiences are those that tokens must be for, one of them. Default: the API
 	// server's own.
 	Audiences []string `yaml:"audiences"`
-	// Cache is how long an answer is believed; refusals a tenth of it. Danger: so
+	// Cache is how long an answer is believed; that a token is none, or may do
+	// nothing, a tenth of it. Danger: so
 	// long does a token live that was taken back. Default 30s.
 	Cache time.Duration `yaml:"cache"`
 }
@@ -89,7 +90,8 @@ type Authenticator struct {
 	metrics *Metrics
 
 	users      memo[*user]
-	strangers  memo[bool] // apart, so that whoever makes up tokens drives out nobody
+	slots      chan struct{} // one for each question that is being asked
+	strangers  memo[bool]    // apart, so that whoever makes up tokens drives out nobody
 	granted    memo[[]access.Permission]
 	bounds     memo[[]string]
 	namespaces memo[[]string]
@@ -110,7 +112,7 @@ func New(c Config, metrics *Metrics) (*Authenticator, error) {
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: parallel,
 		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}
-	a := &Authenticator{c: c, http: &http.Client{Transport: transport}, metrics: metrics}
+	a := &Authenticator{c: c, http: &http.Client{Transport: transport}, metrics: metrics, slots: make(chan struct{}, maxAsked)}
 	a.users.metrics, a.granted.metrics, a.bounds.metrics, a.namespaces.metrics = metrics, metrics, metrics, metrics
 	return a, nil
 }
@@ -198,6 +200,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string, need acc
 	return p, nil
 }
 
+// maxAsked is how many questions are asked at a time for all. Who waits too long for
+// their turn is told that nobody can tell.
+const maxAsked = 64
+
 // parallel is how many questions are asked at a time for one principal.
 const parallel = 16
 
@@ -217,7 +223,8 @@ func (a *Authenticator) permissions(ctx context.Context, u *user) ([]access.Perm
 			return err
 		})
 	}
-	return granted, g.Wait()
+	err := g.Wait()
+	return granted, err
 }
 
 // within returns the namespaces in which a user has a verb on AuditEvents.

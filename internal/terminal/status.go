@@ -29,6 +29,10 @@ type Protection struct {
 	Level string    `json:"level"`
 	Lacks string    `json:"lacks,omitempty"` // fields that are dropped
 	Since time.Time `json:"since"`
+	// Cluster is which, if it has a name, and By who says so: anybody who may
+	// record could have.
+	Cluster string `json:"cluster,omitempty"`
+	By      string `json:"by"`
 }
 
 // Print writes a status as text.
@@ -52,7 +56,11 @@ func (s *Status) Print(out io.Writer) error {
 	if p := s.AuditEvents; p == nil {
 		fmt.Fprintln(w, "AuditEvents\tno operator has said how they are protected")
 	} else {
-		fmt.Fprintf(w, "AuditEvents\tprotected: %s (%s of 3), since %s\n", Cell(p.Rung), Cell(p.Level), Clock(p.Since))
+		in := ""
+		if p.Cluster != "" {
+			in = " in " + Cell(p.Cluster)
+		}
+		fmt.Fprintf(w, "AuditEvents\tprotected%s: %s (%s of 3), since %s, as %s says\n", in, Cell(p.Rung), Cell(p.Level), Clock(p.Since), Cell(p.By))
 		if p.Lacks != "" {
 			fmt.Fprintf(w, "\tdropped by their definition: %s\n", Cell(strings.ReplaceAll(p.Lacks, ",", ", ")))
 		}
