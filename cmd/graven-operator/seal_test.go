@@ -264,6 +264,14 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 			t.Errorf("%+v", e.Recorded)
 		}
 	})
+	b.sub("what is no event is not taken for a copy when the operator starts again", func(t *testing.T) {
+		for _, name := range []string{"too-long", "reserved", "in-future"} {
+			if told := b.server.events(url.Values{"type": {"AuditEventCopied"}, "resource": {name}}); len(told) > 0 {
+				t.Errorf("%s: %s", name, told[0].Details)
+			}
+			b.one(url.Values{"type": {"AuditEventRefused"}, "resource": {name}})
+		}
+	})
 	b.sub("the metrics that alerts and dashboard ask for are there", func(t *testing.T) {
 		text := get(t, "http://"+metrics+"/metrics")
 		for _, file := range []string{"alerts.yaml", "dashboard.json"} {

@@ -398,3 +398,27 @@ func TestTokensOfALaterFormatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoHasNoRoleGrantsNoMoreThanTheyHave(t *testing.T) {
+	t.Parallel()
+	all := []access.Permission{access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Erase}
+	for _, c := range []struct {
+		what  string
+		by    access.Principal
+		token access.Token
+		may   bool
+	}{
+		{"tokens alone", access.Principal{Permissions: []access.Permission{access.ManageToken}}, access.Token{Role: access.Viewer}, false},
+		{"what a viewer has, to a viewer", access.Principal{Permissions: []access.Permission{access.ManageToken, access.Read, access.Export, access.Verify}}, access.Token{Role: access.Viewer}, true},
+		{"the same, to an operator", access.Principal{Permissions: []access.Permission{access.ManageToken, access.Read, access.Export, access.Verify}}, access.Token{Role: access.Operator}, false},
+		{"tokens and erasures, to a superadmin", access.Principal{Permissions: []access.Permission{access.ManageToken, access.Erase}}, access.Token{Role: access.Superadmin}, false},
+		{"all, to a superadmin", access.Principal{Permissions: all}, access.Token{Role: access.Superadmin}, true},
+		{"all, to one who attests", access.Principal{Permissions: all}, access.Token{Role: access.Recorder, Attests: true}, false},
+		{"all, by one who attests", access.Principal{Permissions: all, Attests: true}, access.Token{Role: access.Recorder, Attests: true}, true},
+		{"all, in some namespaces", access.Principal{Permissions: all, RecordsIn: []string{"dev"}}, access.Token{Role: access.Recorder}, false},
+	} {
+		if got := c.by.MayGrant(&c.token); got != c.may {
+			t.Errorf("%s: %t", c.what, got)
+		}
+	}
+}
