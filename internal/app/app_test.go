@@ -460,7 +460,7 @@ func TestTheAddressWithoutTLSIsForCallersWithoutATokenAndTheOtherIsNot(t *testin
 	c.TLSCert, c.TLSKey, pool = certificate(t)
 	c.AnonymousRole, c.PlainListen = "viewer", free.Addr().String()
 	s := run(t, c)
-	s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 	for _, tt := range []struct {
 		base, header string
 		status       int
@@ -483,6 +483,9 @@ func TestTheAddressWithoutTLSIsForCallersWithoutATokenAndTheOtherIsNot(t *testin
 			t.Fatal(err)
 		}
 		resp.Body.Close()
+		if want := map[bool]int{true: 2, false: 1}[resp.TLS != nil]; resp.ProtoMajor != want {
+			t.Errorf("%s speaks %s", tt.base, resp.Proto)
+		}
 		if resp.StatusCode != tt.status {
 			t.Errorf("%s with %q: status %d, want %d", tt.base, tt.header, resp.StatusCode, tt.status)
 		}
