@@ -74,6 +74,21 @@ func TestTheMirrorIsAWindowOfWholeIncidents(t *testing.T) {
 		b.run(flags...)
 		testenv.Eventually(t, "what happened meanwhile is there", func() bool { return len(b.mirrored("inc-11")) == 1 })
 	})
+	b.sub("an incident of which a part was brought back when it was killed is made whole", func(t *testing.T) {
+		if len(b.mirrored("inc-0")) != 0 {
+			t.Fatal("it is there already")
+		}
+		b.kill()
+		b.record("inc-0", now)
+		b.run(append(flags, "--mirror-rate", "1")...)
+		testenv.Eventually(t, "a part of it is there", func() bool { return len(b.mirrored("inc-0")) > 0 })
+		b.kill()
+		if n := len(b.mirrored("inc-0")); n == 4 {
+			t.Log("it was too fast to be caught in the middle")
+		}
+		b.run(flags...)
+		testenv.Eventually(t, "all four are there", func() bool { return len(b.mirrored("inc-0")) == 4 })
+	})
 	b.sub("what is erased from the ledger goes from the cluster", func(t *testing.T) {
 		show := func() string {
 			return b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-n", "chatcli-system", "-l", "platform.chatcli.io/correlation-id=inc-11", "-o", "jsonpath={.items[*].spec.details}")
