@@ -83,6 +83,8 @@ func CheckName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("empty")
+	case name == "graven":
+		return errors.New("graven is the ledger itself")
 	case len(name) > event.MaxString:
 		return fmt.Errorf("%d bytes, the limit is %d", len(name), event.MaxString)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
