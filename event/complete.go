@@ -93,13 +93,19 @@ func (e *Event) keep(field string, s *string, term string) {
 	if *s == term {
 		return
 	}
+	e.KeepOriginal(field, *s)
+	*s = term
+}
+
+// KeepOriginal remembers how the caller spelt a field, unless it is remembered
+// already.
+func (e *Event) KeepOriginal(field, spelling string) {
 	if e.Original == nil {
 		e.Original = make(map[string]string, 1)
 	}
 	if _, ok := e.Original[field]; !ok {
-		e.Original[field] = *s
+		e.Original[field] = spelling
 	}
-	*s = term
 }
 
 func lastWord(eventType string) string {

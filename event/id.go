@@ -41,7 +41,27 @@ func DeriveID(parts ...string) ID {
 	copy(id[:], h.Sum(nil))
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
+	if id.Reserved() {
+		id[0] = ^id[0]
+	}
 	return id
+}
+
+// reservedPrefix is what reserved ids begin with.
+var reservedPrefix = [4]byte{'g', 'r', 'v', 'n'}
+
+// ReservedID is [DeriveID] for ids that nobody can take but who vouches for
+// others: the ledger and its operator, for what follows from what others may know.
+func ReservedID(parts ...string) ID {
+	id := DeriveID(parts...)
+	copy(id[:], reservedPrefix[:])
+	return id
+}
+
+// Reserved reports whether an id is one of [ReservedID]'s: a UUIDv8 that begins
+// with 6772766e.
+func (id ID) Reserved() bool {
+	return [4]byte(id[:4]) == reservedPrefix && id[6]>>4 == 8 && id[8]>>6 == 2
 }
 
 // ParseID reads the 36-character form, in either case.

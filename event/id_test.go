@@ -47,6 +47,18 @@ func TestOnlyAUUIDv7HasATime(t *testing.T) {
 	}
 }
 
+func TestReservedIdsAreKnown(t *testing.T) {
+	id := event.ReservedID("a")
+	if s := id.String(); !id.Reserved() || !strings.HasPrefix(s, "6772766e-") || s[14] != '8' || id == event.ReservedID("b") || id != event.ReservedID("a") {
+		t.Errorf("%s", s)
+	}
+	for _, s := range []string{event.DeriveID("a").String(), "6772766e-7a3c-7000-8000-000000000001", "6772766e-7a3c-8000-4000-000000000001", "6772766f-7a3c-8000-8000-000000000001"} {
+		if id, err := event.ParseID(s); err != nil || id.Reserved() {
+			t.Errorf("%s counts as reserved (%v)", s, err)
+		}
+	}
+}
+
 func TestIdsAreReadInEitherCase(t *testing.T) {
 	for _, s := range []string{"019310a2-7a3c-7000-8000-000000000001", "019310A2-7A3C-7000-8000-00000000000F"} {
 		id, err := event.ParseID(s)

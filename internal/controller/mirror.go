@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,8 +50,14 @@ type mirror struct {
 	whole map[string]bool
 	// position is the index of the newest event that was mirrored, or is not to be.
 	position atomic.Int64
-	// erased is the index of the newest erasure that the cluster was held against.
+	// unsure is the index of the event whose mirror the API server may have made
+	// without saying so; -1 for none.
+	unsure int64
+
+	// Of eraseAll: erased is the index of the newest erasure that the whole cluster
+	// was held against, and held has that of objects where others are not yet.
 	erased int64
+	held   map[types.UID]int64
 }
 
 const (
@@ -140,19 +149,33 @@ func (m *mirror) resume(ctx context.Context) (int64, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	defer func() { m.position.Store(after) }()
 	m.latest, m.whole = map[string]int64{}, map[string]bool{}
+	mirrors := map[int64]*unstructured.Unstructured{}
 	for i := range objects {
 		u := &objects[i]
 		it := itemOf(u, origin)
-		if it.index < 0 || it.index >= size || u.GetLabels()[v1alpha1.LabelMirror] == "" || creatorOf(u) != m.self {
+		if it.index < 0 || it.index >= size || u.GetLabels()[v1alpha1.LabelMirror] == "" || !m.sealer.made(u) {
 			continue
 		}
-		after = max(after, it.index)
+		mirrors[it.index] = u
 		if it.incident != "" {
 			m.latest[it.incident] = max(m.latest[it.incident], it.index)
 		}
 	}
+	for _, index := range slices.Backward(slices.Sorted(maps.Keys(mirrors))) {
+		if index <= after {
+			break
+		}
+		line, err := m.ledger.at(ctx, index)
+		if err != nil && status(err) != http.StatusGone {
+			return 0, err
+		}
+		if claim, _ := receiptOf(mirrors[index]); err != nil || receiptIn(line, origin) == claim {
+			after = index
+			break
+		} // else somebody has written an index, as anybody can
+	}
+	m.position.Store(after)
 	return after, nil
 }
 
@@ -277,17 +300,19 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		annotations := u.GetAnnotations()
 		annotations[v1alpha1.AnnotationCreatedBy] = m.self
 		u.SetAnnotations(annotations)
-		err = m.api.Create(ctx, u, client.FieldOwner(fieldOwner))
+		err = m.sealer.mine.make(u, func() error { return m.api.Create(ctx, u, client.FieldOwner(fieldOwner)) })
 		switch {
 		case err == nil:
+			m.unsure = -1
 			m.metrics.mirrored.Inc()
 			return nil
 		case apierrors.IsAlreadyExists(err):
-			same, err := m.isThere(ctx, line, u)
+			same, err := m.isThere(ctx, line, origin, u)
 			if err != nil {
 				return fmt.Errorf("%w: look at what has its name: %w", errAway, err)
 			}
 			if same {
+				m.unsure = -1
 				return nil
 			}
 			if second {
@@ -306,23 +331,25 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		default:
+			m.unsure = index
 			return fmt.Errorf("%w: %w", errAway, err)
 		}
 	}
 }
 
 // isThere reports whether the object that has a mirror's name is of the same event:
-// the mirror, or what was sealed as it.
-func (m *mirror) isThere(ctx context.Context, line *trail.Line, want *unstructured.Unstructured) (bool, error) {
+// the mirror, or what was sealed as it, or will be.
+func (m *mirror) isThere(ctx context.Context, line *trail.Line, origin string, want *unstructured.Unstructured) (bool, error) {
 	u := newAuditEvent()
 	if err := m.direct.Get(ctx, client.ObjectKeyFromObject(want), u); err != nil {
 		return false, err
 	}
-	e, err := eventOf(u)
-	if err != nil {
-		return false, nil
+	faithful := mirrors(u, line, origin, m.probed.known.Load().definition)
+	if faithful && m.unsure == line.Record.Index && creatorOf(u) == m.self {
+		m.sealer.mine.add(u) // the API server did not say so
 	}
-	return e.ID == line.Event.ID, nil
+	claim, _ := receiptOf(u)
+	return faithful || says(u, line) || claim == receiptIn(line, origin) && m.sealer.made(u), nil
 }
 
 // pruneAll has what is beyond the window go, again and again.
@@ -382,7 +409,7 @@ func (m *mirror) prune(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.eraseAll(ctx, objects, origin)
+	return m.eraseAll(ctx, origin)
 }
 
 // drop deletes an incident, unless something has happened in it since.
@@ -425,36 +452,74 @@ func (m *mirror) remove(ctx context.Context, it item) error {
 
 // eraseAll takes from the cluster what was erased from the ledger since it was
 // asked last. What is left of an event is mirrored anew.
-func (m *mirror) eraseAll(ctx context.Context, objects []unstructured.Unstructured, origin string) error {
+func (m *mirror) eraseAll(ctx context.Context, origin string) error {
 	last, err := m.ledger.last(ctx, "ContentErased,RetentionRun")
 	if err != nil || last == nil || last.Index <= m.erased {
 		return err
 	}
+	m.mu.Lock() // once what was read before is made
+	objects, err := m.allNow(ctx)
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	held, all := map[types.UID]int64{}, true
 	for i := range objects {
 		u := &objects[i]
 		it := itemOf(u, origin)
-		if it.index < 0 || !m.sealer.wasChecked(it.uid) || !hasContent(u) {
+		switch {
+		case !hasContent(u):
 			continue
-		}
-		line, err := m.ledger.at(ctx, it.index)
-		gone := status(err) == http.StatusGone
-		if err != nil && !gone {
-			return err
-		}
-		if !gone && line.Record.Erasable != nil {
+		case !m.sealer.wasChecked(it.uid):
+			all = false // which event it is of is still to be seen
 			continue
+		case it.index < 0:
+			continue
+		case m.held[it.uid] < last.Index:
+			if err := m.erase(ctx, it); err != nil {
+				return err
+			}
 		}
-		m.mu.Lock()
-		if err = m.remove(ctx, it); err == nil && !gone {
-			err = m.make(ctx, it.index)
+		held[it.uid] = last.Index
+	}
+	if m.held = held; all {
+		m.erased, m.held = last.Index, nil
+	}
+	return nil
+}
+
+// allNow returns all AuditEvents that the API server has.
+func (m *mirror) allNow(ctx context.Context) ([]unstructured.Unstructured, error) {
+	var objects []unstructured.Unstructured
+	list := new(unstructured.UnstructuredList)
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("AuditEventList"))
+	for next := ""; ; {
+		if err := m.direct.List(ctx, list, client.Limit(500), client.Continue(next)); err != nil {
+			return nil, err
 		}
-		m.mu.Unlock()
-		if err != nil {
-			return err
+		objects = append(objects, list.Items...)
+		if next = list.GetContinue(); next == "" {
+			return objects, nil
 		}
 	}
-	m.erased = last.Index
-	return nil
+}
+
+// erase takes an object from the cluster if its event was erased.
+func (m *mirror) erase(ctx context.Context, it item) error {
+	line, err := m.ledger.at(ctx, it.index)
+	gone := status(err) == http.StatusGone
+	if err != nil && !gone {
+		return err
+	}
+	if !gone && line.Record.Erasable != nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.remove(ctx, it); err != nil || gone {
+		return err
+	}
+	return m.make(ctx, it.index)
 }
 
 // hasContent reports whether an object has what can be erased from the ledger.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -75,6 +76,37 @@ func eventOf(u *unstructured.Unstructured) (*event.Event, error) {
 		return nil, err
 	}
 	return events[0], nil
+}
+
+// says reports whether a line of the ledger is what an object says. What was erased
+// is not compared.
+func says(u *unstructured.Unstructured, line *trail.Line) bool {
+	e, err := eventOf(u)
+	if err != nil {
+		return false
+	}
+	was := line.Event.Clone()
+	was.Recorded, was.Source = event.Recorded{}, event.Source{}
+	e.Source = event.Source{}
+	if e.ID != was.ID { // it gave way to another, and is the object's all the same
+		if !was.ID.Reserved() || was.Original["id"] != e.ID.String() && line.Record.Erasable != nil {
+			return false
+		}
+		e.ID = was.ID
+	}
+	for _, added := range []string{"id", v1alpha1.AnnotationCreatedBy} {
+		if _, own := e.Original[added]; !own {
+			delete(was.Original, added)
+		}
+	}
+	e.Cluster = cmp.Or(e.Cluster, was.Cluster)
+	e.Complete(was.Timestamp)
+	e.Recorded = event.Recorded{}
+	if line.Record.Erasable == nil {
+		e.Details, e.Error.Message, e.Original = nil, "", nil
+		was.Details, was.Error.Message, was.Original = nil, "", nil
+	}
+	return bytes.Equal(e.AppendJSON(nil), was.AppendJSON(nil))
 }
 
 // correlationOf returns the incident that an object belongs to; empty for none.

@@ -110,7 +110,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	ledger := &Ledger{client: c.Ledger, cluster: c.Cluster}
 	p := &prober{api: direct, ledger: ledger, self: self, elected: mgr.Elected(), metrics: m, log: c.Log, now: time.Now}
-	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: checked{}}
+	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, mine: newMine(), self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: checked{}}
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
 		For(newAuditEvent(), builder.WithPredicates(s.keepLost())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: sealers,
@@ -119,7 +119,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	mirror := &mirror{api: mgr.GetClient(), direct: direct, ledger: ledger, probed: p, sealer: s, self: self, namespace: c.Namespace, types: c.Types,
+	mirror := &mirror{api: mgr.GetClient(), direct: direct, ledger: ledger, probed: p, sealer: s, self: self, namespace: c.Namespace, types: c.Types, unsure: -1,
 		levels: c.Severities, window: window{c.Newest, c.Span}, limit: flowcontrol.NewTokenBucketRateLimiter(float32(c.Rate), max(1, int(c.Rate))),
 		metrics: m, log: c.Log, now: time.Now}
 	if c.ExpireRoles {
@@ -134,6 +134,13 @@ func Run(ctx context.Context, c Config) error {
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror)); err != nil {
 		return err
 	}
+	go func() {
+		select {
+		case <-mgr.Elected():
+		case <-ctx.Done():
+		}
+		s.mine.begin(time.Now())
+	}()
 	return mgr.Start(ctx)
 }
 
@@ -157,6 +164,7 @@ func (s *sealer) keepLost() predicate.Predicate {
 		if !ok {
 			return false
 		}
+		s.mine.forget(u.GetUID())
 		_, has := receiptOf(u)
 		if has && s.wasChecked(u.GetUID()) {
 			s.check(u.GetUID(), false)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,7 +22,6 @@ import (
 	gravenclient "github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
-	"github.com/graven-audit/graven/trail"
 )
 
 // A sealer records AuditEvents, and has them bear the receipt.
@@ -32,6 +30,7 @@ type sealer struct {
 	ledger  *Ledger
 	probed  *prober
 	losses  *losses
+	mine    *mine
 	self    string // the operator's own user
 	cluster string
 	metrics *metrics
@@ -101,19 +100,22 @@ func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *defi
 			return r, err
 		}
 	}
-	r, err := s.record(ctx, u)
+	r, had, err := s.had(ctx, u)
 	if err != nil {
 		return r, err
+	}
+	if !had {
+		if r, err = s.record(ctx, u); err != nil {
+			return r, err
+		}
 	}
 	if !claimed {
 		return r, s.tellOther(ctx, u, r)
 	}
-	claim, ok := receiptOf(u)
-	of := u.GetAnnotations()[v1alpha1.AnnotationSealedUID]
-	switch {
+	switch claim, ok := receiptOf(u); {
 	case !ok || claim != r.receipt: // it was made to look sealed
 		return r, s.tellCopy(ctx, u, "false")
-	case of != "" && of != string(u.GetUID()):
+	case u.GetAnnotations()[v1alpha1.AnnotationSealedUID] != string(u.GetUID()):
 		return r, s.tellCopy(ctx, u, "restored")
 	}
 	return r, nil
@@ -151,7 +153,7 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 	switch code := status(err); {
 	case code == http.StatusNotFound || code == http.StatusBadRequest:
 		return r, false, nil
-	case code == http.StatusGone && claim.origin == origin && s.probed.creator(u) == s.self:
+	case code == http.StatusGone && claim.origin == origin && s.made(u):
 		return sealed{receipt: claim}, true, nil // nothing is left to hold it against
 	case code == http.StatusGone:
 		return r, false, nil
@@ -160,27 +162,33 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 	}
 	if !mirrors(u, line, origin, d) {
 		// What was erased since is no forgery; it is pruned as erased.
-		if line.Record.Erasable == nil && claim == receiptIn(line, origin) && s.probed.creator(u) == s.self {
+		if line.Record.Erasable == nil && claim == receiptIn(line, origin) && s.made(u) {
 			return sealed{receipt: claim}, true, nil
 		}
 		return r, false, nil
 	}
-	if creatorOf(u) != s.self {
+	if !s.made(u) {
 		err = s.tellCopy(ctx, u, "true")
 	}
 	return sealed{receipt: claim}, true, err
 }
 
+// made reports whether the operator created an object, as far as anybody can know.
+func (s *sealer) made(u *unstructured.Unstructured) bool {
+	if creator := s.probed.creator(u); creator != "" {
+		return creator == s.self
+	}
+	return creatorOf(u) == s.self && s.mine.may(u)
+}
+
+// ownID returns the id of an object that cannot have the id that it would: nobody
+// else can take it.
+func ownID(u *unstructured.Unstructured) event.ID {
+	return event.ReservedID("auditevent", string(u.GetUID()))
+}
+
 // record records an object on behalf of who created it.
 func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (sealed, error) {
-	had, err := s.had(ctx, u)
-	if err != nil {
-		return sealed{}, err
-	}
-	if had != nil && had.Event.ID == event.DeriveID(typeRefused, string(u.GetUID())) {
-		origin, err := s.ledger.origin(ctx)
-		return sealed{receipt: receiptIn(had, origin), duplicate: true}, err
-	}
 	e, err := eventOf(u)
 	if err != nil {
 		return s.recordRefused(ctx, u, err)
@@ -193,23 +201,18 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 		creator = ""
 	}
 	if claimed := creatorOf(u); claimed != "" && creator == "" {
-		keep(e, v1alpha1.AnnotationCreatedBy, cut(claimed, event.MaxString)) // anybody may have written it
+		e.KeepOriginal(v1alpha1.AnnotationCreatedBy, cut(claimed, event.MaxString)) // anybody may have written it
 	}
-	uid, err := event.ParseID(string(u.GetUID()))
-	if err != nil {
-		return sealed{}, fmt.Errorf("uid: %w", err)
-	}
-	own := e.ID
-	if had != nil && had.Event.ID == uid {
-		keep(e, "id", own.String())
-		e.ID = uid
+	if e.ID.Reserved() {
+		e.KeepOriginal("id", e.ID.String())
+		e.ID = ownID(u)
 	}
 	r, err := s.ledger.record(ctx, creator, e)
-	if status(err) == http.StatusConflict && e.ID != uid {
+	if status(err) == http.StatusConflict && !e.ID.Reserved() {
 		// Another object of that name, or another with that id, said something
-		// else. This one has its uid.
-		keep(e, "id", own.String())
-		e.ID = uid
+		// else.
+		e.KeepOriginal("id", e.ID.String())
+		e.ID = ownID(u)
 		r, err = s.ledger.record(ctx, creator, e)
 	}
 	if noEvent(err) {
@@ -221,36 +224,27 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 	return s.sealedAs(ctx, r.Index, r.LeafHash, r.Duplicate)
 }
 
-// had returns the event whose receipt an object bears already; nil if it bears none,
-// or that of none.
-func (s *sealer) had(ctx context.Context, u *unstructured.Unstructured) (*trail.Line, error) {
+// had returns where an object is in the ledger if it bears the receipt of that
+// already. What it says itself is held against the entry; not what was added to it
+// when it was sealed, which another operator may have known otherwise.
+func (s *sealer) had(ctx context.Context, u *unstructured.Unstructured) (r sealed, had bool, err error) {
 	claim, ok := receiptOf(u)
 	if !ok {
-		return nil, nil
+		return r, false, nil
 	}
 	line, err := s.ledger.at(ctx, claim.index)
 	switch status(err) {
 	case http.StatusNotFound, http.StatusBadRequest, http.StatusGone:
-		return nil, nil
+		return r, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return r, false, err
 	}
 	origin, err := s.ledger.origin(ctx)
 	if err != nil || receiptIn(line, origin) != claim {
-		return nil, err
+		return r, false, err
 	}
-	return line, nil
-}
-
-func keep(e *event.Event, name, value string) {
-	e.Original = maps.Clone(e.Original)
-	if e.Original == nil {
-		e.Original = map[string]string{}
-	}
-	if _, ok := e.Original[name]; !ok {
-		e.Original[name] = value
-	}
+	return sealed{receipt: claim, duplicate: true}, line.Event.ID == event.ReservedID(typeRefused, string(u.GetUID())) || says(u, line), nil
 }
 
 // noEvent reports whether the server will never take an event for what it says. That
@@ -275,7 +269,7 @@ const maxKept = 128 << 10
 // recordRefused records that an object is no event, and what it is.
 func (s *sealer) recordRefused(ctx context.Context, u *unstructured.Unstructured, why error) (sealed, error) {
 	e := own(typeRefused, u.GetCreationTimestamp().Time, describe(u))
-	e.ID = event.DeriveID(typeRefused, string(u.GetUID()))
+	e.ID = event.ReservedID(typeRefused, string(u.GetUID()))
 	spec, err := json.Marshal(u.Object["spec"])
 	if err != nil {
 		return sealed{}, err
@@ -322,7 +316,7 @@ func cut(text string, n int) string {
 // ("restored"), or that lies ("false").
 func (s *sealer) tellCopy(ctx context.Context, u *unstructured.Unstructured, faithful string) error {
 	e := own(typeCopied, u.GetCreationTimestamp().Time, describe(u))
-	e.ID = event.DeriveID(typeCopied, string(u.GetUID()))
+	e.ID = event.ReservedID(typeCopied, string(u.GetUID()))
 	e.CorrelationID = cut(correlationOf(u), event.MaxString)
 	if faithful != "false" {
 		e.Severity = event.SeverityInfo
@@ -382,7 +376,7 @@ func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *def
 		}
 		if _, had := receiptOf(u); !had {
 			e := own(typeLost, u.GetCreationTimestamp().Time, describe(u))
-			e.ID = event.DeriveID(typeLost, string(u.GetUID()))
+			e.ID = event.ReservedID(typeLost, string(u.GetUID()))
 			e.CorrelationID = cut(correlationOf(u), event.MaxString)
 			if err := e.SetDetails(map[string]string{"creator": cut(creatorOf(u), event.MaxString), "sealedAt": strconv.FormatInt(r.index, 10)}); err != nil {
 				return err

@@ -92,6 +92,9 @@ type Receipt struct {
 	// Spooled is set if the event is kept until the store is back. It has no
 	// index yet.
 	Spooled bool
+	// Claimed is the id that the event bore, if another principal had recorded
+	// other content under it before: then the event has a reserved id.
+	Claimed event.ID
 }
 
 // A Result is what became of one event: a receipt, or an error.
@@ -237,7 +240,47 @@ func (l *Ledger) Refresh(ctx context.Context) error {
 // returns because ctx ends. Until it returns nobody else may change them, nor
 // the memory of their details.
 func (l *Ledger) Append(ctx context.Context, by By, events []*event.Event) ([]Result, *trail.Checkpoint, error) {
-	return l.append(ctx, by, events, false)
+	results, cover, err := l.append(ctx, by, events, false)
+	for i := range results {
+		if errors.Is(results[i].Err, errTaken) {
+			return l.giveWay(ctx, by, events, results, cover)
+		}
+	}
+	return results, cover, err
+}
+
+// errTaken means that another principal has recorded other content under the id.
+var errTaken = fmt.Errorf("%w, by another principal", ErrConflict)
+
+// giveWay records those events under reserved ids whose own ids others have taken:
+// whoever may record may choose ids, and shall not keep others from recording.
+func (l *Ledger) giveWay(ctx context.Context, by By, events []*event.Event, results []Result, cover *trail.Checkpoint) ([]Result, *trail.Checkpoint, error) {
+	var others []*event.Event
+	var places []int
+	for i, r := range results {
+		if !errors.Is(r.Err, errTaken) {
+			continue
+		}
+		e := events[i].Clone()
+		e.ID = event.ReservedID("taken", by.Principal, events[i].ID.String())
+		if e.KeepOriginal("id", events[i].ID.String()); e.Validate(l.c.Now()) != nil {
+			e.Original = events[i].Original // which has no room
+		}
+		others, places = append(others, e), append(places, i)
+	}
+	again, newer, err := l.append(ctx, by, others, false)
+	if err != nil {
+		again, newer = make([]Result, len(others)), cover
+	}
+	for i, place := range places {
+		taken := results[place].Receipt
+		results[place] = again[i]
+		results[place].Claimed = taken.ID
+		if err != nil {
+			results[place].Err = err
+		}
+	}
+	return results, newer, nil
 }
 
 // Own records events of the ledger's own, of reserved types too.

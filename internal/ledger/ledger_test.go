@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -558,6 +559,56 @@ func TestRepetitionsWithinAPoolAreOneEvent(t *testing.T) {
 		t.Errorf("%+v, %v", results, err)
 	}
 	if m.size() != 2 {
+		t.Errorf("%d entries", m.size())
+	}
+}
+
+// TestNobodyCanTakeTheIdOfAnothersEvent: it is recorded under an id that nobody
+// else may use, once, however often it is sent.
+func TestNobodyCanTakeTheIdOfAnothersEvent(t *testing.T) {
+	m := newStore()
+	l := start(t, m)
+	taken := happened(event.DeriveID("a"))
+	taken.Severity = event.SeverityLow
+	if _, _, err := l.Append(t.Context(), ledger.By{Principal: "mallory"}, []*event.Event{taken}); err != nil {
+		t.Fatal(err)
+	}
+	other := happened(event.DeriveID("b"))
+	results, cover, err := l.Append(t.Context(), by, []*event.Event{happened(event.DeriveID("a")), other})
+	if err != nil || results[0].Err != nil || results[1].Err != nil || results[0].Duplicate || results[0].Claimed != event.DeriveID("a") ||
+		!results[0].ID.Reserved() || results[0].Index != 3 || results[1].Index != 2 || !results[1].Claimed.IsZero() || cover.Size != 4 {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	if e, err := m.records[3].Event(); err != nil || e.ID != results[0].ID || e.Original["id"] != event.DeriveID("a").String() || e.Severity == event.SeverityLow {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if again := record(t, l, happened(event.DeriveID("a"))); again.Err != nil || !again.Duplicate || again.Index != 3 {
+		t.Errorf("again: %+v", again)
+	}
+	changed := happened(event.DeriveID("a"))
+	changed.Severity = event.SeverityHigh
+	if r := record(t, l, changed); !errors.Is(r.Err, ledger.ErrConflict) || r.Index != 3 {
+		t.Errorf("other content of the same principal: %+v", r)
+	}
+}
+
+// TestAnIdIsTakenWithinAPoolToo, by who comes first.
+func TestAnIdIsTakenWithinAPoolToo(t *testing.T) {
+	m := newStore()
+	l := start(t, m)
+	var wg sync.WaitGroup
+	for n := range 20 {
+		wg.Go(func() {
+			e := happened(event.DeriveID("a"))
+			e.DurationMs = int64(n)
+			results, _, err := l.Append(t.Context(), ledger.By{Principal: strconv.Itoa(n)}, []*event.Event{e})
+			if err != nil || results[0].Err != nil {
+				t.Errorf("%+v, %v", results, err)
+			}
+		})
+	}
+	wg.Wait()
+	if m.size() != 21 {
 		t.Errorf("%d entries", m.size())
 	}
 }

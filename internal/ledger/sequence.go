@@ -287,23 +287,28 @@ func (l *Ledger) recorded(ctx context.Context, it *item, index int64) error {
 // repeated answers an item whose id has the given record.
 func repeated(it *item, old *trail.Record) error {
 	it.result.Receipt = Receipt{ID: it.event.ID, Index: old.Index, Leaf: old.LeafHash(), Duplicate: true}
-	same, err := sameContent(it, old)
+	if old.Leaf != nil {
+		return nil
+	}
+	was, err := old.Event()
+	if err != nil {
+		return err
+	}
+	taken := ErrConflict
+	if was.Recorded.Principal != it.by.Principal {
+		taken = errTaken
+	}
+	same, err := sameContent(it, old, was)
 	if err == nil && !same {
-		err = fmt.Errorf("%w: entry %d", ErrConflict, old.Index)
+		err = fmt.Errorf("%w: entry %d", taken, old.Index)
 	}
 	return err
 }
 
 // sameContent reports whether an item says what a record says, by whomever and
-// whenever either was told. Of what was erased nothing is compared.
-func sameContent(it *item, old *trail.Record) (bool, error) {
-	if old.Leaf != nil {
-		return true, nil
-	}
-	was, err := old.Event()
-	if err != nil {
-		return false, err
-	}
+// whenever either was told. Of what was erased nothing is compared. It changes
+// was, which is the record's event.
+func sameContent(it *item, old *trail.Record, was *event.Event) (bool, error) {
 	was.Recorded, was.Source = event.Recorded{}, event.Source{}
 	is, err := it.record.Event() // whose details nobody else has
 	if err != nil {

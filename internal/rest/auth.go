@@ -93,6 +93,9 @@ func (s *Server) authenticate(r *http.Request, need access.Permission) (*access.
 
 // recordable refuses events of namespaces that the caller may not record for.
 func (s *Server) recordable(c *call, e *event.Event) error {
+	if e.ID.Reserved() && !c.by.Attests {
+		return s.refuse(c, "attest", fmt.Sprintf("id: %s is reserved for the ledger and for who vouches for others", e.ID))
+	}
 	if c.by.MayRecord(e.Resource.Namespace) {
 		return nil
 	}

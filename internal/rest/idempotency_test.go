@@ -104,6 +104,28 @@ func TestTheSameIdWithOtherContentIsRefusedAndRecordedOnce(t *testing.T) {
 	}
 }
 
+// TestAnIdThatAnotherHasTakenKeepsNobodyFromRecording: who vouches for others may
+// use ids that nobody else may, so that they cannot be taken at all.
+func TestAnIdThatAnotherHasTakenKeepsNobodyFromRecording(t *testing.T) {
+	d := open(t)
+	first := receiptOf(d.as("recorder").post(events, full))
+	change := with(full, "severity", `"low"`)
+	other := receiptOf(d.as("admin").post(events, change))
+	if other.ID == first.ID || other.Duplicate || !strings.HasPrefix(other.ID, "6772766e-") {
+		t.Errorf("first %+v, of another %+v", first, other)
+	}
+	again := batchOf(d.as("admin").post(batchRoute, "["+change+"]"), http.StatusCreated)
+	if again.Duplicates != 1 || again.EventIDs[0] != other.ID {
+		t.Errorf("again %+v", again)
+	}
+	conflicts := d.recorded("IdempotencyConflict")
+	if len(conflicts) != 1 || detail(conflicts[0], "id") != first.ID || detail(conflicts[0], "recordedAs") != other.ID || detail(conflicts[0], "principal") != "admin" {
+		t.Errorf("conflicts: %+v", conflicts)
+	}
+	reserved := strings.Replace(full, first.ID, other.ID, 1)
+	d.as("recorder").post(events, reserved).problem(http.StatusForbidden, "", "id: "+other.ID)
+}
+
 func TestIdempotencyKeysDeriveAnIdForEachPosition(t *testing.T) {
 	d := open(t)
 	two := "[" + native + "," + native + "]"

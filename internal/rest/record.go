@@ -169,6 +169,9 @@ func (s *Server) record(c *call) error {
 		}
 		return problemOf(err, flat)
 	}
+	if err := s.claimed(c, results[0]); err != nil {
+		return err
+	}
 	rc := receiptOf(e, results[0].Receipt)
 	status := http.StatusAccepted
 	if !rc.Spooled {
@@ -185,6 +188,16 @@ func (s *Server) conflict(c *call, r ledger.Result) error {
 	}
 	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(),
 		Details: map[string]any{"id": r.ID.String(), "index": r.Index, "principal": c.by.Name}})
+}
+
+// claimed records that an event has another id than it bore, which another
+// principal had taken.
+func (s *Server) claimed(c *call, r ledger.Result) error {
+	if r.Claimed.IsZero() || r.Duplicate {
+		return nil
+	}
+	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(),
+		Details: map[string]any{"id": r.Claimed.String(), "index": r.Index, "principal": c.by.Name, "recordedAs": r.ID.String()}})
 }
 
 // outcome is what became of one event of a batch.
@@ -270,6 +283,9 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 			r := results[0]
 			results = results[1:]
 			if r.Err == nil {
+				if err := s.claimed(c, r); err != nil {
+					return err // the events are recorded, which trying again tells
+				}
 				rc := receiptOf(it.event, r.Receipt)
 				v.receipt = &rc
 				a.EventIDs = append(a.EventIDs, rc.ID)
