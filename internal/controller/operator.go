@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
@@ -109,7 +112,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	ledger := &Ledger{client: c.Ledger, cluster: c.Cluster}
-	p := &prober{api: direct, ledger: ledger, self: self, elected: mgr.Elected(), metrics: m, log: c.Log, now: time.Now}
+	p := &prober{api: direct, cached: mgr.GetClient(), namespace: cmp.Or(c.LeaseNamespace, podNamespace(), metav1.NamespaceDefault), ledger: ledger, self: self, elected: mgr.Elected(), metrics: m, log: c.Log, now: time.Now}
 	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, mine: newMine(), self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: checked{}}
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
 		For(newAuditEvent(), builder.WithPredicates(s.keepLost())).
@@ -155,6 +158,15 @@ func whoami(ctx context.Context, api client.Client) (string, error) {
 		return "", fmt.Errorf("ask the API server who the operator is: %w", err)
 	}
 	return review.Status.UserInfo.Username, nil
+}
+
+// podNamespace returns the namespace of the operator's pod; empty for none.
+func podNamespace() string {
+	text, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // keepLost keeps what goes before it is sealed.

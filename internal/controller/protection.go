@@ -12,10 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
@@ -48,17 +50,22 @@ type protection struct {
 // A prober finds out how AuditEvents are protected, by asking for what must be
 // refused, as a dry run. It does not believe manifests.
 type prober struct {
-	api     client.Client // not cached
-	ledger  *Ledger
-	self    string
-	elected <-chan struct{} // closed once this operator is the one that works
-	metrics *metrics
-	log     *slog.Logger
-	now     func() time.Time
+	api    client.Client // not cached
+	cached client.Reader
+	// namespace is where it is tried to create what is to be refused.
+	namespace string
+	ledger    *Ledger
+	self      string
+	elected   <-chan struct{} // closed once this operator is the one that works
+	metrics   *metrics
+	log       *slog.Logger
+	now       func() time.Time
 
 	known atomic.Pointer[protection]
 	// weak is when there was no such policy the last time.
 	weak time.Time
+	// sure is when it was found out last, or first asked.
+	sure time.Time
 	// told is the state that the ledger was told last; empty before it was asked.
 	told string
 }
@@ -88,11 +95,21 @@ const probeInterval = time.Minute
 // look probes, and tells the ledger what has changed.
 func (p *prober) look(ctx context.Context) error {
 	found, err := p.probe(ctx)
+	now := p.now()
+	switch {
+	case err == nil:
+		p.sure = now
+	case p.sure.IsZero():
+		p.sure = now
+	}
 	if err != nil {
-		return fmt.Errorf("it is not known: %w", err)
+		if !answered(err) || now.Sub(p.sure) < patience {
+			return fmt.Errorf("it is not known: %w", err)
+		}
+		p.log.Warn("how AuditEvents are protected cannot be found out; what is not known is not relied on", "error", err)
 	}
 	if found.rung < rungPolicy {
-		p.weak = p.now()
+		p.weak = now
 	} else if held := p.weak.Add(policyTakesHold); held.After(found.since) {
 		found.since = held // it was put back
 	}
@@ -101,104 +118,142 @@ func (p *prober) look(ctx context.Context) error {
 	p.metrics.degraded.Set(float64(len(found.definition.lacks)))
 	select {
 	case <-p.elected:
-		return p.tell(ctx, found)
+		return errors.Join(err, p.tell(ctx, found))
 	default:
-		return nil
+		return err
 	}
 }
 
-// probe finds out how AuditEvents are protected.
+// patience is how long sealing waits until it is known how AuditEvents are
+// protected. Then it goes on without.
+const patience = 20 * time.Second
+
+// answered reports whether an API server is there, and has answered with an error:
+// others may be at fault, such as a quota or a webhook.
+func answered(err error) bool {
+	var known apierrors.APIStatus
+	return errors.As(err, &known) && !apierrors.IsServiceUnavailable(err) && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err)
+}
+
+// probe finds out how AuditEvents are protected. On an error it returns what it
+// has found out.
 func (p *prober) probe(ctx context.Context) (*protection, error) {
+	found := &protection{definition: new(definition)}
+	if k := p.known.Load(); k != nil {
+		found.definition = k.definition
+	}
 	crd := new(unstructured.Unstructured)
 	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
 	if err := p.api.Get(ctx, client.ObjectKey{Name: definitionName}, crd); err != nil {
-		return nil, fmt.Errorf("read the definition of AuditEvents: %w", err)
+		return found, fmt.Errorf("read the definition of AuditEvents: %w", err)
 	}
 	d, err := readDefinition(crd)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
-	found := &protection{definition: d}
+	found.definition = d
 	if d.rule {
 		found.rung = rungRule
 	}
 	owned := p.sample()
 	owned.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "x"}})
-	kept, err := p.refused(ctx, owned, "an audit event has no owner")
-	if err != nil || !kept {
-		return p.settle(found, err)
+	if kept, err := p.refused(p.api.Create(ctx, owned, client.DryRunAll), "an audit event has no owner"); err != nil || !kept {
+		return found, err
 	}
 	forged := p.sample()
 	forged.SetAnnotations(map[string]string{v1alpha1.AnnotationCreatedBy: "somebody else"})
-	kept, err = p.refused(ctx, forged, "an audit event names its creator")
+	kept, err := p.refused(p.api.Create(ctx, forged, client.DryRunAll), "an audit event names its creator")
 	if err != nil {
-		return p.settle(found, err)
+		return found, err
 	}
 	stamped := !kept && creatorOf(forged) == p.self
 	if !kept && !stamped {
 		return found, nil // a policy is there that lets creators be forged
 	}
-	found.rung = rungPolicy
+	if kept, err := p.keeps(ctx); err != nil || !kept {
+		return found, err
+	}
+	installed, err := readPolicy(ctx, p.api)
+	if err != nil {
+		return found, err
+	}
+	if why, err := installed.weaker(); err != nil || why != "" {
+		p.log.Warn("the policy that protects AuditEvents refuses less than it should", "where", why)
+		return found, err
+	}
+	found.rung, found.since = rungPolicy, installed.since()
 	if stamped {
 		found.rung = rungStamped
 	}
-	found.since, err = p.policySince(ctx)
-	return found, err
+	return found, nil
 }
 
-// settle takes what is known where others keep the rest from being found out: it is
-// no more than that.
-func (p *prober) settle(found *protection, err error) (*protection, error) {
-	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
-		p.log.Warn("whether AuditEvents are protected by policy cannot be tried", "error", err)
-		return found, nil
+// keeps reports whether AuditEvents that there are can neither be changed nor, if
+// they bear no receipt, be deleted.
+func (p *prober) keeps(ctx context.Context) (bool, error) {
+	list := new(unstructured.UnstructuredList)
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("AuditEventList"))
+	if err := p.cached.List(ctx, list); err != nil {
+		return false, err
 	}
-	return found, err
+	changed := false
+	for i := range list.Items {
+		u := &list.Items[i]
+		if !changed {
+			patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"graven.dev/probe":"true"}}}`))
+			kept, err := p.refused(p.api.Patch(ctx, u.DeepCopy(), patch, client.DryRunAll), "an audit event cannot be changed")
+			switch {
+			case apierrors.IsNotFound(err):
+				continue
+			case err != nil || !kept:
+				return false, err
+			}
+			changed = true
+		}
+		if _, sealed := receiptOf(u); sealed {
+			continue
+		}
+		version := u.GetResourceVersion()
+		kept, err := p.refused(p.api.Delete(ctx, u.DeepCopy(), client.DryRunAll, client.Preconditions{ResourceVersion: &version}), "an audit event is not deleted before it is sealed")
+		switch {
+		case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // it was sealed meanwhile
+		case err == nil && !kept && p.ends(ctx, u.GetNamespace()):
+		default:
+			return kept, err
+		}
+	}
+	return true, nil
+}
+
+// ends reports whether a namespace is on its way out, with all that is in it.
+func (p *prober) ends(ctx context.Context, namespace string) bool {
+	ns := &corev1.Namespace{}
+	err := p.api.Get(ctx, client.ObjectKey{Name: namespace}, ns)
+	return apierrors.IsNotFound(err) || err == nil && !ns.DeletionTimestamp.IsZero()
 }
 
 // sample is an AuditEvent that is good.
 func (p *prober) sample() *unstructured.Unstructured {
 	u := newAuditEvent()
-	u.SetNamespace(metav1.NamespaceDefault)
+	u.SetNamespace(p.namespace)
 	u.SetGenerateName("graven-operator-probe-") // which nobody can take
 	u.Object["spec"] = map[string]any{"eventType": "ProtectionChanged", "timestamp": string(v1alpha1.NewTimestamp(p.now())),
 		"actor":    map[string]any{"type": "service", "name": "graven-operator"},
-		"resource": map[string]any{"kind": "AuditEvent", "name": "graven-operator-probe", "namespace": metav1.NamespaceDefault}}
+		"resource": map[string]any{"kind": "AuditEvent", "name": "graven-operator-probe", "namespace": p.namespace}}
 	return u
 }
 
-// refused reports whether the API server refuses to create an object in these
-// words. Nothing is created.
-func (p *prober) refused(ctx context.Context, u *unstructured.Unstructured, words string) (bool, error) {
-	err := p.api.Create(ctx, u, client.DryRunAll)
+// refused reports whether the API server's answer to what was only tried is a
+// refusal in these words. Another refusal is an error.
+func (p *prober) refused(answer error, words string) (bool, error) {
 	switch {
-	case err == nil:
+	case answer == nil:
 		return false, nil
-	case strings.Contains(err.Error(), words):
+	case strings.Contains(answer.Error(), words):
 		return true, nil
 	}
-	return false, fmt.Errorf("try what is refused: %w", err)
+	return false, fmt.Errorf("try what is to be refused: %w", answer)
 }
-
-// policySince returns since when the policy is there: what was created before may
-// name anybody.
-func (p *prober) policySince(ctx context.Context) (time.Time, error) {
-	var since time.Time
-	for _, kind := range []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} {
-		u := new(unstructured.Unstructured)
-		u.SetGroupVersionKind(schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: kind})
-		if err := p.api.Get(ctx, client.ObjectKey{Name: "graven-auditevents"}, u); err != nil {
-			return since, fmt.Errorf("read when the policy was made: %w", err)
-		}
-		if at := u.GetCreationTimestamp().Time; at.After(since) {
-			since = at
-		}
-	}
-	return since.Add(policyTakesHold), nil
-}
-
-// policyTakesHold is how long an API server may take until a new policy counts.
-const policyTakesHold = 10 * time.Second
 
 // creator returns who created an object, if that is known.
 func (p *prober) creator(u *unstructured.Unstructured) string {
