@@ -59,9 +59,7 @@ func newBed(t *testing.T, policies bool) *bed {
 	masters := []string{"system:masters"}
 	b := newKube(t, map[string][]string{operatorUser: masters, retentionUser: masters, "jane": masters, "velero": masters})
 	if policies {
-		b.apply(config.Policies, "policies/auditevents.yaml", "policies/stamp/stamp.yaml")
-		made := time.Now()
-		testenv.Eventually(t, "the policies count for certain", func() bool { return time.Since(made) > 12*time.Second })
+		b.protect()
 	}
 	b.server.start()
 	t.Cleanup(b.kill)
@@ -80,6 +78,14 @@ func newKube(t *testing.T, users map[string][]string) *bed {
 		b.k.Kubectl(testenv.KubeAdmin, "create", "namespace", ns)
 	}
 	return b
+}
+
+// protect has AuditEvents protected by policy.
+func (b *bed) protect() {
+	b.t.Helper()
+	b.apply(config.Policies, "policies/auditevents.yaml", "policies/stamp/stamp.yaml")
+	made := time.Now()
+	testenv.Eventually(b.t, "the policies count for certain", func() bool { return time.Since(made) > 12*time.Second })
 }
 
 func (b *bed) apply(dir fs.FS, names ...string) {

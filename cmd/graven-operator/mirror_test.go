@@ -39,6 +39,23 @@ func (b *bed) mirrored(incident string) []string {
 		"-o", `jsonpath={.items[*].metadata.name}`))
 }
 
+// details returns the details of an incident's mirrors.
+func (b *bed) details(incident string) string {
+	b.t.Helper()
+	return b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-n", "chatcli-system", "-l", "platform.chatcli.io/correlation-id="+incident, "-o", "jsonpath={.items[*].spec.details}")
+}
+
+// erase erases the content of an incident from the ledger.
+func (b *bed) erase(incident string) {
+	b.t.Helper()
+	resp, err := b.server.admin.Do(b.t.Context(), http.MethodPost, "/api/v1/erasures", nil, "application/json",
+		strings.NewReader(fmt.Sprintf(`{"correlation_id":%q,"reason":"somebody asked for it"}`, incident)))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
 func TestTheMirrorIsAWindowOfWholeIncidents(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, false)
@@ -90,20 +107,22 @@ func TestTheMirrorIsAWindowOfWholeIncidents(t *testing.T) {
 		testenv.Eventually(t, "all four are there", func() bool { return len(b.mirrored("inc-0")) == 4 })
 	})
 	b.sub("what is erased from the ledger goes from the cluster", func(t *testing.T) {
-		show := func() string {
-			return b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-n", "chatcli-system", "-l", "platform.chatcli.io/correlation-id=inc-11", "-o", "jsonpath={.items[*].spec.details}")
+		if !strings.Contains(b.details("inc-11"), "of inc-11") {
+			t.Fatal(b.details("inc-11"))
 		}
-		if !strings.Contains(show(), "of inc-11") {
-			t.Fatal(show())
-		}
-		resp, err := b.server.admin.Do(t.Context(), http.MethodPost, "/api/v1/erasures", nil, "application/json",
-			strings.NewReader(`{"correlation_id":"inc-11","reason":"somebody asked for it"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
+		b.erase("inc-11")
 		testenv.Eventually(t, "its details are gone, and it is there", func() bool {
-			return len(b.mirrored("inc-11")) == 1 && !strings.Contains(show(), "of inc-11")
+			return len(b.mirrored("inc-11")) == 1 && !strings.Contains(b.details("inc-11"), "of inc-11")
+		})
+	})
+	b.sub("what is erased while no operator runs goes when there is one", func(t *testing.T) {
+		b.record("inc-13", now)
+		testenv.Eventually(t, "it is there", func() bool { return strings.Contains(b.details("inc-13"), "of inc-13") })
+		b.kill()
+		b.erase("inc-13")
+		b.run(flags...)
+		testenv.Eventually(t, "its details are gone, and it is there", func() bool {
+			return len(b.mirrored("inc-13")) == 1 && !strings.Contains(b.details("inc-13"), "of inc-13")
 		})
 	})
 	b.sub("it waits for its namespace", func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	"sigs.k8s.io/yaml"
@@ -365,6 +366,42 @@ func TestNothingThatAnObjectSaysOfItselfIsBelieved(t *testing.T) {
 		}
 		if n := len(b.server.events(url.Values{"type": {"IssueCreated"}, "correlation_id": {"inc-1"}})); n != 1 {
 			t.Errorf("%d events", n)
+		}
+	})
+	b.sub("a faithful copy is one, though it says that the operator made it", func(t *testing.T) {
+		testenv.Eventually(t, "seconds have gone since the operator began", func() bool {
+			out := b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "copy", "-n", "chatcli-system", "-o", "jsonpath={.metadata.creationTimestamp}")
+			at, err := time.Parse(time.RFC3339, out)
+			return err == nil && time.Since(at) > 2*time.Second
+		})
+		o := read("chatcli-system", "audit-1710856200-aaaaaa")
+		o["metadata"].(map[string]any)["name"] = "claims-operator"
+		if got := o["metadata"].(map[string]any)["annotations"].(map[string]any)["graven.dev/created-by"]; got != operatorUser {
+			t.Fatal(got)
+		}
+		b.create("jane", text(o))
+		if d := copied("claims-operator"); d["faithful"] != "true" || d["creator"] != operatorUser {
+			t.Errorf("%v", d)
+		}
+		if told := b.server.events(url.Values{"type": {"AuditEventCopied"}, "resource": {"audit-1710856200-aaaaaa"}}); len(told) > 0 {
+			t.Errorf("the operator's own: %s", told[0].Details)
+		}
+	})
+	b.sub("an object that has a mirror's name and id does not take its place", func(t *testing.T) {
+		e := &event.Event{ID: event.NewID(time.Now()), EventType: "RemediationExecuted", Timestamp: time.Now().UTC(), Actor: event.Actor{Type: "controller", Name: "x"},
+			Resource: event.Resource{Kind: "RemediationPlan", Name: "plan", Namespace: "production"}, Name: "audit-1710856200-taken", CorrelationID: "inc-9"}
+		b.server.stop() // so that the event of that id is not the object's
+		b.create("jane", strings.Replace(auditEvent("chatcli-system", e.Name, "inc-other"), "spec:", "spec:\n  id: "+e.ID.String(), 1))
+		b.kill()
+		b.server.start()
+		if _, err := b.server.admin.RecordSync(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		b.run()
+		b.waitSealed("chatcli-system", e.Name+"-"+e.ID.String())
+		b.waitSealed("chatcli-system", e.Name)
+		if other := b.one(url.Values{"correlation_id": {"inc-other"}}); !other.ID.Reserved() || other.Original["id"] != e.ID.String() {
+			t.Errorf("%s, %v", other.ID, other.Original)
 		}
 	})
 	b.sub("a mirror that says something else is an event of its own, and false", func(t *testing.T) {
