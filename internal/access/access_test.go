@@ -422,3 +422,16 @@ func TestWhoHasNoRoleGrantsNoMoreThanTheyHave(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfPrincipals(t *testing.T) {
+	for _, name := range []string{"jane", "system:serviceaccount:a:b", "CN=jane, O=ü", strings.Repeat("a", 512)} {
+		if err := access.CheckName(name); err != nil {
+			t.Errorf("%.20q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", "graven", "a\nb", "a\xff", strings.Repeat("a", 513)} {
+		if access.CheckName(name) == nil {
+			t.Errorf("%.20q is a name", name)
+		}
+	}
+}

@@ -34,17 +34,21 @@ func TestThePolicyAsItIsInstalledIsNotWeaker(t *testing.T) {
 func TestAPolicyThatRefusesLessIsWeaker(t *testing.T) {
 	ignore, selects := admissionv1.Ignore, &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
 	for name, weaken := range map[string]func(p *policy){
-		"it only warns":                  func(p *policy) { p.binding.Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Warn} },
-		"it is bound to some namespaces": func(p *policy) { p.binding.Spec.MatchResources = &admissionv1.MatchResources{NamespaceSelector: selects} },
-		"the binding is another's":       func(p *policy) { p.binding.Spec.PolicyName = "another" },
-		"errors let pass":                func(p *policy) { p.Spec.FailurePolicy = &ignore },
-		"it has conditions":              func(p *policy) { p.Spec.MatchConditions = []admissionv1.MatchCondition{{Name: "a", Expression: "false"}} },
-		"it has parameters":              func(p *policy) { p.Spec.ParamKind = &admissionv1.ParamKind{} },
-		"some namespaces":                func(p *policy) { p.Spec.MatchConstraints.NamespaceSelector = selects },
-		"some objects":                   func(p *policy) { p.Spec.MatchConstraints.ObjectSelector = selects },
-		"some names":                     func(p *policy) { p.Spec.MatchConstraints.ResourceRules[0].ResourceNames = []string{"a"} },
-		"nothing":                        func(p *policy) { p.Spec.MatchConstraints = nil },
-		"another resource":               func(p *policy) { p.Spec.MatchConstraints.ResourceRules[0].Resources = []string{"auditevents/status"} },
+		"it only warns": func(p *policy) { p.binding.Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Warn} },
+		"it is bound to some namespaces": func(p *policy) {
+			p.binding.Spec.MatchResources = &admissionv1.MatchResources{NamespaceSelector: selects}
+		},
+		"the binding is another's": func(p *policy) { p.binding.Spec.PolicyName = "another" },
+		"errors let pass":          func(p *policy) { p.Spec.FailurePolicy = &ignore },
+		"it has conditions": func(p *policy) {
+			p.Spec.MatchConditions = []admissionv1.MatchCondition{{Name: "a", Expression: "false"}}
+		},
+		"it has parameters": func(p *policy) { p.Spec.ParamKind = &admissionv1.ParamKind{} },
+		"some namespaces":   func(p *policy) { p.Spec.MatchConstraints.NamespaceSelector = selects },
+		"some objects":      func(p *policy) { p.Spec.MatchConstraints.ObjectSelector = selects },
+		"some names":        func(p *policy) { p.Spec.MatchConstraints.ResourceRules[0].ResourceNames = []string{"a"} },
+		"nothing":           func(p *policy) { p.Spec.MatchConstraints = nil },
+		"another resource":  func(p *policy) { p.Spec.MatchConstraints.ResourceRules[0].Resources = []string{"auditevents/status"} },
 		"but for some": func(p *policy) {
 			p.Spec.MatchConstraints.ExcludeResourceRules = p.Spec.MatchConstraints.ResourceRules
 		},

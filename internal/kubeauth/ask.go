@@ -3,9 +3,11 @@ package kubeauth
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +25,20 @@ type user struct {
 	UID      string              `json:"uid"`
 	Groups   []string            `json:"groups"`
 	Extra    map[string][]string `json:"extra"`
+}
+
+// key returns what two have in common that may do the same: all but which token it
+// was.
+func (u *user) key() string {
+	same := *u
+	same.Extra = maps.Clone(u.Extra)
+	delete(same.Extra, "authentication.kubernetes.io/credential-id")
+	text, err := json.Marshal(same)
+	if err != nil {
+		panic("internal error: strings that cannot be encoded: " + err.Error())
+	}
+	sum := sha256.Sum256(text)
+	return string(sum[:])
 }
 
 const (

@@ -159,6 +159,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string, need acc
 	if err != nil {
 		return nil, err
 	}
+	key = u.key() // whichever of their tokens it is
 	granted, err := a.granted.get(ctx, key, func(ctx context.Context) ([]access.Permission, time.Duration, error) {
 		granted, err := a.permissions(ctx, u)
 		if len(granted) == 0 {

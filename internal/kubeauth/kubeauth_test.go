@@ -100,6 +100,36 @@ func or(v any) string {
 	return s
 }
 
+func TestWhatAUserMayDoIsAskedOnceForAllTheirTokens(t *testing.T) {
+	t.Parallel()
+	w := &twin{}
+	var reviews atomic.Int64
+	w.answers = func(path string, body map[string]any) (int, string) {
+		switch path {
+		case "/apis/authentication.k8s.io/v1/tokenreviews":
+			token := body["spec"].(map[string]any)["token"].(string)
+			user := strings.TrimRight(token, "0123456789")
+			return 201, fmt.Sprintf(`{"status":{"authenticated":true,"user":{"username":%q,"extra":{"authentication.kubernetes.io/credential-id":[%q]}}}}`, user, token)
+		case "/apis/authorization.k8s.io/v1/subjectaccessreviews":
+			reviews.Add(1)
+		}
+		return cluster("")(path, map[string]any{"spec": map[string]any{"user": "", "uid": "7", "groups": []any{"a", "b"}, "extra": map[string]any{"x/y": []any{"z"}}, "resourceAttributes": map[string]any{}}})
+	}
+	a, _ := open(t, w, time.Minute)
+	for n := range 10 {
+		if p, err := a.Authenticate(t.Context(), fmt.Sprint("jane", n), access.Read); err != nil || p.Name != "jane" {
+			t.Fatal(p, err)
+		}
+	}
+	once := reviews.Load()
+	if once == 0 || once > 10 { // of all permissions, and of two namespaces
+		t.Errorf("asked %d times", once)
+	}
+	if _, err := a.Authenticate(t.Context(), "john0", access.Read); err != nil || reviews.Load() != 2*once {
+		t.Errorf("asked %d times for two users, %d times for one (%v)", reviews.Load(), once, err)
+	}
+}
+
 func TestPermissionsFollowFromVerbs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

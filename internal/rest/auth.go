@@ -122,6 +122,10 @@ func (s *Server) unscoped(c *call) error {
 	return nil
 }
 
+// share names whose share of what all have together the caller takes: two of one
+// name are two, if they are not known in the same way.
+func (c *call) share() string { return c.by.Via + " " + c.by.Name }
+
 // sees reports whether the caller may see an event.
 func (c *call) sees(e *event.Event) bool {
 	if t, ok := event.Lookup(e.EventType); ok && t.Access && !c.by.Can(access.ReadAccess) {

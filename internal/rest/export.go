@@ -84,7 +84,7 @@ func (s *Server) export(c *call) error {
 	if err != nil {
 		return err
 	}
-	held, ok := s.exports.Take(c.by.Name, 1)
+	held, ok := s.exports.Take(c.share(), 1)
 	if !ok {
 		return problem.New(http.StatusServiceUnavailable, "busy", "Too many exports and streams at a time", "try again")
 	}

@@ -82,6 +82,9 @@ func (m *Metrics) request(route string, status int, took time.Duration) {
 
 // metrics answers GET /metrics.
 func (s *Server) metrics(c *call) error {
+	if err := s.unscoped(c); err != nil {
+		return err
+	}
 	if err := s.take(c, small); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ const maxItems = 10_000
 
 // body reads a request's body, and has the memory for what is made of it.
 func (s *Server) body(c *call) ([]byte, error) {
-	data, held, err := s.bodies.Read(c.raw, c.r, c.by.Name)
+	data, held, err := s.bodies.Read(c.raw, c.r, c.share())
 	if err != nil {
 		return nil, bodyError(err)
 	}
@@ -56,7 +56,7 @@ func bodyError(err error) error {
 // its position derive.
 func identify(c *call, e *event.Event, position int) {
 	if key := c.r.Header.Get("Idempotency-Key"); key != "" && e.ID.IsZero() {
-		e.ID = event.DeriveID("idempotency-key", c.by.Name, key, strconv.Itoa(position))
+		e.ID = event.DeriveID("idempotency-key", c.by.Via, c.by.Name, key, strconv.Itoa(position))
 	}
 }
 
