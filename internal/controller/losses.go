@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,7 +26,8 @@ type losses struct {
 	dir string
 
 	mu     sync.Mutex
-	byName map[types.NamespacedName][]*unstructured.Unstructured
+	byName map[types.NamespacedName][]types.UID
+	kept   map[types.UID]*unstructured.Unstructured // what could not be written
 }
 
 // openLosses reads what is in a directory, which is made if it is not there.
@@ -34,49 +39,83 @@ func openLosses(dir string) (*losses, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &losses{dir: dir, byName: map[types.NamespacedName][]*unstructured.Unstructured{}}
+	l := &losses{dir: dir, byName: map[types.NamespacedName][]types.UID{}, kept: map[types.UID]*unstructured.Unstructured{}}
 	for _, entry := range entries {
-		if !strings.HasSuffix(entry.Name(), ".json") {
+		uid, ok := strings.CutSuffix(entry.Name(), ".json")
+		if !ok {
 			continue // half written, before the API server was heard out
 		}
-		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		u, err := l.read(types.UID(uid))
 		if err != nil {
 			return nil, err
 		}
-		u := newAuditEvent()
-		if err := u.UnmarshalJSON(text); err != nil {
-			return nil, fmt.Errorf("read %s: %w", entry.Name(), err)
-		}
-		l.byName[nameIn(u)] = append(l.byName[nameIn(u)], u)
+		l.byName[nameIn(u)] = append(l.byName[nameIn(u)], types.UID(uid))
 	}
 	return l, nil
+}
+
+func (l *losses) read(uid types.UID) (*unstructured.Unstructured, error) {
+	text, err := os.ReadFile(l.path(uid))
+	if err != nil {
+		return nil, err
+	}
+	u := newAuditEvent()
+	if err := u.UnmarshalJSON(text); err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.path(uid), err)
+	}
+	return u, nil
 }
 
 func nameIn(u *unstructured.Unstructured) types.NamespacedName {
 	return types.NamespacedName{Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-func (l *losses) path(u *unstructured.Unstructured) string {
-	return filepath.Join(l.dir, filepath.Base(string(u.GetUID()))+".json")
+func (l *losses) path(uid types.UID) string {
+	return filepath.Join(l.dir, filepath.Base(string(uid))+".json")
 }
 
-// add keeps an object that is gone. It is remembered even if it cannot be written.
-func (l *losses) add(u *unstructured.Unstructured) error {
-	l.mu.Lock()
-	l.byName[nameIn(u)] = append(l.byName[nameIn(u)], u)
-	l.mu.Unlock()
-	text, err := json.Marshal(u)
-	if err != nil {
-		return err
+// add keeps an object that is gone, with when it went. If it cannot be written, it
+// is kept in memory.
+func (l *losses) add(u *unstructured.Unstructured, now time.Time) error {
+	if u.GetDeletionTimestamp() == nil {
+		u.SetDeletionTimestamp(&metav1.Time{Time: now})
 	}
-	return seglog.WriteFile(seglog.OS{}, l.path(u), text)
+	text, err := json.Marshal(u)
+	if err == nil {
+		err = seglog.WriteFile(seglog.OS{}, l.path(u.GetUID()), text)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.kept[u.GetUID()] = u
+	}
+	if name := nameIn(u); !slices.Contains(l.byName[name], u.GetUID()) {
+		l.byName[name] = append(l.byName[name], u.GetUID())
+	}
+	return err
 }
 
 // of returns those of a name.
-func (l *losses) of(name types.NamespacedName) []*unstructured.Unstructured {
+func (l *losses) of(name types.NamespacedName) ([]*unstructured.Unstructured, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]*unstructured.Unstructured(nil), l.byName[name]...)
+	uids := slices.Clone(l.byName[name])
+	l.mu.Unlock()
+	var all []*unstructured.Unstructured
+	for _, uid := range uids {
+		l.mu.Lock()
+		u := l.kept[uid]
+		l.mu.Unlock()
+		if u == nil {
+			var err error
+			if u, err = l.read(uid); errors.Is(err, fs.ErrNotExist) {
+				continue // it was settled meanwhile
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, u)
+	}
+	return all, nil
 }
 
 // names returns the names of all.
@@ -92,21 +131,16 @@ func (l *losses) names() []types.NamespacedName {
 
 // settled forgets one that is in the ledger.
 func (l *losses) settled(u *unstructured.Unstructured) error {
-	if err := os.Remove(l.path(u)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	uid, name := u.GetUID(), nameIn(u)
+	if err := os.Remove(l.path(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var left []*unstructured.Unstructured
-	for _, other := range l.byName[nameIn(u)] {
-		if other.GetUID() != u.GetUID() {
-			left = append(left, other)
-		}
-	}
-	if len(left) == 0 {
-		delete(l.byName, nameIn(u))
-	} else {
-		l.byName[nameIn(u)] = left
+	delete(l.kept, uid)
+	l.byName[name] = slices.DeleteFunc(l.byName[name], func(other types.UID) bool { return other == uid })
+	if len(l.byName[name]) == 0 {
+		delete(l.byName, name)
 	}
 	return nil
 }

@@ -67,6 +67,7 @@ func (r receipt) annotations(uid string) map[string]string {
 func eventOf(u *unstructured.Unstructured) (*event.Event, error) {
 	bare := u.DeepCopy()
 	bare.SetManagedFields(nil)
+	delete(bare.Object, "status") // which another's definition may have, and may change
 	raw, err := bare.MarshalJSON()
 	if err != nil {
 		return nil, err

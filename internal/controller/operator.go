@@ -182,7 +182,7 @@ func (s *sealer) keepLost() predicate.Predicate {
 			s.check(u.GetUID(), false)
 			return false
 		}
-		if err := s.losses.add(u.DeepCopy()); err != nil {
+		if err := s.losses.add(u.DeepCopy(), time.Now()); err != nil {
 			s.log.Error("an AuditEvent went before it was sealed, and is in memory only", "namespace", u.GetNamespace(), "name", u.GetName(), "error", err)
 		}
 		return true

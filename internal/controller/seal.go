@@ -369,13 +369,17 @@ const fieldOwner = "graven-operator"
 // sealLost has those objects of a name in the ledger that went before they were
 // sealed, and records that they went.
 func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *definition) error {
-	for _, u := range s.losses.of(name) {
+	gone, err := s.losses.of(name)
+	if err != nil {
+		return err
+	}
+	for _, u := range gone {
 		r, err := s.seal(ctx, u, d)
 		if err != nil {
 			return err
 		}
 		if _, had := receiptOf(u); !had {
-			e := own(typeLost, u.GetCreationTimestamp().Time, describe(u))
+			e := own(typeLost, u.GetDeletionTimestamp().Time, describe(u))
 			e.ID = event.ReservedID(typeLost, string(u.GetUID()))
 			e.CorrelationID = cut(correlationOf(u), event.MaxString)
 			if err := e.SetDetails(map[string]string{"creator": cut(creatorOf(u), event.MaxString), "sealedAt": strconv.FormatInt(r.index, 10)}); err != nil {
