@@ -50,16 +50,16 @@ func DeriveID(parts ...string) ID {
 // reservedPrefix is what reserved ids begin with.
 var reservedPrefix = [4]byte{'g', 'r', 'v', 'n'}
 
-// ReservedID is [DeriveID] for ids that nobody can take but who vouches for
-// others: the ledger and its operator, for what follows from what others may know.
-func ReservedID(parts ...string) ID {
-	id := DeriveID(parts...)
+// Reserve returns the id that a derived one stands for where nobody can take it but
+// who vouches for others: for what follows from what others may know, and only the
+// ledger and its operator record.
+func (id ID) Reserve() ID {
 	copy(id[:], reservedPrefix[:])
 	return id
 }
 
-// Reserved reports whether an id is one of [ReservedID]'s: a UUIDv8 that begins
-// with 6772766e.
+// Reserved reports whether an id is one of [ID.Reserve]'s: a UUIDv8 that begins with
+// 6772766e.
 func (id ID) Reserved() bool {
 	return [4]byte(id[:4]) == reservedPrefix && id[6]>>4 == 8 && id[8]>>6 == 2
 }

@@ -48,8 +48,8 @@ func TestOnlyAUUIDv7HasATime(t *testing.T) {
 }
 
 func TestReservedIdsAreKnown(t *testing.T) {
-	id := event.ReservedID("a")
-	if s := id.String(); !id.Reserved() || !strings.HasPrefix(s, "6772766e-") || s[14] != '8' || id == event.ReservedID("b") || id != event.ReservedID("a") {
+	id := event.DeriveID("a").Reserve()
+	if s := id.String(); !id.Reserved() || !strings.HasPrefix(s, "6772766e-") || s[14] != '8' || id == event.DeriveID("b").Reserve() || id != event.DeriveID("a").Reserve() {
 		t.Errorf("%s", s)
 	}
 	for _, s := range []string{event.DeriveID("a").String(), "6772766e-7a3c-7000-8000-000000000001", "6772766e-7a3c-8000-4000-000000000001", "6772766f-7a3c-8000-8000-000000000001"} {

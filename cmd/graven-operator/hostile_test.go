@@ -76,7 +76,7 @@ func TestNobodyKeepsAnAuditEventFromTheLedger(t *testing.T) {
 		}
 	})
 	b.sub("an AuditEvent with an id that is the operator's to give gets one", func(t *testing.T) {
-		id := event.ReservedID("AuditEventCopied", "a uid").String()
+		id := event.DeriveID("AuditEventCopied", "a uid").Reserve().String()
 		b.create("jane", strings.Replace(auditEvent("production", "audit-1710856200-dddddd", "inc-3"), "spec:", "spec:\n  id: "+id, 1))
 		b.waitSealed("production", "audit-1710856200-dddddd")
 		if got := b.one(url.Values{"correlation_id": {"inc-3"}}); got.ID.String() == id || got.Original["id"] != id {

@@ -20,10 +20,9 @@ import (
 
 // Types of the events that the operator tells of itself with.
 const (
-	typeRefused    = "AuditEventRefused"
-	typeCopied     = "AuditEventCopied"
-	typeLost       = "AuditEventDeletedUnsealed"
-	typeProtection = "AuditEventProtectionChanged"
+	typeRefused = "AuditEventRefused"
+	typeCopied  = "AuditEventCopied"
+	typeLost    = "AuditEventDeletedUnsealed"
 )
 
 // own returns an event of the operator's own doing.
@@ -69,6 +68,29 @@ func (l *Ledger) record(ctx context.Context, creator string, e *event.Event) (*c
 func (l *Ledger) Record(ctx context.Context, e *event.Event) error {
 	_, err := l.record(ctx, "", e)
 	return err
+}
+
+// Tell implements [protection.Ledger].
+func (l *Ledger) Tell(ctx context.Context, eventType, severity string, at time.Time, resource event.Resource, details map[string]string) error {
+	e := own(eventType, at, resource)
+	e.Severity = severity
+	if err := e.SetDetails(details); err != nil {
+		return err
+	}
+	return l.Record(ctx, e)
+}
+
+// Told implements [protection.Ledger], of the operator's own cluster.
+func (l *Ledger) Told(ctx context.Context, eventType string) (json.RawMessage, error) {
+	q := url.Values{"type": {eventType}, "limit": {"1"}}
+	if l.cluster != "" {
+		q.Set("cluster", l.cluster)
+	}
+	events, _, err := l.list(ctx, q)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	return events[0].Details, nil
 }
 
 // origin returns the ledger's origin.
@@ -156,22 +178,11 @@ func (l *Ledger) list(ctx context.Context, query url.Values) ([]seen, int64, err
 
 // last returns the newest event of some types; nil if there is none.
 func (l *Ledger) last(ctx context.Context, types string) (*seen, error) {
-	q := url.Values{"type": {types}, "limit": {"1"}}
-	if l.cluster != "" && types == typeProtection {
-		q.Set("cluster", l.cluster)
-	}
-	events, _, err := l.list(ctx, q)
+	events, _, err := l.list(ctx, url.Values{"type": {types}, "limit": {"1"}})
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}
 	return &events[0], nil
-}
-
-func unmarshalDetails(e *seen, v any) error {
-	if len(e.Details) == 0 {
-		return nil // erased
-	}
-	return json.Unmarshal(e.Details, v)
 }
 
 // status returns the server's answer to a request that it did not take; 0 for

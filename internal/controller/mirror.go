@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
+	"github.com/graven-audit/graven/internal/protection"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -31,7 +32,7 @@ type mirror struct {
 	api       client.Client // reads from the cache
 	direct    client.Reader // reads from the API server
 	ledger    *Ledger
-	probed    *prober
+	probed    *protection.Prober
 	sealer    *sealer
 	self      string
 	namespace string
@@ -74,7 +75,7 @@ func (m *mirror) Start(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.pruneAll(ctx) })
 	defer wg.Wait()
-	for m.probed.known.Load() == nil && ctx.Err() == nil {
+	for m.probed.Known() == nil && ctx.Err() == nil {
 		pause(ctx, retryPause/10)
 	}
 	for ctx.Err() == nil {
@@ -292,7 +293,7 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		if err := m.limit.Wait(ctx); err != nil {
 			return err
 		}
-		u, err := mirrorOf(line, origin, m.namespace, m.probed.known.Load().definition, part)
+		u, err := mirrorOf(line, origin, m.namespace, m.probed.Known().Definition, part)
 		if err != nil {
 			return err
 		}
@@ -344,7 +345,7 @@ func (m *mirror) isThere(ctx context.Context, line *trail.Line, origin string, w
 	if err := m.direct.Get(ctx, client.ObjectKeyFromObject(want), u); err != nil {
 		return false, err
 	}
-	faithful := mirrors(u, line, origin, m.probed.known.Load().definition)
+	faithful := mirrors(u, line, origin, m.probed.Known().Definition)
 	if faithful && m.unsure == line.Record.Index && creatorOf(u) == m.self {
 		m.sealer.mine.add(u) // the API server did not say so
 	}

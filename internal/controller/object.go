@@ -17,6 +17,7 @@ import (
 	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
+	"github.com/graven-audit/graven/internal/protection"
 	"github.com/graven-audit/graven/trail"
 )
 
@@ -140,7 +141,7 @@ func nameOf(e *event.Event, second bool) string {
 
 // mirrorOf returns a line of the ledger as an AuditEvent, for an API server that
 // serves a definition. In part, it has no content that needs much room.
-func mirrorOf(line *trail.Line, origin, namespace string, d *definition, part bool) (*unstructured.Unstructured, error) {
+func mirrorOf(line *trail.Line, origin, namespace string, d *protection.Definition, part bool) (*unstructured.Unstructured, error) {
 	e := line.Event
 	spec := v1alpha1.AuditEventSpec{
 		ID: e.ID.String(), Name: e.Name, EventType: e.EventType, Timestamp: v1alpha1.NewTimestamp(e.Timestamp),
@@ -179,7 +180,7 @@ func mirrorOf(line *trail.Line, origin, namespace string, d *definition, part bo
 	if err != nil {
 		return nil, err
 	}
-	d.adapt(body)
+	d.Adapt(body)
 	u := newAuditEvent()
 	u.Object["spec"] = body
 	u.SetNamespace(namespace)
@@ -226,7 +227,7 @@ func textOf(details json.RawMessage) (map[string]v1alpha1.AuditDetail, error) {
 }
 
 // mirrors reports whether an object says what a line of the ledger says.
-func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *definition) bool {
+func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *protection.Definition) bool {
 	claimed, ok := receiptOf(u)
 	if !ok || claimed != receiptIn(line, origin) {
 		return false
@@ -235,7 +236,7 @@ func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *d
 	if err != nil {
 		return false
 	}
-	d.prune(want.Object)
+	d.Prune(want.Object)
 	labels := u.GetLabels()
 	for name := range want.GetLabels() {
 		if labels[name] != want.GetLabels()[name] {

@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	gravenclient "github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/protection"
 	"github.com/graven-audit/graven/rbac"
 )
 
@@ -112,7 +113,8 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	ledger := &Ledger{client: c.Ledger, cluster: c.Cluster}
-	p := &prober{api: direct, cached: mgr.GetClient(), namespace: cmp.Or(c.LeaseNamespace, podNamespace(), metav1.NamespaceDefault), ledger: ledger, self: self, elected: mgr.Elected(), metrics: m, log: c.Log, now: time.Now}
+	p := protection.New(protection.Config{API: direct, Cached: mgr.GetClient(), Namespace: cmp.Or(c.LeaseNamespace, podNamespace(), metav1.NamespaceDefault),
+		Ledger: ledger, Self: self, Elected: mgr.Elected(), Rung: m.rung, Degraded: m.degraded, Log: c.Log})
 	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, mine: newMine(), self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: checked{}}
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
 		For(newAuditEvent(), builder.WithPredicates(s.keepLost())).
@@ -134,7 +136,7 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror)); err != nil {
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.Ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror)); err != nil {
 		return err
 	}
 	go func() {

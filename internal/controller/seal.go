@@ -22,13 +22,14 @@ import (
 	gravenclient "github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/protection"
 )
 
 // A sealer records AuditEvents, and has them bear the receipt.
 type sealer struct {
 	api     client.Client // reads from the cache
 	ledger  *Ledger
-	probed  *prober
+	probed  *protection.Prober
 	losses  *losses
 	mine    *mine
 	self    string // the operator's own user
@@ -45,11 +46,11 @@ type sealer struct {
 // Reconcile seals the AuditEvent of a name, and those that went before they were
 // sealed.
 func (s *sealer) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	k := s.probed.known.Load()
+	k := s.probed.Known()
 	if k == nil { // who created it could not be told
 		return reconcile.Result{RequeueAfter: retryPause / 2}, nil
 	}
-	if err := s.sealLost(ctx, req.NamespacedName, k.definition); err != nil {
+	if err := s.sealLost(ctx, req.NamespacedName, k.Definition); err != nil {
 		return reconcile.Result{}, err
 	}
 	u := newAuditEvent()
@@ -61,7 +62,7 @@ func (s *sealer) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 			return reconcile.Result{}, nil
 		}
 	}
-	r, err := s.seal(ctx, u, k.definition)
+	r, err := s.seal(ctx, u, k.Definition)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("seal %s: %w", req.NamespacedName, err)
 	}
@@ -92,7 +93,7 @@ type sealed struct {
 
 // seal has an object in the ledger, and returns where it is. What it bears of ours
 // already is held against that.
-func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *definition) (sealed, error) {
+func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *protection.Definition) (sealed, error) {
 	claimed := claims(u)
 	if claimed && u.GetLabels()[v1alpha1.LabelMirror] != "" {
 		r, done, err := s.sealMirror(ctx, u, d)
@@ -124,7 +125,7 @@ func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *defi
 // tellOther records that an object says what somebody else's event said before, in
 // whose name the ledger has it.
 func (s *sealer) tellOther(ctx context.Context, u *unstructured.Unstructured, r sealed) error {
-	creator := s.probed.creator(u)
+	creator := s.probed.Creator(u)
 	if !r.duplicate || creator == "" {
 		return nil
 	}
@@ -140,7 +141,7 @@ func (s *sealer) tellOther(ctx context.Context, u *unstructured.Unstructured, r 
 
 // sealMirror judges an object that says it is a mirror. It is done with if the
 // object says what the ledger says.
-func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d *definition) (r sealed, done bool, err error) {
+func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d *protection.Definition) (r sealed, done bool, err error) {
 	claim, ok := receiptOf(u)
 	if !ok {
 		return r, false, nil
@@ -175,7 +176,7 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 
 // made reports whether the operator created an object, as far as anybody can know.
 func (s *sealer) made(u *unstructured.Unstructured) bool {
-	if creator := s.probed.creator(u); creator != "" {
+	if creator := s.probed.Creator(u); creator != "" {
 		return creator == s.self
 	}
 	return creatorOf(u) == s.self && s.mine.may(u)
@@ -184,7 +185,7 @@ func (s *sealer) made(u *unstructured.Unstructured) bool {
 // ownID returns the id of an object that cannot have the id that it would: nobody
 // else can take it.
 func ownID(u *unstructured.Unstructured) event.ID {
-	return event.ReservedID("auditevent", string(u.GetUID()))
+	return event.DeriveID("auditevent", string(u.GetUID())).Reserve()
 }
 
 // record records an object on behalf of who created it.
@@ -196,7 +197,7 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 	if e.Cluster == "" {
 		e.Cluster = s.cluster
 	}
-	creator := s.probed.creator(u)
+	creator := s.probed.Creator(u)
 	if access.CheckName(creator) != nil {
 		creator = ""
 	}
@@ -244,7 +245,7 @@ func (s *sealer) had(ctx context.Context, u *unstructured.Unstructured) (r seale
 	if err != nil || receiptIn(line, origin) != claim {
 		return r, false, err
 	}
-	return sealed{receipt: claim, duplicate: true}, line.Event.ID == event.ReservedID(typeRefused, string(u.GetUID())) || says(u, line), nil
+	return sealed{receipt: claim, duplicate: true}, line.Event.ID == event.DeriveID(typeRefused, string(u.GetUID())).Reserve() || says(u, line), nil
 }
 
 // noEvent reports whether the server will never take an event for what it says. That
@@ -269,7 +270,7 @@ const maxKept = 128 << 10
 // recordRefused records that an object is no event, and what it is.
 func (s *sealer) recordRefused(ctx context.Context, u *unstructured.Unstructured, why error) (sealed, error) {
 	e := own(typeRefused, u.GetCreationTimestamp().Time, describe(u))
-	e.ID = event.ReservedID(typeRefused, string(u.GetUID()))
+	e.ID = event.DeriveID(typeRefused, string(u.GetUID())).Reserve()
 	spec, err := json.Marshal(u.Object["spec"])
 	if err != nil {
 		return sealed{}, err
@@ -316,7 +317,7 @@ func cut(text string, n int) string {
 // ("restored"), or that lies ("false").
 func (s *sealer) tellCopy(ctx context.Context, u *unstructured.Unstructured, faithful string) error {
 	e := own(typeCopied, u.GetCreationTimestamp().Time, describe(u))
-	e.ID = event.ReservedID(typeCopied, string(u.GetUID()))
+	e.ID = event.DeriveID(typeCopied, string(u.GetUID())).Reserve()
 	e.CorrelationID = cut(correlationOf(u), event.MaxString)
 	if faithful != "false" {
 		e.Severity = event.SeverityInfo
@@ -368,7 +369,7 @@ const fieldOwner = "graven-operator"
 
 // sealLost has those objects of a name in the ledger that went before they were
 // sealed, and records that they went.
-func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *definition) error {
+func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *protection.Definition) error {
 	gone, err := s.losses.of(name)
 	if err != nil {
 		return err
@@ -380,7 +381,7 @@ func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *def
 		}
 		if _, had := receiptOf(u); !had {
 			e := own(typeLost, u.GetDeletionTimestamp().Time, describe(u))
-			e.ID = event.ReservedID(typeLost, string(u.GetUID()))
+			e.ID = event.DeriveID(typeLost, string(u.GetUID())).Reserve()
 			e.CorrelationID = cut(correlationOf(u), event.MaxString)
 			if err := e.SetDetails(map[string]string{"creator": cut(creatorOf(u), event.MaxString), "sealedAt": strconv.FormatInt(r.index, 10)}); err != nil {
 				return err
@@ -404,9 +405,9 @@ type checked map[types.UID]bool
 // not there to see to it, or the ledger was away.
 func (s *sealer) Start(ctx context.Context) error {
 	for {
-		if k := s.probed.known.Load(); k != nil {
+		if k := s.probed.Known(); k != nil {
 			for _, name := range s.losses.names() {
-				if err := s.sealLost(ctx, name, k.definition); err != nil && ctx.Err() == nil {
+				if err := s.sealLost(ctx, name, k.Definition); err != nil && ctx.Err() == nil {
 					s.log.Warn("an AuditEvent that went is not sealed yet", "namespace", name.Namespace, "name", name.Name, "error", err)
 				}
 			}

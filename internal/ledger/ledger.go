@@ -262,7 +262,7 @@ func (l *Ledger) giveWay(ctx context.Context, by By, events []*event.Event, resu
 			continue
 		}
 		e := events[i].Clone()
-		e.ID = event.ReservedID("taken", by.Principal, events[i].ID.String())
+		e.ID = event.DeriveID("taken", by.Principal, events[i].ID.String()).Reserve()
 		if e.KeepOriginal("id", events[i].ID.String()); e.Validate(l.c.Now()) != nil {
 			e.Original = events[i].Original // which has no room
 		}

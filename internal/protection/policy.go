@@ -1,4 +1,4 @@
-package controller
+package protection
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
 	"github.com/graven-audit/graven/config"
 )
 
@@ -127,7 +128,7 @@ func narrow(m *admissionv1.MatchResources) bool {
 	need := map[admissionv1.OperationType]bool{admissionv1.Create: true, admissionv1.Update: true, admissionv1.Delete: true}
 	for _, r := range m.ResourceRules {
 		if len(r.ResourceNames) > 0 || r.Scope != nil && *r.Scope != admissionv1.AllScopes && *r.Scope != admissionv1.NamespacedScope ||
-			!has(r.APIGroups, kind.Group) || !has(r.APIVersions, kind.Version) || !has(r.Resources, "auditevents") {
+			!has(r.APIGroups, v1alpha1.GroupVersion.Group) || !has(r.APIVersions, v1alpha1.GroupVersion.Version) || !has(r.Resources, "auditevents") {
 			continue
 		}
 		for _, o := range r.Operations {

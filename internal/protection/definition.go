@@ -1,4 +1,4 @@
-package controller
+package protection
 
 import (
 	"fmt"
@@ -16,11 +16,11 @@ import (
 // definitionName is the name of AuditEvents' CustomResourceDefinition.
 const definitionName = "auditevents.platform.chatcli.io"
 
-// A definition is how an API server serves AuditEvents, held against ours: where
+// A Definition is how an API server serves AuditEvents, held against ours: where
 // ChatCLI is installed, it is ChatCLI's.
-type definition struct {
-	// lacks are the fields of ours that it drops, as spec.resource.apiVersion.
-	lacks []string
+type Definition struct {
+	// Lacks are the fields of ours that it drops, as spec.resource.apiVersion.
+	Lacks []string
 	// rule is set if a change of spec is refused.
 	rule bool
 	// respelled is set if it knows correlationId only.
@@ -28,7 +28,7 @@ type definition struct {
 }
 
 // readDefinition holds what is served against ours.
-func readDefinition(served *unstructured.Unstructured) (*definition, error) {
+func readDefinition(served *unstructured.Unstructured) (*Definition, error) {
 	text, err := fs.ReadFile(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func readDefinition(served *unstructured.Unstructured) (*definition, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &definition{lacks: lacking("spec", want, have)}
+	d := &Definition{Lacks: lacking("spec", want, have)}
 	rules, _, _ := unstructured.NestedSlice(have, "x-kubernetes-validations")
 	for _, r := range rules {
 		rule, _ := r.(map[string]any)
@@ -97,17 +97,17 @@ func lacking(path string, want, have map[string]any) []string {
 	return lacks
 }
 
-// adapt spells a spec as the definition does.
-func (d *definition) adapt(spec map[string]any) {
+// Adapt spells a spec as the definition does.
+func (d *Definition) Adapt(spec map[string]any) {
 	if id, ok := spec["correlationID"]; ok && d.respelled {
 		delete(spec, "correlationID")
 		spec["correlationId"] = id
 	}
 }
 
-// prune takes from an object what the API server drops from it.
-func (d *definition) prune(object map[string]any) {
-	for _, path := range d.lacks {
+// Prune takes from an object what the API server drops from it.
+func (d *Definition) Prune(object map[string]any) {
+	for _, path := range d.Lacks {
 		unstructured.RemoveNestedField(object, strings.Split(path, ".")...)
 	}
 }
