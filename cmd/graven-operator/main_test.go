@@ -139,6 +139,9 @@ func (b *bed) stop() {
 	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		b.t.Fatal(err)
 	}
+	process := b.cmd.Process
+	stuck := time.AfterFunc(20*time.Second, func() { _ = process.Signal(syscall.SIGQUIT) }) // and it says where
+	defer stuck.Stop()
 	if err := b.cmd.Wait(); err != nil {
 		b.t.Error("the operator ends with", err)
 	}
@@ -265,6 +268,20 @@ func (b *bed) sealed() (all, sealed int) {
 		}
 	}
 	return all, sealed
+}
+
+func TestItEndsWheneverItIsToldTo(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, false)
+	for i := range 20 {
+		b.record(fmt.Sprint("inc-", i), time.Now().UTC())
+		b.create("jane", auditEvent("production", fmt.Sprint("audit-", i), fmt.Sprint("inc-", i)))
+	}
+	for i := range 15 {
+		b.run()
+		time.Sleep(time.Duration(5+i) * 100 * time.Millisecond) // as far as it gets
+		b.stop()
+	}
 }
 
 // TestAThousandAuditEventsOfEightClients has eight clients create AuditEvents at
