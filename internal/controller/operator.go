@@ -119,7 +119,7 @@ func Run(ctx context.Context, c Config) error {
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
 		For(newAuditEvent(), builder.WithPredicates(s.keepLost())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: sealers,
-			UsePriorityQueue:        new(false), // in 0.24, it may wait for itself for ever when it shuts down
+			UsePriorityQueue: new(false), // in 0.24, it may wait for itself for ever when it shuts down
 			RateLimiter:      workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second)}).
 		Complete(s)
 	if err != nil {
