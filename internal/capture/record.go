@@ -1,0 +1,342 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+
+	"github.com/graven-audit/graven/event"
+)
+
+// An eventField is a field of an event that a policy gives.
+type eventField struct {
+	name     string
+	kinds    kinds
+	required bool
+	set      func(e *event.Event, v ref.Val) error
+}
+
+var fields = []eventField{
+	{name: "eventType", kinds: words, required: true, set: text(func(e *event.Event) *string { return &e.EventType })},
+	{name: "fact", kinds: words, required: true, set: text(func(e *event.Event) *string { return &e.Fact })},
+	{name: "timestamp", kinds: kinds{cel.TimestampType, cel.StringType}, set: timestamp},
+	{name: "actor.type", kinds: words, set: text(func(e *event.Event) *string { return &e.Actor.Type })},
+	{name: "actor.name", kinds: words, set: text(func(e *event.Event) *string { return &e.Actor.Name })},
+	{name: "actor.serviceAccount", kinds: words, set: text(func(e *event.Event) *string { return &e.Actor.ServiceAccount })},
+	{name: "actor.controller", kinds: words, set: text(func(e *event.Event) *string { return &e.Actor.Controller })},
+	{name: "resource.apiVersion", kinds: words, set: text(func(e *event.Event) *string { return &e.Resource.APIVersion })},
+	{name: "resource.kind", kinds: words, set: text(func(e *event.Event) *string { return &e.Resource.Kind })},
+	{name: "resource.namespace", kinds: words, set: text(func(e *event.Event) *string { return &e.Resource.Namespace })},
+	{name: "resource.name", kinds: words, set: text(func(e *event.Event) *string { return &e.Resource.Name })},
+	{name: "resource.uid", kinds: words, set: text(func(e *event.Event) *string { return &e.Resource.UID })},
+	{name: "category", kinds: words, set: text(func(e *event.Event) *string { return &e.Category })},
+	{name: "action", kinds: words, set: text(func(e *event.Event) *string { return &e.Action })},
+	{name: "outcome", kinds: words, set: text(func(e *event.Event) *string { return &e.Outcome })},
+	{name: "severity", kinds: words, set: text(func(e *event.Event) *string { return &e.Severity })},
+	{name: "correlationID", kinds: words, set: text(func(e *event.Event) *string { return &e.CorrelationID })},
+	{name: "cluster", kinds: words, set: text(func(e *event.Event) *string { return &e.Cluster })},
+	{name: "error.code", kinds: words, set: text(func(e *event.Event) *string { return &e.Error.Code })},
+	{name: "error.message", kinds: words, set: text(func(e *event.Event) *string { return &e.Error.Message })},
+	{name: "details", kinds: kinds{cel.MapType(cel.StringType, cel.DynType)}, set: details},
+	{name: "durationMs", kinds: kinds{cel.IntType, cel.DurationType}, set: duration},
+	{name: "retentionDays", kinds: kinds{cel.IntType}, set: retention},
+	{name: "sensitive", kinds: condition, set: sensitive},
+}
+
+func text(of func(*event.Event) *string) func(*event.Event, ref.Val) error {
+	return func(e *event.Event, v ref.Val) error {
+		s, ok := v.Value().(string)
+		if !ok {
+			return given(v, "a string")
+		}
+		*of(e) = s
+		return nil
+	}
+}
+
+// given is the error of a value of the wrong type.
+func given(v ref.Val, want string) error {
+	return fmt.Errorf("it gives %s, and is to give %s", v.Type().TypeName(), want)
+}
+
+func timestamp(e *event.Event, v ref.Val) error {
+	switch at := v.Value().(type) {
+	case time.Time:
+		e.Timestamp = at.UTC()
+	case string:
+		t, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			return fmt.Errorf("%.40q is no time as RFC 3339 has it", at)
+		}
+		e.Timestamp = t.UTC()
+	default:
+		return given(v, "a timestamp, or a string")
+	}
+	return nil
+}
+
+func duration(e *event.Event, v ref.Val) error {
+	switch d := v.Value().(type) {
+	case time.Duration:
+		e.DurationMs = d.Milliseconds()
+	case int64:
+		e.DurationMs = d
+	default:
+		return given(v, "milliseconds, or a duration")
+	}
+	return nil
+}
+
+func retention(e *event.Event, v ref.Val) error {
+	days, ok := v.Value().(int64)
+	if !ok || days != int64(int32(days)) {
+		return given(v, "a number of days")
+	}
+	e.RetentionDays = int(days)
+	return nil
+}
+
+func sensitive(e *event.Event, v ref.Val) error {
+	b, ok := v.Value().(bool)
+	if !ok {
+		return given(v, "a bool")
+	}
+	e.Sensitive = b
+	return nil
+}
+
+func details(e *event.Event, v ref.Val) error {
+	m, err := plain(v, 0)
+	if err != nil {
+		return err
+	}
+	if _, ok := m.(map[string]any); !ok {
+		return given(v, "a map")
+	}
+	return e.SetDetails(m)
+}
+
+// plain returns a value as JSON has it. Members that are an empty optional are not
+// there.
+func plain(v ref.Val, depth int) (any, error) {
+	if depth > event.MaxDetailsDepth {
+		return nil, errors.New("nested too deeply")
+	}
+	switch v := v.(type) {
+	case types.Null:
+		return nil, nil
+	case types.Bool:
+		return bool(v), nil
+	case types.String:
+		return string(v), nil
+	case types.Int:
+		return int64(v), nil
+	case types.Uint:
+		return uint64(v), nil
+	case types.Double:
+		if f := float64(v); !math.IsInf(f, 0) && !math.IsNaN(f) {
+			return f, nil
+		}
+		return nil, errors.New("no finite number")
+	case types.Timestamp:
+		return event.FormatTime(v.Time), nil
+	case types.Duration:
+		return v.Duration.String(), nil
+	case *types.Optional:
+		if !v.HasValue() {
+			return nil, nil
+		}
+		return plain(v.GetValue(), depth)
+	case traits.Mapper:
+		m := map[string]any{}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			key := it.Next()
+			name, ok := key.Value().(string)
+			if !ok {
+				return nil, given(key, "a string as the name of a member")
+			}
+			member := v.Get(key)
+			if o, ok := member.(*types.Optional); ok && !o.HasValue() {
+				continue
+			}
+			value, err := plain(member, depth+1)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			m[name] = value
+		}
+		return m, nil
+	case traits.Lister:
+		all := []any{}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			value, err := plain(it.Next(), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, value)
+		}
+		return all, nil
+	}
+	return nil, given(v, "what JSON has")
+}
+
+// Events returns what a policy records of an input, in its order. What one record
+// cannot give is an error of its own, beside the events of the others.
+func (p *Program) Events(ctx context.Context, in *Input) ([]*event.Event, error) {
+	s := p.scope(ctx, in)
+	var events []*event.Event
+	var failed error
+	for i := range p.records {
+		found, err := s.events(&p.records[i], in)
+		events = append(events, found...)
+		failed = errors.Join(failed, err)
+	}
+	return events, failed
+}
+
+// maxItems bounds the events of one record.
+const maxItems = 1000
+
+func (s *scope) events(r *record, in *Input) ([]*event.Event, error) {
+	if r.each == nil {
+		e, err := s.event(r, in)
+		if e == nil || err != nil {
+			return nil, err
+		}
+		return []*event.Event{e}, nil
+	}
+	v, err := s.eval(r.each)
+	if err != nil {
+		if missing(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	items, ok := v.(traits.Lister)
+	if !ok {
+		return nil, &EvalError{r.each.field, given(v, "a list")}
+	}
+	var events []*event.Event
+	for it := items.Iterator(); it.HasNext() == types.True; {
+		if len(events) == maxItems {
+			return events, &EvalError{r.each.field, fmt.Errorf("more than %d items", maxItems)}
+		}
+		of := *s
+		of.item = it.Next()
+		e, err := of.event(r, in)
+		if err != nil {
+			return events, err
+		}
+		if e != nil {
+			events = append(events, e)
+		}
+	}
+	return events, nil
+}
+
+// event returns the event of a record; nil if there is none.
+func (s *scope) event(r *record, in *Input) (*event.Event, error) {
+	if r.when != nil {
+		v, err := s.eval(r.when)
+		if err != nil && missing(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		yes, ok := v.Value().(bool)
+		if !ok {
+			return nil, &EvalError{r.when.field, given(v, "a bool")}
+		}
+		if !yes {
+			return nil, nil
+		}
+	}
+	e := &event.Event{Timestamp: in.Now.UTC(), Cluster: in.Cluster, Resource: about(in)}
+	for _, f := range r.fields {
+		v, err := s.eval(f.expression)
+		if err != nil {
+			return nil, err
+		}
+		if o, ok := v.(*types.Optional); ok {
+			if !o.HasValue() {
+				continue
+			}
+			v = o.GetValue()
+		}
+		if err := setters[f.name](e, v); err != nil {
+			return nil, &EvalError{f.field, err}
+		}
+	}
+	if e.EventType == "" || e.Fact == "" {
+		return nil, &EvalError{strings.TrimSuffix(r.fields[0].field, ".eventType"), errors.New("the event's type, or the fact that it tells, is empty")}
+	}
+	if e.Actor.Type == "" {
+		e.Actor.Type = event.ActorSystem
+	}
+	if e.Actor.Name == "" {
+		e.Actor.Name = "unknown"
+	}
+	e.ID = event.DeriveID("capture", s.program.Policy.At, e.Cluster, e.Fact)
+	return e, nil
+}
+
+var setters = func() map[string]func(*event.Event, ref.Val) error {
+	m := map[string]func(*event.Event, ref.Val) error{}
+	for _, f := range fields {
+		m[f.name] = f.set
+	}
+	return m
+}()
+
+// about returns the resource that an input is of.
+func about(in *Input) event.Resource {
+	o := in.Object
+	if o == nil {
+		o = in.Old
+	}
+	member := func(from map[string]any, name string) string {
+		s, _ := from[name].(string)
+		return s
+	}
+	meta, _ := o["metadata"].(map[string]any)
+	return event.Resource{APIVersion: member(o, "apiVersion"), Kind: member(o, "kind"), Namespace: member(meta, "namespace"),
+		Name: member(meta, "name"), UID: member(meta, "uid")}
+}
+
+// Refuses returns the words with which a policy refuses a request; empty if it does
+// not. What fails is an error, and for who asked to decide.
+func (p *Program) Refuses(ctx context.Context, in *Input) (string, error) {
+	s := p.scope(ctx, in)
+	for i := range p.require {
+		r := &p.require[i]
+		v, err := s.eval(r.that)
+		if err != nil {
+			return "", err
+		}
+		good, ok := v.Value().(bool)
+		if !ok {
+			return "", &EvalError{r.that.field, given(v, "a bool")}
+		}
+		if good {
+			continue
+		}
+		if r.message != nil {
+			if v, err := s.eval(r.message); err == nil {
+				if said, ok := v.Value().(string); ok && strings.TrimSpace(said) != "" {
+					return said, nil
+				}
+			}
+		}
+		return r.words, nil
+	}
+	return "", nil
+}
