@@ -38,7 +38,7 @@ var rooms = []struct {
 	floor    floor
 	patterns string
 }{
-	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/pgarray internal/posting examples"},
+	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/pgarray internal/posting internal/redact examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail tombstone internal/spool internal/quarantine"},
 	{tools, "verify verify/remote client internal/succession"},

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,42 +12,13 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/jcs"
+	"github.com/graven-audit/graven/internal/redact"
 )
-
-// A place is where a value stands in the details. Depth counts objects and
-// arrays, the details themselves being the first.
-type place struct {
-	up    *place
-	name  string
-	index int // of an element; -1 for a member
-	depth int
-}
-
-func (p *place) member(name string) *place {
-	return &place{up: p, name: name, index: -1, depth: p.depth + 1}
-}
-
-func (p *place) element(i int) *place {
-	return &place{up: p, index: i, depth: p.depth + 1}
-}
-
-func (p *place) String() string {
-	switch {
-	case p.up == nil:
-		return p.name
-	case p.index >= 0:
-		return p.up.String() + "[" + strconv.Itoa(p.index) + "]"
-	}
-	return p.up.String() + "." + p.name
-}
-
-// topMember is the place of a member of the details.
-func topMember(name string) *place { return &place{name: name, index: -1, depth: 2} }
 
 // paths names places for the reader of an event.
 type paths []string
 
-func (l *paths) add(p *place) { *l = append(*l, clip(p.String(), maxPath)) }
+func (l *paths) add(p *redact.Place) { *l = append(*l, clip(p.String(), maxPath)) }
 
 const (
 	maxPaths = 100
@@ -76,7 +48,7 @@ func clip(s string, limit int) string {
 // flatten returns v, which stands at p, in a shape that details can hold. What
 // nests too deeply, numbers that a float64 would round, and strings or names
 // with NUL stand as their JSON text, and flat notes where.
-func flatten(v any, p *place, flat *paths) any {
+func flatten(v any, p *redact.Place, flat *paths) any {
 	asText := func() any {
 		flat.add(p)
 		if n, ok := v.(json.Number); ok {
@@ -86,7 +58,7 @@ func flatten(v any, p *place, flat *paths) any {
 	}
 	switch x := v.(type) {
 	case map[string]any:
-		if p.depth > event.MaxDetailsDepth {
+		if p.Depth > event.MaxDetailsDepth {
 			return asText()
 		}
 		for name := range x {
@@ -95,14 +67,14 @@ func flatten(v any, p *place, flat *paths) any {
 			}
 		}
 		for name, member := range x {
-			x[name] = flatten(member, p.member(name), flat)
+			x[name] = flatten(member, p.Member(name), flat)
 		}
 	case []any:
-		if p.depth > event.MaxDetailsDepth {
+		if p.Depth > event.MaxDetailsDepth {
 			return asText()
 		}
 		for i, element := range x {
-			x[i] = flatten(element, p.element(i), flat)
+			x[i] = flatten(element, p.Element(i), flat)
 		}
 	case json.Number:
 		if _, err := jcs.Transform([]byte(x), 0); err != nil {
@@ -139,7 +111,7 @@ func fit(members map[string]any, omitted paths) (json.RawMessage, error) {
 			return join(texts), nil
 		}
 		texts[name], gone[name] = omission(texts[name]), true
-		omitted.add(topMember(name))
+		omitted.add(redact.At(name))
 	}
 }
 
@@ -178,4 +150,22 @@ func join(texts map[string][]byte) []byte {
 		b = append(append(jcs.AppendString(b, name), ':'), texts[name]...)
 	}
 	return append(b, '}')
+}
+
+// decode reads one JSON document and keeps numbers as they are written.
+func decode(raw []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	return d.Decode(into)
+}
+
+// compact returns the JSON text of a decoded value.
+func compact(v any) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic("internal error: decoded JSON does not encode: " + err.Error())
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/redact"
 )
 
 const kubeAuditVersion = "audit.k8s.io/v1"
@@ -227,8 +228,9 @@ func (k *kubeEvent) times() (received, reached time.Time, err error) {
 
 // A document is an audit event as decoded JSON, cleaned of credentials.
 type document struct {
-	members map[string]any
-	redactor
+	members           map[string]any
+	redacted, omitted paths
+	credentials       redact.Redactor
 }
 
 // Members that say what was done to the others.
@@ -242,12 +244,13 @@ func (k *kubeEvent) decode(raw []byte) (*document, error) {
 	delete(given, "kind")
 	delete(given, "apiVersion")
 	d := &document{members: make(map[string]any, len(given)+len(ours))}
+	d.credentials = redact.Redactor{Redacted: d.redacted.add, Omitted: d.omitted.add}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		as := strings.ReplaceAll(name, "\x00", "\ufffd")
 		for _, taken := d.members[as]; taken || slices.Contains(ours, as); _, taken = d.members[as] {
 			as = "audit." + as
 		}
-		p := topMember(as)
+		p := redact.At(as)
 		if n := len(given[name]); n > maxMember {
 			// Without a digest: it would be one of credentials, too.
 			d.members[as] = map[string]any{"omitted": strconv.Itoa(n) + " bytes"}
@@ -264,29 +267,29 @@ func (k *kubeEvent) decode(raw []byte) (*document, error) {
 }
 
 // member cleans a member of an audit event about an object of role as.
-func (d *document) member(name string, v any, as role, p *place) any {
+func (d *document) member(name string, v any, as redact.Role, p *redact.Place) any {
 	switch name {
 	case "requestObject", "responseObject":
-		return d.body(v, as, p)
+		return d.credentials.Body(v, as, p)
 	case "annotations":
-		return d.annotations(v, as, p)
+		return d.credentials.Annotations(v, as, p)
 	case "requestURI":
 		if uri, ok := v.(string); ok {
-			return d.uri(uri, p)
+			return d.credentials.URI(uri, p)
 		}
 	case "responseStatus":
 		if m, ok := get(v, "metadata").(map[string]any); ok && len(m) == 0 {
 			delete(v.(map[string]any), "metadata")
 		}
 	}
-	return d.clean(v, plain, p)
+	return d.credentials.Clean(v, redact.Plain, p)
 }
 
 // json returns the details that d makes.
 func (d *document) json(dryRun bool) (json.RawMessage, error) {
 	var flat paths
 	for name, v := range d.members {
-		d.members[name] = flatten(v, topMember(name), &flat)
+		d.members[name] = flatten(v, redact.At(name), &flat)
 	}
 	if dryRun {
 		d.members["dryRun"] = true

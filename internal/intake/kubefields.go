@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/redact"
 )
 
 func (k *kubeEvent) actor() event.Actor {
@@ -67,15 +68,15 @@ func (k *kubeEvent) resource(request, response any) event.Resource {
 }
 
 // role is what the request's objects are to redaction, whatever they claim.
-func (k *kubeEvent) role() role {
+func (k *kubeEvent) role() redact.Role {
 	ref := k.ObjectRef
 	switch {
 	case ref.Resource == "secrets":
-		return secret
+		return redact.Secret
 	case ref.Resource == "tokenreviews", ref.Resource == "tokenrequests", ref.Subresource == "token":
-		return token
+		return redact.Token
 	}
-	return plain
+	return redact.Plain
 }
 
 func (k *kubeEvent) outcome() (string, event.Failure) {

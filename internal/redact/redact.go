@@ -1,4 +1,6 @@
-package intake
+// Package redact takes credentials out of Kubernetes' objects, and out of what the
+// API server's audit log has of them.
+package redact
 
 import (
 	"bytes"
@@ -14,11 +16,11 @@ import (
 //
 //   - the values under data and stringData of a Secret, and under any name
 //     that a Secret has not; the keys stay
-//   - the token of a TokenRequest or TokenReview
+//   - the Token of a TokenRequest or TokenReview
 //   - the values of environment variables, wherever a member is named env
 //   - the annotation in which kubectl keeps a copy of the whole object, and
 //     metadata.managedFields, which go with their names
-//   - token and password parameters of a request's URI
+//   - Token and password parameters of a request's URI
 //
 // Objects are recognised by their kind at any depth, so that lists, tables and
 // templates are covered, and by the resource of the request, since patches
@@ -37,26 +39,26 @@ const (
 	tooDeepToRedact = "(omitted: nested too deeply)"
 )
 
-// A role is what a value is to its object, as far as redaction cares.
-type role int
+// A Role is what a value is to its object, as far as redaction cares.
+type Role int
 
 const (
-	plain     role = iota
-	secret         // a Secret, or a list of them
-	secrets        // the items of a list of Secrets
-	values         // data or stringData of a Secret, and what it should not have
-	value          // one of them, or any other credential
-	meta           // metadata of any object
-	noise          // to be removed with its name
-	token          // a TokenRequest or TokenReview
-	tokenPart      // its spec or status
-	env            // environment variables: a list, or an object name → value
-	envVar         // one of a list
-	envValue       // one of an object
+	Plain     Role = iota // nothing that is known
+	Secret                // a Secret, or a list of them
+	secrets               // the items of a list of Secrets
+	values                // data or stringData of a Secret, and what it should not have
+	value                 // one of them, or any other credential
+	meta                  // metadata of any object
+	noise                 // to be removed with its name
+	Token                 // a TokenRequest or TokenReview
+	tokenPart             // its spec or status
+	env                   // environment variables: a list, or an object name → value
+	envVar                // one of a list
+	envValue              // one of an object
 )
 
 // member is the role of the member of that name in an object of role r.
-func (r role) member(name string) role {
+func (r Role) member(name string) Role {
 	is := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(s string) bool { return strings.EqualFold(name, s) })
 	}
@@ -69,44 +71,44 @@ func (r role) member(name string) role {
 		return envValue
 	case is("metadata"):
 		return meta
-	case r == secret && is("items"):
+	case r == Secret && is("items"):
 		return secrets
-	case r == secret && !is("apiVersion", "kind", "type", "immutable"):
+	case r == Secret && !is("apiVersion", "kind", "type", "immutable"):
 		return values
-	case r == token && is("spec", "status"):
+	case r == Token && is("spec", "status"):
 		return tokenPart
 	case r == tokenPart && is("token"), (r == envVar || r == envValue) && is("value"):
 		return value
 	case is("env"):
 		return env
 	}
-	return plain
+	return Plain
 }
 
 // element is the role of an element of a list of role r.
-func (r role) element() role {
+func (r Role) element() Role {
 	switch r {
 	case env:
 		return envVar
 	case secrets:
-		return secret
-	case secret, values, value, token, tokenPart:
+		return Secret
+	case Secret, values, value, Token, tokenPart:
 		return value
 	}
-	return plain
+	return Plain
 }
 
 // scalar reports whether a string, number or boolean of role r is removed.
-func (r role) scalar() bool {
+func (r Role) scalar() bool {
 	switch r {
-	case secret, secrets, values, value, token, tokenPart:
+	case Secret, secrets, values, value, Token, tokenPart:
 		return true
 	}
 	return false
 }
 
 // at is the role of the value that a JSON Pointer names below role r.
-func (r role) at(pointer string) role {
+func (r Role) at(pointer string) Role {
 	for segment := range strings.SplitSeq(strings.Trim(pointer, "/"), "/") {
 		segment = strings.NewReplacer("~1", "/", "~0", "~").Replace(segment)
 		switch {
@@ -132,28 +134,49 @@ func isIndex(s string) bool {
 }
 
 // of refines what an object may be by the kind that it claims.
-func (r role) of(object map[string]any) role {
+func (r Role) of(object map[string]any) Role {
 	kind, _ := object["kind"].(string)
 	switch {
-	case r == plain && (kind == "Secret" || kind == "SecretList"):
-		return secret
-	case r == plain && (kind == "TokenRequest" || kind == "TokenReview"):
-		return token
-	case (r == secret || r == token) && (kind == "Status" || kind == "DeleteOptions" || kind == "Table"):
-		return plain // an answer or options, whose members a Secret has not
+	case r == Plain && (kind == "Secret" || kind == "SecretList"):
+		return Secret
+	case r == Plain && (kind == "TokenRequest" || kind == "TokenReview"):
+		return Token
+	case (r == Secret || r == Token) && (kind == "Status" || kind == "DeleteOptions" || kind == "Table"):
+		return Plain // an answer or options, whose members a Secret has not
 	}
 	return r
 }
 
-// A redactor removes credentials from decoded JSON, in place, and notes where.
-type redactor struct {
-	redacted, omitted paths
+// A Redactor removes credentials from decoded JSON, in place.
+type Redactor struct {
+	// Replace returns what stands in a credential's place; nil is "(removed)".
+	Replace func(credential any) string
+	// Redacted and Omitted are told of what was removed, and of what was nested
+	// too deeply to be searched; nil for nobody.
+	Redacted, Omitted func(*Place)
 }
 
-// clean returns what may be kept of v, which stands at p.
-func (r *redactor) clean(v any, as role, p *place) any {
-	if p.depth > maxRedactDepth {
-		r.omitted.add(p)
+func (r *Redactor) redacted(p *Place) {
+	if r.Redacted != nil {
+		r.Redacted(p)
+	}
+}
+
+// replace returns what stands in a credential's place.
+func (r *Redactor) replace(v any, p *Place) string {
+	r.redacted(p)
+	if r.Replace == nil {
+		return removed
+	}
+	return r.Replace(v)
+}
+
+// Clean returns what may be kept of v, which stands at p.
+func (r *Redactor) Clean(v any, as Role, p *Place) any {
+	if p.Depth > maxRedactDepth {
+		if r.Omitted != nil {
+			r.Omitted(p)
+		}
 		return tooDeepToRedact
 	}
 	switch x := v.(type) {
@@ -165,13 +188,13 @@ func (r *redactor) clean(v any, as role, p *place) any {
 		}
 		as = as.of(x)
 		for name, member := range x {
-			below := p.member(name)
+			below := p.Member(name)
 			if as.member(name) == noise {
-				r.redacted.add(below)
+				r.redacted(below)
 				delete(x, name)
 				continue
 			}
-			x[name] = r.clean(member, as.member(name), below)
+			x[name] = r.Clean(member, as.member(name), below)
 		}
 		return x
 	case []any:
@@ -179,13 +202,12 @@ func (r *redactor) clean(v any, as role, p *place) any {
 			break
 		}
 		for i, element := range x {
-			x[i] = r.clean(element, as.element(), p.element(i))
+			x[i] = r.Clean(element, as.element(), p.Element(i))
 		}
 		return x
 	case string:
 		if name, _, ok := strings.Cut(x, "="); ok && as == envVar {
-			r.redacted.add(p)
-			return name + "=" + removed
+			return name + "=" + r.replace(x[len(name)+1:], p)
 		}
 		if as == envValue {
 			as = value
@@ -194,72 +216,71 @@ func (r *redactor) clean(v any, as role, p *place) any {
 	if !as.scalar() {
 		return v
 	}
-	r.redacted.add(p)
-	return removed
+	return r.replace(v, p)
 }
 
 // patch cleans the operations of a JSON Patch to an object of role as.
-func (r *redactor) patch(ops []any, as role, p *place) {
+func (r *Redactor) patch(ops []any, as Role, p *Place) {
 	for i, op := range ops {
-		at := p.element(i)
+		at := p.Element(i)
 		o, ok := op.(map[string]any)
 		if !ok {
-			ops[i] = r.clean(op, value, at)
+			ops[i] = r.Clean(op, value, at)
 			continue
 		}
 		pointer, _ := o["path"].(string)
 		target := as.at(pointer)
 		for name, member := range o {
-			below := at.member(name)
+			below := at.Member(name)
 			switch {
 			case name == "op" || name == "path" || name == "from":
-				o[name] = r.clean(member, plain, below)
+				o[name] = r.Clean(member, Plain, below)
 			case target == noise:
-				r.redacted.add(below)
+				r.redacted(below)
 				delete(o, name)
 			default:
-				o[name] = r.clean(member, target, below)
+				o[name] = r.Clean(member, target, below)
 			}
 		}
 	}
 }
 
-// body cleans the object of a request or response about an object of role as.
+// Body cleans the object of a request or response about an object of role as.
 // A list is a JSON Patch; a text is a patch of which nothing is known.
-func (r *redactor) body(v any, as role, p *place) any {
+func (r *Redactor) Body(v any, as Role, p *Place) any {
 	switch v := v.(type) {
 	case []any:
 		r.patch(v, as, p)
 		return v
 	case string:
-		return r.clean(v, value, p)
+		return r.Clean(v, value, p)
 	default:
-		return r.clean(v, as, p)
+		return r.Clean(v, as, p)
 	}
 }
 
-// annotations cleans the audit annotations, of which some hold the JSON Patch
+// Annotations cleans the audit annotations, of which some hold the JSON Patch
 // that an admission webhook made to an object of role as.
-func (r *redactor) annotations(v any, as role, p *place) any {
+func (r *Redactor) Annotations(v any, as Role, p *Place) any {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return r.clean(v, plain, p)
+		return r.Clean(v, Plain, p)
 	}
 	for name, note := range m {
-		at := p.member(name)
+		at := p.Member(name)
 		text, ok := note.(string)
 		if !ok || !strings.HasPrefix(name, webhookPatch) {
-			m[name] = r.clean(note, plain, at)
+			m[name] = r.Clean(note, Plain, at)
 			continue
 		}
 		var doc map[string]any
 		err := decode([]byte(text), &doc)
 		ops, ok := doc["patch"].([]any)
 		if err != nil || !ok {
-			m[name] = r.clean(note, value, at)
+			m[name] = r.Clean(note, value, at)
 			continue
 		}
-		r.patch(ops, as, at.member("patch"))
+		r.patch(ops, as, at.Member("patch"))
 		m[name] = compact(doc)
 	}
 	return m
@@ -267,8 +288,8 @@ func (r *redactor) annotations(v any, as role, p *place) any {
 
 var parameter = regexp.MustCompile(`[^=&;]*=[^&;]*`)
 
-// uri removes the values of credentials in a URI's query.
-func (r *redactor) uri(s string, p *place) string {
+// URI removes the values of credentials in a URI's query.
+func (r *Redactor) URI(s string, p *Place) string {
 	path, query, found := strings.Cut(s, "?")
 	if !found {
 		return s
@@ -278,14 +299,13 @@ func (r *redactor) uri(s string, p *place) string {
 		if !isCredential(name) {
 			return param
 		}
-		r.redacted.add(p.member(name))
-		return name + "=" + removed
+		return name + "=" + r.replace(param[len(name)+1:], p.Member(name))
 	})
 }
 
 func isCredential(name string) bool {
-	if plain, err := url.QueryUnescape(name); err == nil {
-		name = plain
+	if text, err := url.QueryUnescape(name); err == nil {
+		name = text
 	}
 	switch strings.ToLower(name) {
 	case "token", "access_token", "id_token", "refresh_token", "password", "passwd", "secret", "client_secret", "api_key", "apikey":
@@ -310,4 +330,37 @@ func compact(v any) string {
 		panic("internal error: decoded JSON does not encode: " + err.Error())
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// A Place is where a value stands in a document. Depth counts objects and arrays,
+// the document itself being the first.
+type Place struct {
+	up    *Place
+	name  string
+	index int // of an element; -1 for a member
+	Depth int
+}
+
+// At returns the place of a member of the document.
+func At(name string) *Place { return &Place{name: name, index: -1, Depth: 2} }
+
+// Member returns the place of a member of the object at p.
+func (p *Place) Member(name string) *Place {
+	return &Place{up: p, name: name, index: -1, Depth: p.Depth + 1}
+}
+
+// Element returns the place of an element of the list at p.
+func (p *Place) Element(i int) *Place {
+	return &Place{up: p, index: i, Depth: p.Depth + 1}
+}
+
+// String returns the path, as in a.b[0].
+func (p *Place) String() string {
+	switch {
+	case p.up == nil:
+		return p.name
+	case p.index >= 0:
+		return p.up.String() + "[" + strconv.Itoa(p.index) + "]"
+	}
+	return p.up.String() + "." + p.name
 }
