@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/graven-audit/graven/charts"
-	"github.com/graven-audit/graven/internal/postgres"
 	"github.com/graven-audit/graven/internal/testenv"
 )
 
@@ -166,6 +165,24 @@ func (m *machine) run(values string) (stop func()) {
 	return stop
 }
 
+// migrate runs the Job that stands before an install or an upgrade.
+func (m *machine) migrate(values string) {
+	m.t.Helper()
+	m.address = "127.0.0.1:0" // which it has no use for
+	if err := os.MkdirAll(m.root+"/var/lib/graven", 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, o := range render(m.t, values).Hooks {
+		if _, spec := podOf(m.t, o); spec != nil && o.GetName() == "graven-server-migrate" {
+			if out, err := m.command(&spec.Containers[0]).CombinedOutput(); err != nil {
+				m.t.Fatalf("%v: %s", err, out)
+			}
+			return
+		}
+	}
+	m.t.Fatal("no Job migrates the schema")
+}
+
 func TestTheServersPodRunsAsItIsRendered(t *testing.T) {
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/graven")
@@ -185,12 +202,12 @@ operator: {enabled: false}
 	t.Run("with PostgreSQL, by keys in a Secret", func(t *testing.T) {
 		server := testenv.StartPostgres(t)
 		database := server.Database()
-		if _, _, err := postgres.Migrate(t.Context(), server.DSN(database, "postgres")); err != nil {
-			t.Fatal(err)
-		}
+		const values = alone + "store: {postgres: {existingSecret: db, keysSecret: keys, spool: {enabled: true}, migrate: {existingSecret: owner}}}"
+		owner := &machine{t: t, bin: bin, root: t.TempDir(), env: []string{"GRAVEN_OWNER=" + server.DSN(database, "postgres")}}
+		owner.migrate(values)
+		owner.migrate(values) // as each upgrade does
 		server.SQL(database, "CREATE ROLE app LOGIN; GRANT graven_writer TO app")
 		store := "GRAVEN_STORE=" + server.DSN(database, "app")
-		const values = alone + "store: {postgres: {existingSecret: db, keysSecret: keys, spool: {enabled: true}}}"
 		first := &machine{t: t, bin: bin, root: t.TempDir(), env: []string{store}}
 		first.run(values)() // as the administrator does, which makes the keys
 		token, err := os.ReadFile(first.root + "/var/lib/graven/graven-data/admin.token")

@@ -83,8 +83,8 @@ type Prober struct {
 	known atomic.Pointer[Found]
 	// weak is when there was no such policy the last time.
 	weak time.Time
-	// sure is when it was found out last, or first asked.
-	sure time.Time
+	// fails is since when it cannot be found out; zero if it can.
+	fails time.Time
 	// told is the state that the ledger was told last; empty before it was asked.
 	told string
 }
@@ -127,12 +127,12 @@ func (p *Prober) look(ctx context.Context) error {
 	now := time.Now()
 	switch {
 	case err == nil:
-		p.sure = now
-	case p.sure.IsZero():
-		p.sure = now
+		p.fails = time.Time{}
+	case p.fails.IsZero():
+		p.fails = now
 	}
 	if err != nil {
-		if !answered(err) || now.Sub(p.sure) < patience {
+		if !answered(err) || now.Sub(p.fails) < patience {
 			return fmt.Errorf("it is not known: %w", err)
 		}
 		p.c.Log.Warn("how AuditEvents are protected cannot be found out; what is not known is not relied on", "error", err)
