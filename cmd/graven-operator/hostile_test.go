@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -99,6 +101,40 @@ func TestNobodyKeepsAnAuditEventFromTheLedger(t *testing.T) {
 		b.waitSealed("chatcli-system", "audit-1710856200-eeeeee") // after all that was there was looked at
 		if after := len(b.server.events(url.Values{"type": {"IssueCreated"}})); after != before+1 || b.copies() != 0 {
 			t.Errorf("%d events, then %d; %d copies", before, after, b.copies())
+		}
+	})
+	b.sub("an object that would have no room for its receipt is not taken", func(t *testing.T) {
+		big := strings.Replace(auditEvent("production", "audit-big", "inc-6"), "annotations: {", "annotations: {big: "+strings.Repeat("a", 40_000)+", ", 1)
+		if out, err := b.k.TryKubectl("jane", []byte(big), "create", "-f", "-"); err == nil || !strings.Contains(out, "its receipt has room") {
+			t.Errorf("%s, %v", out, err)
+		}
+	})
+	b.sub("who creates again what was erased does not bring it back", func(t *testing.T) {
+		text := auditEvent("production", "audit-1710856200-abcdef", "inc-7")
+		b.create("jane", text)
+		b.waitSealed("production", "audit-1710856200-abcdef")
+		show := func() string {
+			return b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-A", "--field-selector", "spec.correlationID=inc-7", "-o", "jsonpath={.items[*].spec.details}") +
+				b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-A", "--field-selector", "metadata.name=audit-1710856200-abcdef", "-o", "jsonpath={.items[*].spec.details}")
+		}
+		b.erase("inc-7")
+		testenv.Eventually(t, "its details are gone", func() bool { return !strings.Contains(show(), "the heap is full") })
+		b.create("jane", text)
+		testenv.Eventually(t, "and are again", func() bool { return !strings.Contains(show(), "the heap is full") })
+	})
+	b.sub("another's definition makes no copies of mirrors", func(t *testing.T) {
+		b.k.Kubectl(testenv.KubeAdmin, "patch", "crd", "auditevents.platform.chatcli.io", "--type=json",
+			"-p", `[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/category"},{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/retentionDays"}]`)
+		before := b.copies()
+		for i := range 5 {
+			b.waitSealed("chatcli-system", b.record(fmt.Sprint("inc-8", i), time.Now().UTC()))
+		}
+		b.kill()
+		b.k.Kubectl(testenv.KubeAdmin, "replace", "-f", "../../config/crd/platform.chatcli.io_auditevents.yaml")
+		b.run("--cluster", "west")
+		b.waitSealed("chatcli-system", b.record("inc-89", time.Now().UTC()))
+		if after := b.copies(); after != before {
+			t.Errorf("%d copies, then %d", before, after)
 		}
 	})
 	b.sub("a quota that keeps the protection from being tried", func(t *testing.T) {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/graven-audit/graven/config"
 	"github.com/graven-audit/graven/event"
-	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/testenv"
 )
 
@@ -158,6 +157,7 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 	b.sub("what is no event gets the receipt of one that says so", func(t *testing.T) {
 		for name, text := range map[string]string{
 			"too-long":  strings.Replace(auditEvent("production", "too-long", "inc-3"), "name: IssueReconciler", "name: "+strings.Repeat("ü", 400), 1),
+			"own-type":  strings.Replace(auditEvent("production", "own-type", "inc-3"), "issue_created", "AuditEventProtectionChanged", 1),
 			"reserved":  strings.Replace(auditEvent("production", "reserved", "inc-3"), "issue_created", "LedgerCreated", 1),
 			"in-future": strings.Replace(auditEvent("production", "in-future", "inc-3"), "2026-03-19", "2126-03-19", 1),
 		} {
@@ -227,22 +227,24 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		e := b.one(url.Values{"correlation_id": {"inc-6"}})
 		b.waitSealed("chatcli-system", "audit-1710856200-cccccc-"+e.ID.String())
 	})
-	b.sub("who has it recorded in another's name before does not take the creator's place", func(t *testing.T) {
+	b.sub("who says the same before does not take the creator's place", func(t *testing.T) {
 		text := auditEvent("production", "audit-1710856200-ffffff", "inc-8")
-		object, err := yaml.YAMLToJSON([]byte(strings.TrimPrefix(text, "---\n")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		events, err := intake.AuditEvent(object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.server.admin.RecordSync(t.Context(), events[0]); err != nil {
+		e := b.eventOf(text)
+		own := e.ID
+		if _, err := b.server.admin.RecordSync(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		b.create("jane", text)
-		if d := details(t, b.one(url.Values{"type": {"AuditEventCopied"}, "resource": {"audit-1710856200-ffffff"}})); d["creator"] != "jane" || d["faithful"] != "restored" {
-			t.Errorf("%v", d)
+		b.waitSealed("production", "audit-1710856200-ffffff")
+		by := map[string]*event.Event{}
+		for _, e := range b.server.events(url.Values{"correlation_id": {"inc-8"}}) {
+			by[e.Recorded.Principal] = e
+		}
+		if len(by) != 2 || by["admin"] == nil || by["jane"] == nil || by["jane"].Original["id"] != own.String() {
+			t.Errorf("%+v", by)
+		}
+		if told := b.server.events(url.Values{"type": {"AuditEventCopied"}, "resource": {"audit-1710856200-ffffff"}}); len(told) > 0 {
+			t.Errorf("%s", told[0].Details)
 		}
 	})
 	b.sub("a namespace that ends takes along what the ledger has", func(t *testing.T) {
@@ -266,7 +268,7 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		}
 	})
 	b.sub("what is no event is not taken for a copy when the operator starts again", func(t *testing.T) {
-		for _, name := range []string{"too-long", "reserved", "in-future"} {
+		for _, name := range []string{"too-long", "reserved", "own-type", "in-future"} {
 			if told := b.server.events(url.Values{"type": {"AuditEventCopied"}, "resource": {name}}); len(told) > 0 {
 				t.Errorf("%s: %s", name, told[0].Details)
 			}

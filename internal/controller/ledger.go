@@ -25,6 +25,9 @@ const (
 	typeLost    = "AuditEventDeletedUnsealed"
 )
 
+// family is that of these types, in the catalogue.
+const family = "graven-operator"
+
 // own returns an event of the operator's own doing.
 func own(eventType string, at time.Time, resource event.Resource) *event.Event {
 	return &event.Event{EventType: eventType, Timestamp: at.UTC(), Resource: resource,
@@ -73,7 +76,7 @@ func (l *Ledger) Record(ctx context.Context, e *event.Event) error {
 // Tell implements [protection.Ledger].
 func (l *Ledger) Tell(ctx context.Context, eventType, severity string, at time.Time, resource event.Resource, details map[string]string) error {
 	e := own(eventType, at, resource)
-	e.Severity = severity
+	e.Severity, e.ID = severity, event.DeriveID(eventType, l.cluster, at.UTC().Format(time.RFC3339Nano)).Reserve() // however often it is told
 	if err := e.SetDetails(details); err != nil {
 		return err
 	}
@@ -91,6 +94,16 @@ func (l *Ledger) Told(ctx context.Context, eventType string) (json.RawMessage, e
 		return nil, err
 	}
 	return events[0].Details, nil
+}
+
+// self returns how the ledger names an operator that does not say on whose behalf it
+// records; empty if none has told of the protection.
+func (l *Ledger) self(ctx context.Context) (string, error) {
+	last, err := l.last(ctx, "AuditEventProtectionChanged")
+	if err != nil || last == nil {
+		return "", err
+	}
+	return last.Recorded.Principal, nil
 }
 
 // origin returns the ledger's origin.
@@ -159,9 +172,21 @@ func (l *Ledger) read(ctx context.Context, path string) ([]byte, error) {
 // A seen is an event as lists and streams have it.
 type seen struct {
 	Index         int64           `json:"index"`
+	EventType     string          `json:"eventType"`
 	CorrelationID string          `json:"correlationID"`
 	Timestamp     time.Time       `json:"timestamp"`
 	Details       json.RawMessage `json:"details"`
+	Recorded      struct {
+		Principal string `json:"principal"`
+	} `json:"recorded"`
+}
+
+// tells reports whether an event tells of an object that a user created.
+func (e *seen) tells(creator string) bool {
+	var d struct {
+		Creator string `json:"creator"`
+	}
+	return json.Unmarshal(e.Details, &d) == nil && d.Creator == creator
 }
 
 // list returns events that a query asks for, and how many there are in all.

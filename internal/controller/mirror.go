@@ -51,10 +51,6 @@ type mirror struct {
 	whole map[string]bool
 	// position is the index of the newest event that was mirrored, or is not to be.
 	position atomic.Int64
-	// unsure is the index of the event whose mirror the API server may have made
-	// without saying so; -1 for none.
-	unsure int64
-
 	// Of eraseAll: erased is the index of the newest erasure that the whole cluster
 	// was held against, and held has that of objects where others are not yet.
 	erased int64
@@ -191,6 +187,10 @@ func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, erro
 // see mirrors an event and, where its incident is not in the cluster, what belongs
 // to it. It goes on until the API server has it, or has said that it will not.
 func (m *mirror) see(ctx context.Context, e *seen) error {
+	if e.EventType == typeCopied && e.tells(m.self) {
+		m.position.Store(e.Index) // or its mirror might be told of, and so on
+		return nil
+	}
 	if m.window.span > 0 && m.now().Sub(e.Timestamp) > m.window.span {
 		m.position.Store(e.Index)
 		return nil
@@ -304,7 +304,6 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		err = m.sealer.mine.make(u, func() error { return m.api.Create(ctx, u, client.FieldOwner(fieldOwner)) })
 		switch {
 		case err == nil:
-			m.unsure = -1
 			m.metrics.mirrored.Inc()
 			return nil
 		case apierrors.IsAlreadyExists(err):
@@ -313,7 +312,6 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 				return fmt.Errorf("%w: look at what has its name: %w", errAway, err)
 			}
 			if same {
-				m.unsure = -1
 				return nil
 			}
 			if second {
@@ -332,7 +330,6 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		default:
-			m.unsure = index
 			return fmt.Errorf("%w: %w", errAway, err)
 		}
 	}
@@ -346,8 +343,8 @@ func (m *mirror) isThere(ctx context.Context, line *trail.Line, origin string, w
 		return false, err
 	}
 	faithful := mirrors(u, line, origin, m.probed.Known().Definition)
-	if faithful && m.unsure == line.Record.Index && creatorOf(u) == m.self {
-		m.sealer.mine.add(u) // the API server did not say so
+	if faithful && creatorOf(u) == m.self {
+		m.sealer.mine.found(u)
 	}
 	claim, _ := receiptOf(u)
 	return faithful || says(u, line) || claim == receiptIn(line, origin) && m.sealer.made(u), nil
@@ -385,8 +382,8 @@ func (m *mirror) prune(ctx context.Context) error {
 	for i := range objects {
 		if _, ok := receiptOf(&objects[i]); !ok {
 			unsealed++
-		} else if m.sealer.wasChecked(objects[i].GetUID()) {
-			items = append(items, itemOf(&objects[i], origin))
+		} else if it, ok := m.item(&objects[i], origin); ok {
+			items = append(items, it)
 		}
 	}
 	m.metrics.unsealed.Set(float64(unsealed))
@@ -411,6 +408,18 @@ func (m *mirror) prune(ctx context.Context) error {
 		}
 	}
 	return m.eraseAll(ctx, origin)
+}
+
+// item returns what a window needs of an object that was judged: where it is in the
+// ledger is not what it says itself.
+func (m *mirror) item(u *unstructured.Unstructured, origin string) (item, bool) {
+	v, ok := m.sealer.verdict(u.GetUID())
+	it := itemOf(u, origin)
+	it.index = -1
+	if v.receipt.origin == origin {
+		it.index = v.receipt.index
+	}
+	return it, ok
 }
 
 // drop deletes an incident, unless something has happened in it since.
@@ -455,8 +464,11 @@ func (m *mirror) remove(ctx context.Context, it item) error {
 // asked last. What is left of an event is mirrored anew.
 func (m *mirror) eraseAll(ctx context.Context, origin string) error {
 	last, err := m.ledger.last(ctx, "ContentErased,RetentionRun")
-	if err != nil || last == nil || last.Index <= m.erased {
+	if err != nil || last == nil {
 		return err
+	}
+	if again := m.sealer.again.Swap(false); last.Index <= m.erased && !again {
+		return nil
 	}
 	m.mu.Lock() // once what was read before is made
 	objects, err := m.allNow(ctx)
@@ -467,24 +479,21 @@ func (m *mirror) eraseAll(ctx context.Context, origin string) error {
 	held, all := map[types.UID]int64{}, true
 	for i := range objects {
 		u := &objects[i]
-		it := itemOf(u, origin)
+		it, judged := m.item(u, origin)
 		switch {
-		case !hasContent(u):
-			continue
-		case !m.sealer.wasChecked(it.uid):
+		case !judged:
 			all = false // which event it is of is still to be seen
 			continue
-		case it.index < 0:
-			continue
-		case m.held[it.uid] < last.Index:
-			if err := m.erase(ctx, it); err != nil {
+		case it.index >= 0 && m.held[it.uid] < last.Index:
+			if err := m.erase(ctx, u, it); err != nil {
+				m.sealer.again.Store(true)
 				return err
 			}
 		}
 		held[it.uid] = last.Index
 	}
 	if m.held = held; all {
-		m.erased, m.held = last.Index, nil
+		m.erased = last.Index
 	}
 	return nil
 }
@@ -506,13 +515,13 @@ func (m *mirror) allNow(ctx context.Context) ([]unstructured.Unstructured, error
 }
 
 // erase takes an object from the cluster if its event was erased.
-func (m *mirror) erase(ctx context.Context, it item) error {
+func (m *mirror) erase(ctx context.Context, u *unstructured.Unstructured, it item) error {
 	line, err := m.ledger.at(ctx, it.index)
 	gone := status(err) == http.StatusGone
 	if err != nil && !gone {
 		return err
 	}
-	if !gone && line.Record.Erasable != nil {
+	if !gone && (line.Record.Erasable != nil || !hasContent(u)) {
 		return nil
 	}
 	m.mu.Lock()

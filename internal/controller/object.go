@@ -246,6 +246,40 @@ func mirrors(u *unstructured.Unstructured, line *trail.Line, origin string, d *p
 	return reflect.DeepEqual(u.Object["spec"], want.Object["spec"])
 }
 
+// within reports whether a line of the ledger says all that an object says, which may
+// be less: another's definition drops what it does not know.
+func within(u *unstructured.Unstructured, line *trail.Line) bool {
+	want, err := mirrorOf(line, "", "", new(protection.Definition), false)
+	if err != nil {
+		return false
+	}
+	have, _, _ := unstructured.NestedMap(u.Object, "spec")
+	if id, ok := have["correlationId"]; ok {
+		delete(have, "correlationId")
+		have["correlationID"] = id
+	}
+	if line.Record.Erasable == nil { // which it still shows
+		for _, field := range []string{"details", "original", "error"} {
+			delete(have, field)
+		}
+	}
+	return part(have, want.Object["spec"].(map[string]any))
+}
+
+// part reports whether all members of an object are those of another.
+func part(have, of map[string]any) bool {
+	for name, value := range have {
+		if m, ok := value.(map[string]any); ok {
+			if w, ok := of[name].(map[string]any); !ok || !part(m, w) {
+				return false
+			}
+		} else if !reflect.DeepEqual(value, of[name]) {
+			return false
+		}
+	}
+	return true
+}
+
 // describe returns an object as the resource that an event is about.
 func describe(u *unstructured.Unstructured) event.Resource {
 	return event.Resource{APIVersion: u.GetAPIVersion(), Kind: u.GetKind(), Namespace: u.GetNamespace(), Name: u.GetName(), UID: string(u.GetUID())}

@@ -16,6 +16,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/client-go/util/workqueue"
@@ -115,7 +116,7 @@ func Run(ctx context.Context, c Config) error {
 	ledger := &Ledger{client: c.Ledger, cluster: c.Cluster}
 	p := protection.New(protection.Config{API: direct, Cached: mgr.GetClient(), Namespace: cmp.Or(c.LeaseNamespace, podNamespace(), metav1.NamespaceDefault),
 		Ledger: ledger, Self: self, Elected: mgr.Elected(), Rung: m.rung, Degraded: m.degraded, Log: c.Log})
-	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, mine: newMine(), self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: checked{}}
+	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, mine: newMine(), self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: map[types.UID]verdict{}, tried: map[types.UID]bool{}}
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
 		For(newAuditEvent(), builder.WithPredicates(s.keepLost())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: sealers,
@@ -125,7 +126,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	mirror := &mirror{api: mgr.GetClient(), direct: direct, ledger: ledger, probed: p, sealer: s, self: self, namespace: c.Namespace, types: c.Types, unsure: -1,
+	mirror := &mirror{api: mgr.GetClient(), direct: direct, ledger: ledger, probed: p, sealer: s, self: self, namespace: c.Namespace, types: c.Types,
 		levels: c.Severities, window: window{c.Newest, c.Span}, limit: flowcontrol.NewTokenBucketRateLimiter(float32(c.Rate), max(1, int(c.Rate))),
 		metrics: m, log: c.Log, now: time.Now}
 	if c.ExpireRoles {
@@ -179,10 +180,9 @@ func (s *sealer) keepLost() predicate.Predicate {
 		if !ok {
 			return false
 		}
-		s.mine.forget(u.GetUID())
 		_, has := receiptOf(u)
-		if has && s.wasChecked(u.GetUID()) {
-			s.check(u.GetUID(), false)
+		if _, judged := s.verdict(u.GetUID()); has && judged {
+			s.forget(u.GetUID())
 			return false
 		}
 		if err := s.losses.add(u.DeepCopy(), time.Now()); err != nil {

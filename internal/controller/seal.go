@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,7 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/protection"
+	"github.com/graven-audit/graven/trail"
 )
 
 // A sealer records AuditEvents, and has them bear the receipt.
@@ -38,9 +40,19 @@ type sealer struct {
 	log     *slog.Logger
 
 	mu sync.Mutex
-	// checked are the objects whose receipts were held against the ledger since
-	// the operator started.
-	checked checked
+	// checked are the objects that were held against the ledger since the operator
+	// started; tried are those that may be in it.
+	checked map[types.UID]verdict
+	tried   map[types.UID]bool
+	// again is set when something came back whose content may have been erased.
+	again atomic.Bool
+}
+
+// A verdict is where an object is in the ledger, and what it said of that when it was
+// judged.
+type verdict struct {
+	receipt receipt
+	claim   receipt
 }
 
 // Reconcile seals the AuditEvent of a name, and those that went before they were
@@ -57,8 +69,8 @@ func (s *sealer) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	if err := s.api.Get(ctx, req.NamespacedName, u); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if s.wasChecked(u.GetUID()) {
-		if _, ok := receiptOf(u); ok {
+	if v, ok := s.verdict(u.GetUID()); ok {
+		if claim, _ := receiptOf(u); claim == v.claim {
 			return reconcile.Result{}, nil
 		}
 	}
@@ -69,20 +81,38 @@ func (s *sealer) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	return reconcile.Result{}, s.give(ctx, u, r)
 }
 
-func (s *sealer) wasChecked(uid types.UID) bool {
+// verdict returns what is known of an object.
+func (s *sealer) verdict(uid types.UID) (verdict, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.checked[uid]
+	v, ok := s.checked[uid]
+	return v, ok
 }
 
-func (s *sealer) check(uid types.UID, ok bool) {
+func (s *sealer) check(uid types.UID, v verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ok {
-		s.checked[uid] = true
-	} else {
-		delete(s.checked, uid)
-	}
+	s.checked[uid] = v
+	delete(s.tried, uid)
+}
+
+// forget forgets an object that is gone.
+func (s *sealer) forget(uid types.UID) {
+	s.mu.Lock()
+	delete(s.checked, uid)
+	delete(s.tried, uid)
+	s.mu.Unlock()
+	s.mine.forget(uid)
+}
+
+// maybe reports whether an object may be in the ledger already, and remembers that
+// it is from now on.
+func (s *sealer) maybe(u *unstructured.Unstructured) bool {
+	s.mu.Lock()
+	before := s.tried[u.GetUID()]
+	s.tried[u.GetUID()] = true
+	s.mu.Unlock()
+	return before || s.mine.before(u)
 }
 
 // A sealed is what became of an object.
@@ -106,12 +136,15 @@ func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *prot
 		return r, err
 	}
 	if !had {
-		if r, err = s.record(ctx, u); err != nil {
+		if r, err = s.record(ctx, u, s.creator(u)); err != nil {
 			return r, err
 		}
 	}
+	if r.duplicate && hasContent(u) {
+		s.again.Store(true)
+	}
 	if !claimed {
-		return r, s.tellOther(ctx, u, r)
+		return s.tellOther(ctx, u, r)
 	}
 	switch claim, ok := receiptOf(u); {
 	case !ok || claim != r.receipt: // it was made to look sealed
@@ -122,21 +155,45 @@ func (s *sealer) seal(ctx context.Context, u *unstructured.Unstructured, d *prot
 	return r, nil
 }
 
-// tellOther records that an object says what somebody else's event said before, in
-// whose name the ledger has it.
-func (s *sealer) tellOther(ctx context.Context, u *unstructured.Unstructured, r sealed) error {
-	creator := s.probed.Creator(u)
+// tellOther looks at an object that says what was said before, in another's name. If
+// that was an object, too, this is the same one restored; if somebody has only said
+// it, they shall not take the creator's place.
+func (s *sealer) tellOther(ctx context.Context, u *unstructured.Unstructured, r sealed) (sealed, error) {
+	creator := s.creator(u)
 	if !r.duplicate || creator == "" {
-		return nil
+		return r, nil
 	}
 	line, err := s.ledger.at(ctx, r.index)
 	if status(err) == http.StatusGone {
-		return nil
+		return r, nil
 	}
 	if err != nil || line.Event.Recorded.Principal == creator || line.Event.EventType == typeRefused {
-		return err
+		return r, err
 	}
-	return s.tellCopy(ctx, u, "restored")
+	ours, err := s.ours(ctx, line)
+	if err != nil {
+		return r, err
+	}
+	if ours {
+		return r, s.tellCopy(ctx, u, "restored")
+	}
+	e, err := s.eventOf(u, creator)
+	if err != nil {
+		return r, err
+	}
+	e.KeepOriginal("id", e.ID.String())
+	e.ID = ownID(u)
+	return s.send(ctx, u, e, creator)
+}
+
+// ours reports whether an operator has recorded a line: whoever attests, or who has
+// told of the protection.
+func (s *sealer) ours(ctx context.Context, line *trail.Line) (bool, error) {
+	if strings.HasPrefix(line.Event.Recorded.Via, "admission/") {
+		return true, nil
+	}
+	self, err := s.ledger.self(ctx)
+	return self != "" && line.Event.Recorded.Principal == self, err
 }
 
 // sealMirror judges an object that says it is a mirror. It is done with if the
@@ -160,6 +217,9 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 		return r, false, nil
 	case err != nil:
 		return r, false, err
+	}
+	if claim == receiptIn(line, origin) && s.made(u) && within(u, line) {
+		return sealed{receipt: claim}, true, nil
 	}
 	if !mirrors(u, line, origin, d) {
 		// What was erased since is no forgery; it is pruned as erased.
@@ -188,18 +248,27 @@ func ownID(u *unstructured.Unstructured) event.ID {
 	return event.DeriveID("auditevent", string(u.GetUID())).Reserve()
 }
 
-// record records an object on behalf of who created it.
-func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (sealed, error) {
+// creator returns who created an object, as the ledger can keep it; empty if that is
+// not known.
+func (s *sealer) creator(u *unstructured.Unstructured) string {
+	creator := s.probed.Creator(u)
+	if access.CheckName(creator) != nil {
+		return ""
+	}
+	return creator
+}
+
+// eventOf returns the event that an object is, with what is known of it.
+func (s *sealer) eventOf(u *unstructured.Unstructured, creator string) (*event.Event, error) {
 	e, err := eventOf(u)
 	if err != nil {
-		return s.recordRefused(ctx, u, err)
+		return nil, err
+	}
+	if t, ok := event.Lookup(e.EventType); ok && t.Family == family {
+		return nil, &event.FieldError{Field: "spec.eventType", Reason: t.Type + " is what the operator alone tells"}
 	}
 	if e.Cluster == "" {
 		e.Cluster = s.cluster
-	}
-	creator := s.probed.Creator(u)
-	if access.CheckName(creator) != nil {
-		creator = ""
 	}
 	if claimed := creatorOf(u); claimed != "" && creator == "" {
 		e.KeepOriginal(v1alpha1.AnnotationCreatedBy, cut(claimed, event.MaxString)) // anybody may have written it
@@ -208,6 +277,46 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 		e.KeepOriginal("id", e.ID.String())
 		e.ID = ownID(u)
 	}
+	return e, nil
+}
+
+// record records an object on behalf of who created it.
+func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured, creator string) (sealed, error) {
+	e, err := s.eventOf(u, creator)
+	if err != nil {
+		return s.recordRefused(ctx, u, err)
+	}
+	if s.maybe(u) {
+		if r, ok, err := s.find(ctx, u, e.ID); ok || err != nil {
+			return r, err
+		}
+	}
+	return s.send(ctx, u, e, creator)
+}
+
+// find returns where an object is in the ledger, if it was recorded before: by
+// another operator, perhaps, or when less was known of it.
+func (s *sealer) find(ctx context.Context, u *unstructured.Unstructured, id event.ID) (r sealed, ok bool, err error) {
+	for _, id := range []event.ID{ownID(u), id} {
+		line, err := s.ledger.line(ctx, id.String())
+		if code := status(err); code == http.StatusNotFound || code == http.StatusGone {
+			continue
+		}
+		if err != nil {
+			return r, false, err
+		}
+		if ours, err := s.ours(ctx, line); err != nil {
+			return r, false, err
+		} else if ours && says(u, line) {
+			origin, err := s.ledger.origin(ctx)
+			return sealed{receipt: receiptIn(line, origin), duplicate: true}, err == nil, err
+		}
+	}
+	return r, false, nil
+}
+
+// send records an object's event.
+func (s *sealer) send(ctx context.Context, u *unstructured.Unstructured, e *event.Event, creator string) (sealed, error) {
 	r, err := s.ledger.record(ctx, creator, e)
 	if status(err) == http.StatusConflict && !e.ID.Reserved() {
 		// Another object of that name, or another with that id, said something
@@ -215,6 +324,14 @@ func (s *sealer) record(ctx context.Context, u *unstructured.Unstructured) (seal
 		e.KeepOriginal("id", e.ID.String())
 		e.ID = ownID(u)
 		r, err = s.ledger.record(ctx, creator, e)
+	}
+	if status(err) == http.StatusConflict { // it was recorded when other things were known of it
+		line, err := s.ledger.line(ctx, e.ID.String())
+		if err != nil {
+			return sealed{}, err
+		}
+		origin, err := s.ledger.origin(ctx)
+		return sealed{receipt: receiptIn(line, origin), duplicate: true}, err
 	}
 	if noEvent(err) {
 		return s.recordRefused(ctx, u, err)
@@ -245,7 +362,11 @@ func (s *sealer) had(ctx context.Context, u *unstructured.Unstructured) (r seale
 	if err != nil || receiptIn(line, origin) != claim {
 		return r, false, err
 	}
-	return sealed{receipt: claim, duplicate: true}, line.Event.ID == event.DeriveID(typeRefused, string(u.GetUID())).Reserve() || says(u, line), nil
+	refused := func(uid string) bool {
+		return uid != "" && line.Event.ID == event.DeriveID(typeRefused, uid).Reserve()
+	}
+	return sealed{receipt: claim, duplicate: true},
+		refused(string(u.GetUID())) || refused(u.GetAnnotations()[v1alpha1.AnnotationSealedUID]) && line.Event.Resource.Name == u.GetName() || says(u, line), nil
 }
 
 // noEvent reports whether the server will never take an event for what it says. That
@@ -341,7 +462,8 @@ func (s *sealer) tellCopy(ctx context.Context, u *unstructured.Unstructured, fai
 
 // give has an object bear its receipt.
 func (s *sealer) give(ctx context.Context, u *unstructured.Unstructured, r sealed) error {
-	if have, ok := receiptOf(u); !ok || have != r.receipt {
+	have, ok := receiptOf(u)
+	if !ok || have != r.receipt {
 		missing := r.annotations(string(u.GetUID()))
 		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": u.GetUID(), "annotations": missing}})
 		if err != nil {
@@ -355,12 +477,14 @@ func (s *sealer) give(ctx context.Context, u *unstructured.Unstructured, r seale
 			// What it bears is false, was recorded as such, and cannot be changed.
 		case err != nil:
 			return err
+		default:
+			have = r.receipt
 		}
 		if !r.duplicate {
 			s.metrics.sealed.Inc()
 		}
 	}
-	s.check(u.GetUID(), true)
+	s.check(u.GetUID(), verdict{receipt: r.receipt, claim: have})
 	return nil
 }
 
@@ -394,12 +518,14 @@ func (s *sealer) sealLost(ctx context.Context, name types.NamespacedName, d *pro
 		if err := s.losses.settled(u); err != nil {
 			return err
 		}
+		s.forget(u.GetUID())
 	}
 	return nil
 }
 
-// checked are objects by their uid.
-type checked map[types.UID]bool
+// NeedLeaderElection implements manager.LeaderElectionRunnable: what is on its disk,
+// only this operator can see to.
+func (s *sealer) NeedLeaderElection() bool { return false }
 
 // Start implements manager.Runnable: it sees to what was lost when the operator was
 // not there to see to it, or the ledger was away.

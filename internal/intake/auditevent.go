@@ -219,6 +219,11 @@ func (o *object) identify(e *event.Event, m metadata) {
 	if e.CorrelationID == "" {
 		e.CorrelationID = m.correlationID
 	}
+	for name := range e.Original {
+		if strings.HasPrefix(name, "metadata.") { // which only metadata itself can say
+			delete(e.Original, name)
+		}
+	}
 	if m.namespace != e.Resource.Namespace && m.namespace != "" {
 		e.Original = with(e.Original, "metadata.namespace", m.namespace)
 	}

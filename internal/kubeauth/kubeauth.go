@@ -154,7 +154,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string, need acc
 		return u, a.c.Cache, err
 	})
 	if errors.Is(err, access.ErrToken) {
-		a.strangers.remember(key, true, a.c.Cache/10)
+		a.strangers.remember(key, true, time.Now().Add(a.c.Cache/10))
 	}
 	if err != nil {
 		return nil, err

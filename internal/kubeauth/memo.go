@@ -39,9 +39,10 @@ func (m *memo[V]) get(ctx context.Context, key string, load func(context.Context
 	m.metrics.asked(false)
 	// Whoever asks first may go; the others still want to know.
 	done := m.asking.DoChan(key, func() (any, error) {
+		began := time.Now() // what was asked first may be answered long after
 		value, lives, err := load(context.WithoutCancel(ctx))
 		if err == nil {
-			m.remember(key, value, lives)
+			m.remember(key, value, began.Add(lives))
 		}
 		return value, err
 	})
@@ -62,8 +63,8 @@ func (m *memo[V]) has(key string) bool {
 	return ok && time.Now().Before(known.until)
 }
 
-// remember remembers an answer for a while.
-func (m *memo[V]) remember(key string, value V, lives time.Duration) {
+// remember remembers an answer until a time.
+func (m *memo[V]) remember(key string, value V, until time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.answers == nil {
@@ -78,5 +79,5 @@ func (m *memo[V]) remember(key string, value V, lives time.Duration) {
 			delete(m.answers, key) // what is past, and one more if that is none
 		}
 	}
-	m.answers[key] = answer[V]{value, time.Now().Add(lives)}
+	m.answers[key] = answer[V]{value, until}
 }

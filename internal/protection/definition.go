@@ -46,17 +46,33 @@ func readDefinition(served *unstructured.Unstructured) (*Definition, error) {
 		return nil, err
 	}
 	d := &Definition{Lacks: lacking("spec", want, have)}
-	rules, _, _ := unstructured.NestedSlice(have, "x-kubernetes-validations")
-	for _, r := range rules {
-		rule, _ := r.(map[string]any)
-		text, _ := rule["rule"].(string)
-		d.rule = d.rule || strings.Join(strings.Fields(text), "") == "self==oldSelf"
-	}
+	d.rule = ruled(served.Object)
 	properties, _, _ := unstructured.NestedMap(have, "properties")
 	_, ours1 := properties["correlationID"]
 	_, theirs := properties["correlationId"]
 	d.respelled = theirs && !ours1
 	return d, nil
+}
+
+// ruled reports whether every version that is served refuses a change of spec: what
+// one lets pass, the others show.
+func ruled(crd map[string]any) bool {
+	versions, _, _ := unstructured.NestedSlice(crd, "spec", "versions")
+	for _, v := range versions {
+		version, _ := v.(map[string]any)
+		if served, _ := version["served"].(bool); !served {
+			continue
+		}
+		rules, _, _ := unstructured.NestedSlice(version, "schema", "openAPIV3Schema", "properties", "spec", "x-kubernetes-validations")
+		if !slices.ContainsFunc(rules, func(r any) bool {
+			rule, _ := r.(map[string]any)
+			text, _ := rule["rule"].(string)
+			return squeezed(text) == "self==oldSelf"
+		}) {
+			return false
+		}
+	}
+	return len(versions) > 0
 }
 
 // specSchema returns the schema of spec in the version that is ours.

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -17,19 +19,16 @@ import (
 	"github.com/graven-audit/graven/config"
 )
 
-// policyName is the name of the policy that keeps AuditEvents, and of its binding.
-const policyName = "graven-auditevents"
-
 // A policy is what an API server is to refuse.
 type policy struct {
 	admissionv1.ValidatingAdmissionPolicy
 	binding admissionv1.ValidatingAdmissionPolicyBinding
 }
 
-// readPolicy reads the policy as it is installed.
-func readPolicy(ctx context.Context, api client.Reader) (*policy, error) {
+// readPolicy reads a policy, and the binding of its name, as they are installed.
+func readPolicy(ctx context.Context, api client.Reader, name string) (*policy, error) {
 	var p policy
-	key := client.ObjectKey{Name: policyName}
+	key := client.ObjectKey{Name: name}
 	if err := api.Get(ctx, key, &p.ValidatingAdmissionPolicy); err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
@@ -39,23 +38,33 @@ func readPolicy(ctx context.Context, api client.Reader) (*policy, error) {
 	return &p, nil
 }
 
-// since returns since when the policy counts: what was created before may name
-// anybody.
+// since returns when the policy was made or, as far as it tells, changed.
 func (p *policy) since() time.Time {
-	since := p.CreationTimestamp.Time
-	if at := p.binding.CreationTimestamp.Time; at.After(since) {
-		since = at
+	var since time.Time
+	for _, o := range []metav1.ObjectMeta{p.ObjectMeta, p.binding.ObjectMeta} {
+		times := []metav1.Time{o.CreationTimestamp}
+		for _, f := range o.ManagedFields {
+			if f.Time != nil && f.Subresource == "" {
+				times = append(times, *f.Time)
+			}
+		}
+		for _, at := range times {
+			if at.After(since) {
+				since = at.Time
+			}
+		}
 	}
-	return since.Add(policyTakesHold)
+	return since
 }
 
 // policyTakesHold is how long an API server may take until a new policy counts.
 const policyTakesHold = 10 * time.Second
 
-// weaker returns in what way the policy refuses less than ours; empty for none. It
-// is asked of what cannot be tried for lack of an AuditEvent to try it on.
-func (p *policy) weaker() (string, error) {
-	ours, err := ourPolicy()
+// weaker returns in what way the policy refuses less than ours, which is in a file;
+// empty for none. It is asked of what cannot be tried: for lack of an AuditEvent to try
+// it on, or as another user.
+func (p *policy) weaker(file, self string) (string, error) {
+	ours, err := ourPolicy(file)
 	if err != nil {
 		return "", err
 	}
@@ -67,9 +76,9 @@ func (p *policy) weaker() (string, error) {
 		return "matchConditions", nil
 	case spec.ParamKind != nil:
 		return "paramKind", nil
-	case narrow(spec.MatchConstraints):
+	case narrow(spec.MatchConstraints, ours.Spec.MatchConstraints):
 		return "matchConstraints", nil
-	case !denies(binding.ValidationActions) || binding.PolicyName != policyName:
+	case !denies(binding.ValidationActions) || binding.PolicyName != p.Name:
 		return "the binding's validationActions", nil
 	case binding.MatchResources != nil:
 		return "the binding's matchResources", nil
@@ -89,7 +98,11 @@ func (p *policy) weaker() (string, error) {
 	}
 	for _, v := range ours.Spec.Variables {
 		switch {
-		case v.Name == "operator" || v.Name == "retires":
+		case v.Name == "operator":
+			if variables[v.Name] != `request.userInfo.username=="`+self+`"` {
+				return "variables: operator", nil
+			}
+		case v.Name == "retires":
 			if !oneOf.MatchString(variables[v.Name]) {
 				return "variables: " + v.Name, nil
 			}
@@ -116,7 +129,7 @@ func denies(actions []admissionv1.ValidationAction) bool {
 }
 
 // narrow reports whether some requests for AuditEvents do not match.
-func narrow(m *admissionv1.MatchResources) bool {
+func narrow(m, ours *admissionv1.MatchResources) bool {
 	if m == nil || len(m.ExcludeResourceRules) > 0 {
 		return true
 	}
@@ -125,10 +138,13 @@ func narrow(m *admissionv1.MatchResources) bool {
 			return true
 		}
 	}
-	need := map[admissionv1.OperationType]bool{admissionv1.Create: true, admissionv1.Update: true, admissionv1.Delete: true}
+	need := map[admissionv1.OperationType]bool{}
+	for _, o := range ours.ResourceRules[0].Operations {
+		need[o] = true
+	}
 	for _, r := range m.ResourceRules {
 		if len(r.ResourceNames) > 0 || r.Scope != nil && *r.Scope != admissionv1.AllScopes && *r.Scope != admissionv1.NamespacedScope ||
-			!has(r.APIGroups, v1alpha1.GroupVersion.Group) || !has(r.APIVersions, v1alpha1.GroupVersion.Version) || !has(r.Resources, "auditevents") {
+			!has(r.APIGroups, v1alpha1.GroupVersion.Group) || !slices.Contains(r.APIVersions, "*") || !has(r.Resources, "auditevents") {
 			continue
 		}
 		for _, o := range r.Operations {
@@ -150,15 +166,20 @@ func has(list []string, want string) bool {
 	return false
 }
 
-// ourPolicy returns the policy that Graven ships.
-func ourPolicy() (*admissionv1.ValidatingAdmissionPolicy, error) {
-	text, err := fs.ReadFile(config.Policies, "policies/auditevents.yaml")
+// ourPolicy returns the policy that Graven ships in a file.
+func ourPolicy(file string) (*admissionv1.ValidatingAdmissionPolicy, error) {
+	text, err := fs.ReadFile(config.Policies, file)
 	if err != nil {
 		return nil, err
 	}
-	var p admissionv1.ValidatingAdmissionPolicy
-	if err := yaml.NewYAMLOrJSONDecoder(strings.NewReader(string(text)), len(text)).Decode(&p); err != nil {
-		return nil, fmt.Errorf("our own policy: %w", err)
+	documents := yaml.NewYAMLOrJSONDecoder(strings.NewReader(string(text)), len(text))
+	for {
+		var p admissionv1.ValidatingAdmissionPolicy
+		if err := documents.Decode(&p); err != nil {
+			return nil, fmt.Errorf("our own policy in %s: %w", file, err)
+		}
+		if p.Kind == "ValidatingAdmissionPolicy" {
+			return &p, nil
+		}
 	}
-	return &p, nil
 }

@@ -52,6 +52,9 @@ type Found struct {
 	Definition *Definition
 	// since is when creators began to be true.
 	since time.Time
+	// read is set if the API server has answered: what fails then, others may be
+	// at fault for, such as a quota, a webhook, or who took the operator's rights.
+	read bool
 }
 
 // A Ledger is what is told of changes.
@@ -83,10 +86,15 @@ type Prober struct {
 	known atomic.Pointer[Found]
 	// weak is when there was no such policy the last time.
 	weak time.Time
+	// version is that of the policy and its binding, and changed when it was another.
+	version string
+	changed time.Time
 	// fails is since when it cannot be found out; zero if it can.
 	fails time.Time
 	// told is the state that the ledger was told last; empty before it was asked.
-	told string
+	// telling is what it is told since began, until it has it.
+	told, telling string
+	began         time.Time
 }
 
 // New returns a Prober, which begins with Start.
@@ -132,7 +140,7 @@ func (p *Prober) look(ctx context.Context) error {
 		p.fails = now
 	}
 	if err != nil {
-		if !answered(err) || now.Sub(p.fails) < patience {
+		if !found.read || now.Sub(p.fails) < patience {
 			return fmt.Errorf("it is not known: %w", err)
 		}
 		p.c.Log.Warn("how AuditEvents are protected cannot be found out; what is not known is not relied on", "error", err)
@@ -157,13 +165,6 @@ func (p *Prober) look(ctx context.Context) error {
 // protected. Then it goes on without.
 const patience = 20 * time.Second
 
-// answered reports whether an API server is there, and has answered with an error:
-// others may be at fault, such as a quota or a webhook.
-func answered(err error) bool {
-	var known apierrors.APIStatus
-	return errors.As(err, &known) && !apierrors.IsServiceUnavailable(err) && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err)
-}
-
 // probe finds out how AuditEvents are protected. On an error it returns what it
 // has found out.
 func (p *Prober) probe(ctx context.Context) (*Found, error) {
@@ -174,8 +175,11 @@ func (p *Prober) probe(ctx context.Context) (*Found, error) {
 	crd := new(unstructured.Unstructured)
 	crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
 	if err := p.c.API.Get(ctx, client.ObjectKey{Name: definitionName}, crd); err != nil {
+		var answer apierrors.APIStatus
+		found.read = errors.As(err, &answer) && !apierrors.IsServiceUnavailable(err) && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err)
 		return found, fmt.Errorf("read the definition of AuditEvents: %w", err)
 	}
+	found.read = true
 	d, err := readDefinition(crd)
 	if err != nil {
 		return found, err
@@ -202,19 +206,48 @@ func (p *Prober) probe(ctx context.Context) (*Found, error) {
 	if kept, err := p.keeps(ctx); err != nil || !kept {
 		return found, err
 	}
-	installed, err := readPolicy(ctx, p.c.API)
-	if err != nil {
-		return found, err
-	}
-	if why, err := installed.weaker(); err != nil || why != "" {
-		p.c.Log.Warn("the policy that protects AuditEvents refuses less than it should", "where", why)
-		return found, err
-	}
-	found.Rung, found.since = Policy, installed.since()
-	if stamped {
-		found.Rung = Stamped
+	rungs := []struct {
+		rung Rung
+		name string
+		file string
+	}{{Policy, "graven-auditevents", "policies/auditevents.yaml"}, {Stamped, "graven-auditevents-stamp", "policies/stamp/stamp.yaml"}}
+	for _, r := range rungs {
+		if r.rung == Stamped && !stamped {
+			break
+		}
+		installed, err := readPolicy(ctx, p.c.API, r.name)
+		if r.rung == Stamped && apierrors.IsNotFound(err) {
+			break // it stamps those who are asked for, and nothing refuses the others
+		}
+		if err != nil {
+			return found, err
+		}
+		if why, err := installed.weaker(r.file, p.c.Self); err != nil || why != "" {
+			p.c.Log.Warn("the policy that protects AuditEvents refuses less than it should", "policy", r.name, "where", why)
+			return found, err
+		}
+		found.Rung = r.rung
+		if r.rung == Policy {
+			found.since = p.holds(installed)
+		}
 	}
 	return found, nil
+}
+
+// holds returns since when a policy counts as it is: what was created before may name
+// anybody.
+func (p *Prober) holds(now *policy) time.Time {
+	since := now.since()
+	if version := now.ResourceVersion + " " + now.binding.ResourceVersion; version != p.version {
+		if p.version != "" {
+			p.changed = time.Now()
+		}
+		p.version = version
+	}
+	if p.changed.After(since) {
+		since = p.changed
+	}
+	return since.Add(policyTakesHold)
 }
 
 // keeps reports whether AuditEvents that there are can neither be changed nor, if
@@ -316,16 +349,19 @@ func (p *Prober) tell(ctx context.Context, found *Found) error {
 	if p.told == state {
 		return nil
 	}
+	if p.telling != state {
+		p.telling, p.began = state, time.Now()
+	}
 	was, _, _ := strings.Cut(p.told, " ")
 	severity := ""
 	if r, ok := rungOf(was); ok && r > found.Rung {
 		severity = event.SeverityCritical
 	}
-	err := p.c.Ledger.Tell(ctx, typeChanged, severity, time.Now(), event.Resource{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition", Name: definitionName},
+	err := p.c.Ledger.Tell(ctx, typeChanged, severity, p.began, event.Resource{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition", Name: definitionName},
 		map[string]string{"rung": found.Rung.String(), "was": was, "lacks": strings.Join(found.Definition.Lacks, ","), "level": strconv.Itoa(int(found.Rung))})
 	if err == nil {
 		p.c.Log.Info("AuditEvents are protected", "rung", found.Rung.String(), "was", was, "lacks", found.Definition.Lacks)
-		p.told = state
+		p.told, p.telling = state, ""
 	}
 	return err
 }

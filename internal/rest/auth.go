@@ -91,10 +91,16 @@ func (s *Server) authenticate(r *http.Request, need access.Permission) (*access.
 	return nil, "", away
 }
 
+// operatorFamily is the family of types that only who attests may tell.
+const operatorFamily = "graven-operator"
+
 // recordable refuses events of namespaces that the caller may not record for.
 func (s *Server) recordable(c *call, e *event.Event) error {
 	if e.ID.Reserved() && !c.by.Attests {
 		return s.refuse(c, "attest", fmt.Sprintf("id: %s is reserved for the ledger and for who vouches for others", e.ID))
+	}
+	if t, ok := event.Lookup(e.EventType); ok && t.Family == operatorFamily && !c.by.Attests {
+		return s.refuse(c, "attest", fmt.Sprintf("eventType: %s is what the operator alone tells, which attests", t.Type))
 	}
 	if c.by.MayRecord(e.Resource.Namespace) {
 		return nil
