@@ -438,6 +438,20 @@ func TestNothingThatAnObjectSaysOfItselfIsBelieved(t *testing.T) {
 			t.Errorf("%d events", n)
 		}
 	})
+	b.sub("where it is in the ledger is not what an object says", func(t *testing.T) {
+		b.create("jane", auditEvent("production", "altered", "inc-10"))
+		index := b.waitSealed("production", "altered")
+		b.k.Kubectl("jane", "annotate", "--overwrite", "ae", "altered", "-n", "production", "graven.dev/index=0")
+		if d := copied("altered"); d["faithful"] != "false" || d["claimedIndex"] != "0" {
+			t.Errorf("%v", d)
+		}
+		testenv.Eventually(t, "its receipt is true again", func() bool { return b.annotation("production", "altered", "graven.dev/index") == index })
+		b.erase("inc-10")
+		testenv.Eventually(t, "what was erased is gone", func() bool {
+			out := b.k.Kubectl(testenv.KubeAdmin, "get", "ae", "-A", "--field-selector", "spec.resource.name=inc-10", "-o", "jsonpath={.items[*].spec.details}")
+			return !strings.Contains(out, "the heap is full")
+		})
+	})
 	b.sub("the protection is told as it grows", func(t *testing.T) {
 		if e := b.one(url.Values{"type": {"AuditEventProtectionChanged"}}); details(t, e)["rung"] != "rule" {
 			t.Errorf("%v", details(t, e))

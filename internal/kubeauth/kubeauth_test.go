@@ -130,6 +130,31 @@ func TestWhatAUserMayDoIsAskedOnceForAllTheirTokens(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsBelievedFromWhenItWasAskedFor: one that took longer than it is to be
+// believed is not remembered.
+func TestAnAnswerIsBelievedFromWhenItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	const cache = 50 * time.Millisecond
+	w := &twin{}
+	known := cluster("jane", "list//prod")
+	w.answers = func(path string, body map[string]any) (int, string) {
+		if strings.HasSuffix(path, "subjectaccessreviews") {
+			time.Sleep(2 * cache)
+		}
+		return known(path, body)
+	}
+	a, _ := open(t, w, cache)
+	for range 2 {
+		before := w.asked.Load()
+		if p, err := a.Authenticate(t.Context(), "good", access.Read); err != nil || !slices.Equal(p.Namespaces, []string{"prod"}) {
+			t.Fatal(p, err)
+		}
+		if w.asked.Load() < before+2 { // of two namespaces
+			t.Error("it was not asked again")
+		}
+	}
+}
+
 func TestPermissionsFollowFromVerbs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
