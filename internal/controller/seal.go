@@ -222,10 +222,6 @@ func (s *sealer) sealMirror(ctx context.Context, u *unstructured.Unstructured, d
 		return sealed{receipt: claim}, true, nil
 	}
 	if !mirrors(u, line, origin, d) {
-		// What was erased since is no forgery; it is pruned as erased.
-		if line.Record.Erasable == nil && claim == receiptIn(line, origin) && s.made(u) {
-			return sealed{receipt: claim}, true, nil
-		}
 		return r, false, nil
 	}
 	if !s.made(u) {

@@ -89,7 +89,8 @@ type Prober struct {
 	// version is that of the policy and its binding, and changed when it was another.
 	version string
 	changed time.Time
-	// fails is since when it cannot be found out; zero if it can.
+	// fails is since when it cannot be found out, though the API server is there;
+	// zero if it can.
 	fails time.Time
 	// told is the state that the ledger was told last; empty before it was asked.
 	// telling is what it is told since began, until it has it.
@@ -134,7 +135,7 @@ func (p *Prober) look(ctx context.Context) error {
 	found, err := p.probe(ctx)
 	now := time.Now()
 	switch {
-	case err == nil:
+	case err == nil || !found.read:
 		p.fails = time.Time{}
 	case p.fails.IsZero():
 		p.fails = now
