@@ -48,6 +48,7 @@ func TestNobodyKeepsAnAuditEventFromTheLedger(t *testing.T) {
 	b := newBed(t, true)
 	b.run()
 	b.protection("stamped")
+	b.create("jane", strings.Replace(auditEvent("dev", "audit-1", "inc-0"), "annotations: {", "labels: {graven.dev/probe: \"true\"}, annotations: {", 1))
 	b.sub("who has recorded something else under its id", func(t *testing.T) {
 		text := auditEvent("production", "audit-1710856200-aaaaaa", "inc-1")
 		e := b.eventOf(text)

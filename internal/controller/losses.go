@@ -63,6 +63,10 @@ func (l *losses) read(uid types.UID) (*unstructured.Unstructured, error) {
 	if err := u.UnmarshalJSON(text); err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.path(uid), err)
 	}
+	if u.GetDeletionTimestamp() == nil {
+		created := u.GetCreationTimestamp()
+		u.SetDeletionTimestamp(&created)
+	}
 	return u, nil
 }
 

@@ -55,6 +55,9 @@ type mirror struct {
 	// was held against, and held has that of objects where others are not yet.
 	erased int64
 	held   map[types.UID]int64
+	// owed are the indexes of events whose mirrors were taken away, and are to be made
+	// of what is left.
+	owed map[int64]bool
 }
 
 const (
@@ -471,9 +474,14 @@ func (m *mirror) eraseAll(ctx context.Context, origin string) error {
 		return nil
 	}
 	m.mu.Lock() // once what was read before is made
-	objects, err := m.allNow(ctx)
+	err = m.pay(ctx)
+	var objects []unstructured.Unstructured
+	if err == nil {
+		objects, err = m.allNow(ctx)
+	}
 	m.mu.Unlock()
 	if err != nil {
+		m.sealer.again.Store(true)
 		return err
 	}
 	held, all := map[types.UID]int64{}, true
@@ -529,7 +537,22 @@ func (m *mirror) erase(ctx context.Context, u *unstructured.Unstructured, it ite
 	if err := m.remove(ctx, it); err != nil || gone {
 		return err
 	}
-	return m.make(ctx, it.index)
+	if m.owed == nil {
+		m.owed = map[int64]bool{}
+	}
+	m.owed[it.index] = true
+	return m.pay(ctx)
+}
+
+// pay makes the mirrors that are owed. m.mu must be held.
+func (m *mirror) pay(ctx context.Context) error {
+	for index := range m.owed {
+		if err := m.make(ctx, index); err != nil {
+			return err
+		}
+		delete(m.owed, index)
+	}
+	return nil
 }
 
 // hasContent reports whether an object has what can be erased from the ledger.

@@ -97,6 +97,9 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	self, err := whoami(ctx, direct)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to end
+	}
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,17 @@ import (
 
 // A twin is an API server that says what a real one cannot be made to say.
 type twin struct {
-	asked   atomic.Int64
+	asked atomic.Int64
+	// mu guards answers: questions that were given up are still being answered.
+	mu      sync.Mutex
 	answers func(path string, body map[string]any) (status int, text string)
+}
+
+// say has it answer otherwise from now on.
+func (w *twin) say(answers func(string, map[string]any) (int, string)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers = answers
 }
 
 func (w *twin) ServeHTTP(out http.ResponseWriter, r *http.Request) {
@@ -41,7 +50,10 @@ func (w *twin) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	status, answer := w.answers(r.URL.Path, body)
+	w.mu.Lock()
+	answers := w.answers
+	w.mu.Unlock()
+	status, answer := answers(r.URL.Path, body)
 	out.WriteHeader(status)
 	io.WriteString(out, answer)
 }
@@ -212,7 +224,7 @@ func TestWhatCannotBeAskedIsNoRefusal(t *testing.T) {
 		if p, err := a.Authenticate(t.Context(), "good", access.Read); err == nil || errors.Is(err, access.ErrToken) {
 			t.Errorf("%s: %v, %v", what, p, err)
 		}
-		w.answers = good
+		w.say(good)
 		if _, err := a.Authenticate(t.Context(), "good", access.Read); err != nil {
 			t.Errorf("%s is remembered: %v", what, err)
 		}
@@ -264,7 +276,7 @@ func TestAnAnswerIsBelievedForAWhile(t *testing.T) {
 	if n := w.asked.Load(); n > 8 {
 		t.Errorf("fifty callers at a time asked %d questions", n)
 	}
-	w.answers = cluster("jane")
+	w.say(cluster("jane"))
 	for end := time.Now().Add(10 * time.Second); ask(); {
 		if time.Now().After(end) {
 			t.Fatal("a right that was taken back lives on")

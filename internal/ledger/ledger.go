@@ -94,7 +94,9 @@ type Receipt struct {
 	Spooled bool
 	// Claimed is the id that the event bore, if another principal had recorded
 	// other content under it before: then the event has a reserved id.
-	Claimed event.ID
+	// ClaimedBy is the index of the entry that has it.
+	Claimed   event.ID
+	ClaimedBy int64
 }
 
 // A Result is what became of one event: a receipt, or an error.
@@ -232,7 +234,9 @@ func (l *Ledger) Refresh(ctx context.Context) error {
 }
 
 // Append records events by a caller and returns what became of each, in
-// order, with a checkpoint that covers all that were recorded. An error means
+// order, with a checkpoint that covers all that were recorded. What has an id that
+// another principal has recorded something else under is recorded under another, or
+// has an error of its own, which may be one that trying again mends. An error means
 // that nothing was recorded, unless it is ctx's: then the outcome is unknown,
 // and calling again with the same ids tells.
 //
@@ -275,7 +279,7 @@ func (l *Ledger) giveWay(ctx context.Context, by By, events []*event.Event, resu
 	for i, place := range places {
 		taken := results[place].Receipt
 		results[place] = again[i]
-		results[place].Claimed = taken.ID
+		results[place].Claimed, results[place].ClaimedBy = taken.ID, taken.Index
 		if err != nil {
 			results[place].Err = err
 		}

@@ -85,28 +85,28 @@ func (p *policy) weaker(file, self string) (string, error) {
 	}
 	had := map[string]bool{}
 	for _, v := range spec.Validations {
-		had[squeezed(v.Expression)] = true
+		had[folded(v.Expression)] = true
 	}
 	for _, v := range ours.Spec.Validations {
-		if !had[squeezed(v.Expression)] {
+		if !had[folded(v.Expression)] {
 			return "validations: " + v.Message + v.MessageExpression, nil
 		}
 	}
 	variables := map[string]string{}
 	for _, v := range spec.Variables {
-		variables[v.Name] = squeezed(v.Expression)
+		variables[v.Name] = folded(v.Expression)
 	}
 	for _, v := range ours.Spec.Variables {
 		switch {
 		case v.Name == "operator":
-			if variables[v.Name] != `request.userInfo.username=="`+self+`"` {
+			if variables[v.Name] != `request.userInfo.username == "`+self+`"` {
 				return "variables: operator", nil
 			}
 		case v.Name == "retires":
 			if !oneOf.MatchString(variables[v.Name]) {
 				return "variables: " + v.Name, nil
 			}
-		case variables[v.Name] != squeezed(v.Expression):
+		case variables[v.Name] != folded(v.Expression):
 			return "variables: " + v.Name, nil
 		}
 	}
@@ -114,7 +114,10 @@ func (p *policy) weaker(file, self string) (string, error) {
 }
 
 // oneOf is an expression that names users.
-var oneOf = regexp.MustCompile(`^request\.userInfo\.username(=="[^"]+"|in\["[^"]+"(,"[^"]+")*\])$`)
+var oneOf = regexp.MustCompile(`^request\.userInfo\.username (== "[^"]+"|in \[ ?"[^"]+"(, "[^"]+")* ?\])$`)
+
+// folded returns an expression on one line.
+func folded(expression string) string { return strings.Join(strings.Fields(expression), " ") }
 
 // squeezed returns an expression without white space.
 func squeezed(expression string) string { return strings.Join(strings.Fields(expression), "") }

@@ -64,7 +64,11 @@ func TestAPolicyThatRefusesLessIsWeaker(t *testing.T) {
 		"a rule is void":       func(p *policy) { p.Spec.Validations[3].Expression = "true" },
 		"anybody retires":      func(p *policy) { p.Spec.Variables[1].Expression = "true" },
 		"anybody retires, too": func(p *policy) { p.Spec.Variables[1].Expression += ` || true` },
-		"one version":          func(p *policy) { p.Spec.MatchConstraints.ResourceRules[0].APIVersions = []string{"v1alpha1"} },
+		"another word in a rule": func(p *policy) {
+			v := &p.Spec.Validations[len(p.Spec.Validations)-1]
+			v.Expression = strings.Replace(v.Expression, "'DELETE'", "'DEL ETE'", 1)
+		},
+		"one version": func(p *policy) { p.Spec.MatchConstraints.ResourceRules[0].APIVersions = []string{"v1alpha1"} },
 		"others are operators": func(p *policy) {
 			p.Spec.Variables[0].Expression = `request.userInfo.username in ["` + self + `", "jane"]`
 		},

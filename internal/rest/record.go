@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
@@ -170,7 +171,7 @@ func (s *Server) record(c *call) error {
 		return problemOf(err, flat)
 	}
 	if err := s.claimed(c, results[0]); err != nil {
-		return err
+		s.report(c, problemOf(err, false)) // the event says it, too: original.id
 	}
 	rc := receiptOf(e, results[0].Receipt)
 	status := http.StatusAccepted
@@ -197,7 +198,7 @@ func (s *Server) claimed(c *call, r ledger.Result) error {
 		return nil
 	}
 	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(),
-		Details: map[string]any{"id": r.Claimed.String(), "index": r.Index, "principal": c.by.Name, "recordedAs": r.ID.String()}})
+		Details: map[string]any{"id": r.Claimed.String(), "index": r.ClaimedBy, "principal": c.by.Name, "recordedAs": r.ID.String()}})
 }
 
 // outcome is what became of one event of a batch.
@@ -273,6 +274,7 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 	if err != nil {
 		return err
 	}
+	recorded := slices.ContainsFunc(results, func(r ledger.Result) bool { return r.Err == nil })
 	a := batchAnswer{EventIDs: []string{}, Items: make([]outcome, len(items))}
 	for i, it := range items {
 		v := outcome{Position: i, Status: http.StatusCreated}
@@ -284,7 +286,7 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 			results = results[1:]
 			if r.Err == nil {
 				if err := s.claimed(c, r); err != nil {
-					return err // the events are recorded, which trying again tells
+					s.report(c, problemOf(err, false)) // the event says it, too: original.id
 				}
 				rc := receiptOf(it.event, r.Receipt)
 				v.receipt = &rc
@@ -296,8 +298,8 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 					v.Status = http.StatusAccepted
 					a.Spooled++
 				}
-			} else if p = problemOf(r.Err, it.flat); p.Retry {
-				return p // none of the batch was recorded
+			} else if p = problemOf(r.Err, it.flat); p.Retry && !recorded {
+				return p
 			} else if err := s.conflict(c, r); err != nil {
 				p = problemOf(err, false) // of this one only, for others were recorded
 			}
