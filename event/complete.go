@@ -108,6 +108,20 @@ func (e *Event) KeepOriginal(field, spelling string) {
 	}
 }
 
+// Rename gives the event another id. The one that it had is kept, as long as there
+// is room for it.
+func (e *Event) Rename(id ID) {
+	was := e.ID
+	e.ID = id
+	if _, ok := e.Original["id"]; ok || was.IsZero() {
+		return
+	}
+	e.KeepOriginal("id", was.String())
+	if len(appendStrings(nil, e.Original)) > MaxOriginal {
+		delete(e.Original, "id")
+	}
+}
+
 func lastWord(eventType string) string {
 	return eventType[strings.LastIndexAny(eventType, "./:")+1:]
 }

@@ -140,3 +140,22 @@ func TestTheCallersFirstWordsAreKept(t *testing.T) {
 		t.Errorf("got %v, want %v", e.Original, want)
 	}
 }
+
+func TestAnEventThatGetsAnotherIdKeepsItsOwnWhereThereIsRoom(t *testing.T) {
+	own, other := event.DeriveID("own"), event.DeriveID("other")
+	for name, test := range map[string]struct {
+		had  event.ID
+		kept map[string]string
+		want string
+	}{
+		"the first":                 {own, nil, own.String()},
+		"what is kept already":      {own, map[string]string{"id": "inc-1"}, "inc-1"},
+		"where there is no room":    {own, map[string]string{"spec": strings.Repeat("a", event.MaxOriginal-20)}, ""},
+		"where there was no id yet": {event.ID{}, nil, ""},
+	} {
+		e := event.Event{ID: test.had, Original: test.kept}
+		if e.Rename(other); e.ID != other || e.Original["id"] != test.want {
+			t.Errorf("%s: %s, %v", name, e.ID, e.Original["id"])
+		}
+	}
+}

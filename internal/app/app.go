@@ -146,7 +146,7 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 		}
 	}
 	if c.Spool.Directory != "" || c.DeadLetter != "" {
-		if rc.Recorder, err = a.openSpool(ctx, registry); err != nil {
+		if rc.Recorder, err = a.openSpool(ctx, journal, registry); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/graven-audit/graven/internal/deadletter"
+	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/redis"
 )
 
@@ -59,14 +60,21 @@ func (a *App) openKept(ctx context.Context, warn func(error)) (kept, error) {
 
 // openSpool opens what keeps events while the store is away, and drains it into
 // the ledger.
-func (a *App) openSpool(ctx context.Context, reg prometheus.Registerer) (*deadletter.Recorder, error) {
+func (a *App) openSpool(ctx context.Context, journal *ledger.Journal, reg prometheus.Registerer) (*deadletter.Recorder, error) {
 	warn := func(err error) { a.log.Warn("the spool", "error", err) }
 	queue, err := a.openKept(ctx, warn)
 	if err != nil {
 		return nil, err
 	}
 	a.onStop("spool", func(context.Context) error { return queue.Close() })
-	r := deadletter.New(deadletter.Config{Ledger: a.ledger, Queue: queue, Quarantine: queue.Quarantine, OnError: warn})
+	told := func(ctx context.Context, by ledger.By, r ledger.Result) {
+		if act, ok := r.Conflict(by); ok {
+			if err := journal.Record(ctx, act); err != nil {
+				warn(err) // the event says it, too: original.id
+			}
+		}
+	}
+	r := deadletter.New(deadletter.Config{Ledger: a.ledger, Queue: queue, Quarantine: queue.Quarantine, Recorded: told, OnError: warn})
 	a.onStop("draining", func(context.Context) error { r.Close(); return nil })
 	count := func(name, help string, n func(deadletter.Stats) int64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n(r.Stats())) })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +31,9 @@ type losses struct {
 	kept   map[types.UID]*unstructured.Unstructured // what could not be written
 }
 
-// openLosses reads what is in a directory, which is made if it is not there.
-func openLosses(dir string) (*losses, error) {
+// openLosses reads what is in a directory, which is made if it is not there. A file
+// that cannot be understood is set aside, with a name that ends in .damaged.
+func openLosses(dir string, log *slog.Logger) (*losses, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -46,6 +48,14 @@ func openLosses(dir string) (*losses, error) {
 			continue // half written, before the API server was heard out
 		}
 		u, err := l.read(types.UID(uid))
+		if errors.Is(err, errDamaged) {
+			path := l.path(types.UID(uid))
+			log.Error("what an AuditEvent was that went before it was sealed cannot be read, and is set aside", "error", err, "file", path+".damaged")
+			if err := os.Rename(path, path+".damaged"); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -54,6 +64,9 @@ func openLosses(dir string) (*losses, error) {
 	return l, nil
 }
 
+// errDamaged means that a file is none of ours any more.
+var errDamaged = errors.New("damaged")
+
 func (l *losses) read(uid types.UID) (*unstructured.Unstructured, error) {
 	text, err := os.ReadFile(l.path(uid))
 	if err != nil {
@@ -61,7 +74,7 @@ func (l *losses) read(uid types.UID) (*unstructured.Unstructured, error) {
 	}
 	u := newAuditEvent()
 	if err := u.UnmarshalJSON(text); err != nil {
-		return nil, fmt.Errorf("read %s: %w", l.path(uid), err)
+		return nil, fmt.Errorf("%w: %s: %w", errDamaged, l.path(uid), err)
 	}
 	if u.GetDeletionTimestamp() == nil {
 		created := u.GetCreationTimestamp()

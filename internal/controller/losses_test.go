@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +22,7 @@ func went(name, uid string) *unstructured.Unstructured {
 
 func TestWhatWentIsKeptUntilItIsSettled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "unsealed")
-	l, err := openLosses(dir)
+	l, err := openLosses(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +35,7 @@ func TestWhatWentIsKeptUntilItIsSettled(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "3.json.tmp"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err = openLosses(dir); err != nil { // as after a kill
+	if l, err = openLosses(dir, slog.New(slog.DiscardHandler)); err != nil { // as after a kill
 		t.Fatal(err)
 	}
 	name := types.NamespacedName{Namespace: "production", Name: "a"}
@@ -53,7 +55,7 @@ func TestWhatWentIsKeptUntilItIsSettled(t *testing.T) {
 
 func TestWhatWentAndCannotBeWrittenIsInMemory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "unsealed")
-	l, err := openLosses(dir)
+	l, err := openLosses(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +74,17 @@ func TestWhatWentAndCannotBeWrittenIsInMemory(t *testing.T) {
 	}
 }
 
-func TestWhatIsDamagedOnDiskIsNamed(t *testing.T) {
+func TestWhatIsDamagedOnDiskIsSetAsideAndTold(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "1.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openLosses(dir); err == nil {
-		t.Error("it was read")
+	var told strings.Builder
+	l, err := openLosses(dir, slog.New(slog.NewTextHandler(&told, nil)))
+	if err != nil || len(l.names()) > 0 || !strings.Contains(told.String(), "1.json.damaged") {
+		t.Error(err, told.String())
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "1.json.damaged")); err != nil || string(text) != "{" {
+		t.Error(string(text), err)
 	}
 }

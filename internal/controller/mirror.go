@@ -65,6 +65,8 @@ const (
 	retryPause = time.Second
 	// prunePause is how often the window is looked at.
 	prunePause = 10 * time.Second
+	// maxCreate bounds a request that others wait for.
+	maxCreate = 30 * time.Second
 	// maxPart is how many events of an incident are asked for at a time.
 	maxPart = 1000
 )
@@ -304,7 +306,11 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		annotations := u.GetAnnotations()
 		annotations[v1alpha1.AnnotationCreatedBy] = m.self
 		u.SetAnnotations(annotations)
-		err = m.sealer.mine.make(u, func() error { return m.api.Create(ctx, u, client.FieldOwner(fieldOwner)) })
+		err = m.sealer.mine.make(u, func() error {
+			ctx, cancel := context.WithTimeout(ctx, maxCreate)
+			defer cancel()
+			return m.api.Create(ctx, u, client.FieldOwner(fieldOwner))
+		})
 		switch {
 		case err == nil:
 			m.metrics.mirrored.Inc()

@@ -91,7 +91,8 @@ func says(u *unstructured.Unstructured, line *trail.Line) bool {
 	was.Recorded, was.Source = event.Recorded{}, event.Source{}
 	e.Source = event.Source{}
 	if e.ID != was.ID { // it gave way to another, and is the object's all the same
-		if !was.ID.Reserved() || was.Original["id"] != e.ID.String() && line.Record.Erasable != nil {
+		had, kept := was.Original["id"]
+		if _, own := e.Original["id"]; !was.ID.Reserved() || kept && !own && had != e.ID.String() {
 			return false
 		}
 		e.ID = was.ID

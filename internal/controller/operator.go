@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	ctrlevent "sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -96,14 +97,14 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	self, err := whoami(ctx, direct)
+	self, _, err := whoami(ctx, direct)
 	if err != nil && ctx.Err() != nil {
 		return nil // it was told to end
 	}
 	if err != nil {
 		return err
 	}
-	lost, err := openLosses(filepath.Join(c.Dir, "unsealed"))
+	lost, err := openLosses(filepath.Join(c.Dir, "unsealed"), c.Log)
 	if err != nil {
 		return fmt.Errorf("read what went unsealed: %w", err)
 	}
@@ -141,16 +142,10 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.Ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror)); err != nil {
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.Ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror),
+		mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { s.begin(ctx, direct); return nil }))); err != nil {
 		return err
 	}
-	go func() {
-		select {
-		case <-mgr.Elected():
-		case <-ctx.Done():
-		}
-		s.mine.begin(time.Now())
-	}()
 	return mgr.Start(ctx)
 }
 
@@ -158,13 +153,26 @@ func Run(ctx context.Context, c Config) error {
 // durable together.
 const sealers = 16
 
-// whoami returns the operator's own user.
-func whoami(ctx context.Context, api client.Client) (string, error) {
+// whoami returns the operator's own user, and what time it is, by the API server's
+// clock.
+func whoami(ctx context.Context, api client.Client) (user string, now time.Time, err error) {
 	var review authenticationv1.SelfSubjectReview
 	if err := api.Create(ctx, &review); err != nil {
-		return "", fmt.Errorf("ask the API server who the operator is: %w", err)
+		return "", now, fmt.Errorf("ask the API server who the operator is: %w", err)
 	}
-	return review.Status.UserInfo.Username, nil
+	return review.Status.UserInfo.Username, cmp.Or(review.GetCreationTimestamp().Time, time.Now()), nil
+}
+
+// begin remembers when this operator began to work.
+func (s *sealer) begin(ctx context.Context, api client.Client) {
+	for ctx.Err() == nil {
+		_, now, err := whoami(ctx, api)
+		if err == nil {
+			s.mine.begin(now)
+			return
+		}
+		pause(ctx, retryPause)
+	}
 }
 
 // podNamespace returns the namespace of the operator's pod; empty for none.

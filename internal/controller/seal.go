@@ -181,8 +181,7 @@ func (s *sealer) tellOther(ctx context.Context, u *unstructured.Unstructured, r 
 	if err != nil {
 		return r, err
 	}
-	e.KeepOriginal("id", e.ID.String())
-	e.ID = ownID(u)
+	e.Rename(ownID(u))
 	return s.send(ctx, u, e, creator)
 }
 
@@ -270,8 +269,7 @@ func (s *sealer) eventOf(u *unstructured.Unstructured, creator string) (*event.E
 		e.KeepOriginal(v1alpha1.AnnotationCreatedBy, cut(claimed, event.MaxString)) // anybody may have written it
 	}
 	if e.ID.Reserved() {
-		e.KeepOriginal("id", e.ID.String())
-		e.ID = ownID(u)
+		e.Rename(ownID(u))
 	}
 	return e, nil
 }
@@ -317,8 +315,7 @@ func (s *sealer) send(ctx context.Context, u *unstructured.Unstructured, e *even
 	if status(err) == http.StatusConflict && !e.ID.Reserved() {
 		// Another object of that name, or another with that id, said something
 		// else.
-		e.KeepOriginal("id", e.ID.String())
-		e.ID = ownID(u)
+		e.Rename(ownID(u))
 		r, err = s.ledger.record(ctx, creator, e)
 	}
 	if status(err) == http.StatusConflict { // it was recorded when other things were known of it
@@ -528,10 +525,15 @@ func (s *sealer) NeedLeaderElection() bool { return false }
 func (s *sealer) Start(ctx context.Context) error {
 	for {
 		if k := s.probed.Known(); k != nil {
+			left := 0
+			var last error
 			for _, name := range s.losses.names() {
 				if err := s.sealLost(ctx, name, k.Definition); err != nil && ctx.Err() == nil {
-					s.log.Warn("an AuditEvent that went is not sealed yet", "namespace", name.Namespace, "name", name.Name, "error", err)
+					left, last = left+1, fmt.Errorf("%s: %w", name, err)
 				}
+			}
+			if left > 0 {
+				s.log.Warn("AuditEvents that went are not sealed yet", "names", left, "error", last)
 			}
 		}
 		pause(ctx, 10*time.Second)

@@ -67,6 +67,8 @@ type Config struct {
 	Queue  Queue
 	// Quarantine keeps, durably, an event that the ledger refused for good.
 	Quarantine func(Refused) error
+	// Recorded, if not nil, is told of each event of the queue that was recorded.
+	Recorded func(ctx context.Context, by ledger.By, r ledger.Result)
 	// OnError is told of failures that stop nothing.
 	OnError func(error)
 	// Now is the clock; nil means time.Now.
@@ -262,6 +264,9 @@ func (r *Recorder) settle(ctx context.Context, items []Item) (int, error) {
 		switch err := results[i].Err; {
 		case err == nil:
 			r.drained.Add(1)
+			if r.c.Recorded != nil {
+				r.c.Recorded(ctx, by, results[i])
+			}
 		case passing(err):
 			return i, err
 		default:

@@ -159,6 +159,21 @@ func TestWhatIsSentWhileTheStoreIsAwayIsRecordedInOrder(t *testing.T) {
 	}
 }
 
+// TestWhoKeptItIsToldWhatBecameOfIt, such as that it has another id now.
+func TestWhoKeptItIsToldWhatBecameOfIt(t *testing.T) {
+	b, d := newBook(), queue(t, t.TempDir())
+	told := make(chan string, 10)
+	r := deadletter.New(deadletter.Config{Ledger: b, Queue: d, Quarantine: d.Quarantine, OnError: func(error) {}, Pause: time.Millisecond,
+		Recorded: func(_ context.Context, by ledger.By, r ledger.Result) { told <- by.Principal + " " + r.ID.String() }})
+	t.Cleanup(r.Close)
+	b.set(ledger.ErrAway)
+	tell(t, r, happened("first"))
+	b.set(nil)
+	if got, want := <-told, "alice "+event.DeriveID("first").String(); got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+}
+
 func TestWhatTheLedgerRefusesForGoodGoesIntoQuarantine(t *testing.T) {
 	b, dir := newBook(), t.TempDir()
 	r, halt := start(t, b, dir)

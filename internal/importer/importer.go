@@ -180,10 +180,6 @@ func (im *Importer) take(ctx context.Context, where string, e *event.Event, err 
 }
 
 func (im *Importer) add(ctx context.Context, where string, e *event.Event) error {
-	if e.ID.Reserved() { // which only the ledger that it comes from could give
-		e.KeepOriginal("id", e.ID.String())
-		e.ID = event.ID{}
-	}
 	if e.ID.IsZero() {
 		e.ID = im.derive(e)
 	}

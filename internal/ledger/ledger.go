@@ -82,6 +82,12 @@ func (b By) attribution(actor string) string {
 	return event.AttributionAuthenticated
 }
 
+// GiveWay has an event bear a reserved id instead of its own, which the principal
+// may not give, or others have taken: the same each time.
+func (b By) GiveWay(e *event.Event) {
+	e.Rename(event.DeriveID("taken", b.Via, b.Principal, e.ID.String()).Reserve())
+}
+
 // A Receipt is the answer to a recorded event.
 type Receipt struct {
 	ID    event.ID
@@ -103,6 +109,21 @@ type Receipt struct {
 type Result struct {
 	Receipt
 	Err error
+}
+
+// Conflict returns what is to be recorded where a caller's event has not got the id
+// that it bore: another event has it, of the same caller (then the event was
+// refused), or of another.
+func (r Result) Conflict(by By) (act Act, ok bool) {
+	details := map[string]any{"id": r.ID.String(), "index": r.Index, "principal": by.Principal}
+	switch {
+	case errors.Is(r.Err, ErrConflict):
+	case r.Err == nil && !r.Claimed.IsZero() && !r.Duplicate:
+		details["id"], details["index"], details["recordedAs"] = r.Claimed.String(), r.ClaimedBy, r.ID.String()
+	default:
+		return act, false
+	}
+	return Act{Type: "IdempotencyConflict", By: by, Details: details}, true
 }
 
 // A State is a ledger's published state. It does not change.
@@ -266,10 +287,7 @@ func (l *Ledger) giveWay(ctx context.Context, by By, events []*event.Event, resu
 			continue
 		}
 		e := events[i].Clone()
-		e.ID = event.DeriveID("taken", by.Principal, events[i].ID.String()).Reserve()
-		if e.KeepOriginal("id", events[i].ID.String()); e.Validate(l.c.Now()) != nil {
-			e.Original = events[i].Original // which has no room
-		}
+		by.GiveWay(e)
 		others, places = append(others, e), append(places, i)
 	}
 	again, newer, err := l.append(ctx, by, others, false)

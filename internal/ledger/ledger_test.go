@@ -592,6 +592,52 @@ func TestNobodyCanTakeTheIdOfAnothersEvent(t *testing.T) {
 	}
 }
 
+// TestWhoIsKnownInAnotherWayIsAnother, whatever their names.
+func TestWhoIsKnownInAnotherWayIsAnother(t *testing.T) {
+	m := newStore()
+	l := start(t, m)
+	for i, via := range []string{"token", "tokenreview", "admission/operator"} {
+		e := happened(event.DeriveID("a"))
+		e.DurationMs = int64(i)
+		results, _, err := l.Append(t.Context(), ledger.By{Principal: "jane", Via: via}, []*event.Event{e})
+		if err != nil || results[0].Err != nil || results[0].Duplicate || results[0].Claimed.IsZero() != (i == 0) {
+			t.Errorf("%s: %+v, %v", via, results, err)
+		}
+	}
+}
+
+// TestWhoGivesWayToAnotherMayTryAgain, if the store goes away in between: nothing of
+// it is recorded.
+func TestWhoGivesWayToAnotherMayTryAgain(t *testing.T) {
+	m := newStore()
+	l := start(t, m)
+	taken := happened(event.DeriveID("a"))
+	taken.DurationMs = 1
+	if _, _, err := l.Append(t.Context(), ledger.By{Principal: "mallory"}, []*event.Event{taken}); err != nil {
+		t.Fatal(err)
+	}
+	m.set(func(op string, p *ledger.Pool) error {
+		if p != nil && len(p.Events) > 0 && p.Events[0].ID.Reserved() {
+			return ledger.ErrAway
+		}
+		return nil
+	})
+	send := func() []ledger.Result {
+		results, _, err := l.Append(t.Context(), by, []*event.Event{happened(event.DeriveID("a")), happened(event.DeriveID("b"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return results
+	}
+	if r := send(); !errors.Is(r[0].Err, ledger.ErrAway) || r[1].Err != nil || m.size() != 3 {
+		t.Fatalf("%+v", r)
+	}
+	m.set(nil)
+	if r := send(); r[0].Err != nil || r[0].Duplicate || !r[0].ID.Reserved() || r[1].Err != nil || !r[1].Duplicate || m.size() != 4 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestAnIdIsTakenWithinAPoolToo, by who comes first.
 func TestAnIdIsTakenWithinAPoolToo(t *testing.T) {
 	m := newStore()

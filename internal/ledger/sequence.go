@@ -295,7 +295,7 @@ func repeated(it *item, old *trail.Record) error {
 		return err
 	}
 	taken := ErrConflict
-	if was.Recorded.Principal != it.by.Principal {
+	if was.Recorded.Principal != it.by.Principal || was.Recorded.Via != it.by.Via {
 		taken = errTaken
 	}
 	same, err := sameContent(it, old, was)

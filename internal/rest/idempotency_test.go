@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 )
 
@@ -122,8 +123,32 @@ func TestAnIdThatAnotherHasTakenKeepsNobodyFromRecording(t *testing.T) {
 	if len(conflicts) != 1 || detail(conflicts[0], "id") != first.ID || detail(conflicts[0], "recordedAs") != other.ID || detail(conflicts[0], "principal") != "admin" {
 		t.Errorf("conflicts: %+v", conflicts)
 	}
-	reserved := strings.Replace(full, first.ID, other.ID, 1)
-	d.as("recorder").post(events, reserved).problem(http.StatusForbidden, "", "id: "+other.ID)
+	for name, id := range map[string]string{
+		"a reserved id that an entry has": other.ID,
+		"one that none has":               event.DeriveID("of nobody").Reserve().String(),
+	} {
+		r := receiptOf(d.as("recorder").post(events, strings.Replace(full, first.ID, id, 1)))
+		if r.ID == id || r.Duplicate || !strings.HasPrefix(r.ID, "6772766e-") {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if e := d.recorded()[r.Index]; e.Original["id"] != id {
+			t.Errorf("%s: %+v", name, e.Original)
+		}
+	}
+}
+
+// TestWhatWasReadIsNoNewEvent, though its id was none that the caller could give.
+func TestWhatWasReadIsNoNewEvent(t *testing.T) {
+	d := open(t)
+	receiptOf(d.as("recorder").post(events, full))
+	other := receiptOf(d.as("admin").post(events, with(full, "severity", `"low"`)))
+	e := d.recorded()[other.Index]
+	e.Recorded = event.Recorded{}
+	d.unchanged(func() {
+		if r := receiptOf(d.as("recorder").post(events, string(e.AppendJSON(nil)))); r.ID != other.ID || !r.Duplicate {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 func TestIdempotencyKeysDeriveAnIdForEachPosition(t *testing.T) {

@@ -170,7 +170,7 @@ func (s *Server) record(c *call) error {
 		}
 		return problemOf(err, flat)
 	}
-	if err := s.claimed(c, results[0]); err != nil {
+	if err := s.conflict(c, results[0]); err != nil {
 		s.report(c, problemOf(err, false)) // the event says it, too: original.id
 	}
 	rc := receiptOf(e, results[0].Receipt)
@@ -182,23 +182,12 @@ func (s *Server) record(c *call) error {
 	return c.document(status, rc)
 }
 
-// conflict records that an id came back with other content.
+// conflict records that an event has not got the id that it bore.
 func (s *Server) conflict(c *call, r ledger.Result) error {
-	if !errors.Is(r.Err, ledger.ErrConflict) {
-		return nil
+	if act, ok := r.Conflict(c.recorder()); ok {
+		return s.c.Journal.Record(c.ctx(), act)
 	}
-	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(),
-		Details: map[string]any{"id": r.ID.String(), "index": r.Index, "principal": c.by.Name}})
-}
-
-// claimed records that an event has another id than it bore, which another
-// principal had taken.
-func (s *Server) claimed(c *call, r ledger.Result) error {
-	if r.Claimed.IsZero() || r.Duplicate {
-		return nil
-	}
-	return s.c.Journal.Record(c.ctx(), ledger.Act{Type: "IdempotencyConflict", By: c.recorder(),
-		Details: map[string]any{"id": r.Claimed.String(), "index": r.ClaimedBy, "principal": c.by.Name, "recordedAs": r.ID.String()}})
+	return nil
 }
 
 // outcome is what became of one event of a batch.
@@ -285,7 +274,7 @@ func (s *Server) answerBatch(c *call, by ledger.By, items []item, good, mixed in
 			r := results[0]
 			results = results[1:]
 			if r.Err == nil {
-				if err := s.claimed(c, r); err != nil {
+				if err := s.conflict(c, r); err != nil {
 					s.report(c, problemOf(err, false)) // the event says it, too: original.id
 				}
 				rc := receiptOf(it.event, r.Receipt)
