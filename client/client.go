@@ -245,6 +245,9 @@ type Batch struct {
 	Key string
 	// Asserted says that all of it was done by others than the caller.
 	Asserted bool
+	// Observed says that the caller has seen all of it in the state of resources. It
+	// must be one who attests.
+	Observed bool
 }
 
 // NewKey returns a key that no other batch has.
@@ -259,6 +262,9 @@ func (c *Client) RecordBatch(ctx context.Context, b *Batch) ([]Result, error) {
 	query := url.Values{}
 	if b.Asserted {
 		query.Set("asserted", "true")
+	}
+	if b.Observed {
+		query.Set("observed", "true")
 	}
 	var a struct {
 		Items      []answer `json:"items"`

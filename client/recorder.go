@@ -50,6 +50,9 @@ type RecorderConfig struct {
 	// Asserted says that what is recorded was done by others than the bearer of
 	// the client's token, by whatever name.
 	Asserted bool
+	// Observed says that what is recorded was seen in the state of resources. The
+	// token must be of one who attests.
+	Observed bool
 	// MaxBytes bounds the spool; 0 means 1 GiB.
 	MaxBytes int64
 	// OnFull says what Record does when the spool is full; empty means Block.
@@ -455,7 +458,7 @@ const maxAttempt = 5 * time.Minute
 // try sends items once, and takes the server's word on each. It returns those
 // that are still to be delivered, and why.
 func (r *Recorder) try(ctx context.Context, items []spool.Item) (left []spool.Item, err error) {
-	batch := &Batch{Events: make([][]byte, len(items)), Asserted: r.c.Asserted}
+	batch := &Batch{Events: make([][]byte, len(items)), Asserted: r.c.Asserted, Observed: r.c.Observed}
 	for i, item := range items {
 		batch.Events[i] = r.sourced(item)
 	}

@@ -124,40 +124,40 @@ func TestAnEventThatCannotBeMadeIsAnErrorAndTheOthersAreMade(t *testing.T) {
 	delete(o["status"].(map[string]any), "startedAt")
 	events, err := p.Events(t.Context(), &capture.Input{Object: o, Now: at})
 	var wrong *capture.EvalError
-	if !errors.As(err, &wrong) || wrong.Field != "records[0].event.durationMs" || len(events) != 2 {
+	if !errors.As(err, &wrong) || wrong.Field != "record[0].event.durationMs" || len(events) != 2 {
 		t.Errorf("%v, %v", events, err)
 	}
 }
 
 func TestAPolicyThatIsWrongIsRefusedWithThePlace(t *testing.T) {
 	for field, change := range map[string]func(*capture.Policy){
-		"at":                              func(p *capture.Policy) { p.At = "later" },
-		"onFailure":                       func(p *capture.Policy) { p.OnFailure = capture.Refuse },
-		"require":                         func(p *capture.Policy) { p.Require = []capture.Requirement{{That: "true", Message: "no"}} },
-		"records":                         func(p *capture.Policy) { p.Records = nil },
-		"match.resources":                 func(p *capture.Policy) { p.Match.Resources = nil },
-		"match.resources[0].resource":     func(p *capture.Policy) { p.Match.Resources[0].Resource = "plans/status" },
-		"match.resources[0].version":      func(p *capture.Policy) { p.Match.Resources[0].Version = "" },
-		"match.operations[0]":             func(p *capture.Policy) { p.Match.Operations = []string{"CONNECT"} },
-		"variables[0].name":               func(p *capture.Policy) { p.Variables[0].Name = "object" },
-		"variables[1].name":               func(p *capture.Policy) { p.Variables[1].Name = "incident" },
-		"variables[0].expression":         func(p *capture.Policy) { p.Variables[0].Expression = "later" },
-		"records[0].when":                 func(p *capture.Policy) { p.Records[0].When = "'yes'" },
-		"records[0].event.fact":           func(p *capture.Policy) { delete(p.Records[0].Event, "fact") },
-		"records[0].event.eventType":      func(p *capture.Policy) { p.Records[0].Event["eventType"] = "1" },
-		"records[0].event.correlationID":  func(p *capture.Policy) { p.Records[0].Event["correlationID"] = "item.name" },
-		"records[1].each":                 func(p *capture.Policy) { p.Records[1].Each = "'a'" },
-		"records[1].event.recorded.at":    func(p *capture.Policy) { p.Records[1].Event["recorded.at"] = "now" },
-		"records[1].event.timestamp":      func(p *capture.Policy) { p.Records[1].Event["timestamp"] = "  " },
-		"records[1].event.actor.name":     func(p *capture.Policy) { p.Records[1].Event["actor.name"] = "request.userInfo.username" },
-		"records[1].event.error.message":  func(p *capture.Policy) { p.Records[1].Event["error.message"] = "'a' +" },
-		"records[1].event.resource.name":  func(p *capture.Policy) { p.Records[1].Event["resource.name"] = "'" + strings.Repeat("a", 9000) + "'" },
-		"records[1].event.resource.kind":  func(p *capture.Policy) { p.Records[1].Event["resource.kind"] = "object.kind.matches('[')" },
-		"records[1].event.durationMs":     func(p *capture.Policy) { p.Records[1].Event["durationMs"] = "'1s'" },
-		"records[1].event.details":        func(p *capture.Policy) { p.Records[1].Event["details"] = "[1]" },
-		"records[1].event.retentionDays":  func(p *capture.Policy) { p.Records[1].Event["retentionDays"] = "true" },
-		"records[1].event.sensitive":      func(p *capture.Policy) { p.Records[1].Event["sensitive"] = "1" },
-		"records[0].event.resource.other": func(p *capture.Policy) { p.Records[0].Event["resource.other"] = "'a'" },
+		"at":                             func(p *capture.Policy) { p.At = "later" },
+		"onFailure":                      func(p *capture.Policy) { p.OnFailure = capture.Refuse },
+		"require":                        func(p *capture.Policy) { p.Require = []capture.Requirement{{That: "true", Message: "no"}} },
+		"record":                         func(p *capture.Policy) { p.Records = nil },
+		"match.resources":                func(p *capture.Policy) { p.Match.Resources = nil },
+		"match.resources[0].resource":    func(p *capture.Policy) { p.Match.Resources[0].Resource = "plans/status" },
+		"match.resources[0].version":     func(p *capture.Policy) { p.Match.Resources[0].Version = "" },
+		"match.operations[0]":            func(p *capture.Policy) { p.Match.Operations = []string{"CONNECT"} },
+		"variables[0].name":              func(p *capture.Policy) { p.Variables[0].Name = "object" },
+		"variables[1].name":              func(p *capture.Policy) { p.Variables[1].Name = "incident" },
+		"variables[0].expression":        func(p *capture.Policy) { p.Variables[0].Expression = "later" },
+		"record[0].when":                 func(p *capture.Policy) { p.Records[0].When = "'yes'" },
+		"record[0].event.fact":           func(p *capture.Policy) { delete(p.Records[0].Event, "fact") },
+		"record[0].event.eventType":      func(p *capture.Policy) { p.Records[0].Event["eventType"] = "1" },
+		"record[0].event.correlationID":  func(p *capture.Policy) { p.Records[0].Event["correlationID"] = "item.name" },
+		"record[1].each":                 func(p *capture.Policy) { p.Records[1].Each = "'a'" },
+		"record[1].event.recorded.at":    func(p *capture.Policy) { p.Records[1].Event["recorded.at"] = "now" },
+		"record[1].event.timestamp":      func(p *capture.Policy) { p.Records[1].Event["timestamp"] = "  " },
+		"record[1].event.actor.name":     func(p *capture.Policy) { p.Records[1].Event["actor.name"] = "request.userInfo.username" },
+		"record[1].event.error.message":  func(p *capture.Policy) { p.Records[1].Event["error.message"] = "'a' +" },
+		"record[1].event.resource.name":  func(p *capture.Policy) { p.Records[1].Event["resource.name"] = "'" + strings.Repeat("a", 9000) + "'" },
+		"record[1].event.resource.kind":  func(p *capture.Policy) { p.Records[1].Event["resource.kind"] = "object.kind.matches('[')" },
+		"record[1].event.durationMs":     func(p *capture.Policy) { p.Records[1].Event["durationMs"] = "'1s'" },
+		"record[1].event.details":        func(p *capture.Policy) { p.Records[1].Event["details"] = "[1]" },
+		"record[1].event.retentionDays":  func(p *capture.Policy) { p.Records[1].Event["retentionDays"] = "true" },
+		"record[1].event.sensitive":      func(p *capture.Policy) { p.Records[1].Event["sensitive"] = "1" },
+		"record[0].event.resource.other": func(p *capture.Policy) { p.Records[0].Event["resource.other"] = "'a'" },
 	} {
 		t.Run(field, func(t *testing.T) {
 			_, err := capture.Compile(plans(change))
@@ -174,7 +174,7 @@ func TestAPolicyThatIsWrongIsRefusedWithThePlace(t *testing.T) {
 		})
 	}
 	_, err := capture.Compile(plans(func(p *capture.Policy) { p.Records[0].When = "true &&\n  nobody == 1" }))
-	if err == nil || !strings.Contains(err.Error(), "records[0].when: 2:3: undeclared reference to 'nobody'") {
+	if err == nil || !strings.Contains(err.Error(), "record[0].when: 2:3: undeclared reference to 'nobody'") {
 		t.Error(err)
 	}
 }

@@ -4,7 +4,7 @@
 //
 //	spec:                                       a resource's old and new state
 //	  match: [remediationplans]                          │
-//	  records:                                           ▼
+//	  record:                                           ▼
 //	  - when: object.status.state == 'Failed'  ──────► an event, with the fact
 //	    fact: object.metadata.uid + '/failed'           that it tells
 //	  require:

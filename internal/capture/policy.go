@@ -33,7 +33,9 @@ type Policy struct {
 	Match Match
 	// Variables may be used by name in what stands behind them.
 	Variables []Variable
-	Records   []Record
+	// When is a condition for all that stands behind it; empty is always.
+	When    string
+	Records []Record
 	// Require is for admission only.
 	Require []Requirement
 	// OnFailure is Refuse or Spool; empty is Spool.
@@ -83,6 +85,7 @@ type Program struct {
 	Policy    Policy
 	env       *environment
 	variables map[string]*expression
+	when      *expression
 	records   []record
 	require   []requirement
 }
@@ -133,8 +136,11 @@ func Compile(p Policy) (*Program, error) {
 		prog.env.declare(v.Name, x)
 		prog.variables[v.Name] = x
 	}
+	if p.When != "" {
+		prog.when = c.compile(prog.env, "when", p.When, condition)
+	}
 	for i, r := range p.Records {
-		prog.records = append(prog.records, c.record(prog.env, fmt.Sprintf("records[%d]", i), r))
+		prog.records = append(prog.records, c.record(prog.env, fmt.Sprintf("record[%d]", i), r))
 	}
 	for i, r := range p.Require {
 		at := fmt.Sprintf("require[%d]", i)
@@ -175,9 +181,9 @@ func (c *compiler) check(p *Policy) {
 		c.fail("onFailure", "refuse only at admission: what was watched has happened")
 	}
 	if len(p.Records)+len(p.Require) == 0 {
-		c.fail("records", "required, or require")
+		c.fail("record", "required, or require")
 	}
-	c.bound("records", len(p.Records), maxRecords)
+	c.bound("record", len(p.Records), maxRecords)
 	c.bound("require", len(p.Require), maxRecords)
 	c.bound("variables", len(p.Variables), maxVariables)
 	c.bound("match.resources", len(p.Match.Resources), maxResources)

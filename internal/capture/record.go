@@ -192,6 +192,9 @@ func plain(v ref.Val, depth int) (any, error) {
 // cannot give is an error of its own, beside the events of the others.
 func (p *Program) Events(ctx context.Context, in *Input) ([]*event.Event, error) {
 	s := p.scope(ctx, in)
+	if yes, err := s.holds(p.when); !yes {
+		return nil, err
+	}
 	var events []*event.Event
 	var failed error
 	for i := range p.records {
@@ -242,23 +245,30 @@ func (s *scope) events(r *record, in *Input) ([]*event.Event, error) {
 	return events, nil
 }
 
+// holds reports whether a condition holds; nil does. What fails for a member that is
+// not there does not.
+func (s *scope) holds(x *expression) (bool, error) {
+	if x == nil {
+		return true, nil
+	}
+	v, err := s.eval(x)
+	if err != nil && missing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	yes, ok := v.Value().(bool)
+	if !ok {
+		return false, &EvalError{x.field, given(v, "a bool")}
+	}
+	return yes, nil
+}
+
 // event returns the event of a record; nil if there is none.
 func (s *scope) event(r *record, in *Input) (*event.Event, error) {
-	if r.when != nil {
-		v, err := s.eval(r.when)
-		if err != nil && missing(err) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		yes, ok := v.Value().(bool)
-		if !ok {
-			return nil, &EvalError{r.when.field, given(v, "a bool")}
-		}
-		if !yes {
-			return nil, nil
-		}
+	if yes, err := s.holds(r.when); !yes {
+		return nil, err
 	}
 	e := &event.Event{Timestamp: in.Now.UTC(), Cluster: in.Cluster, Resource: about(in)}
 	for _, f := range r.fields {
@@ -316,6 +326,9 @@ func about(in *Input) event.Resource {
 // not. What fails is an error, and for who asked to decide.
 func (p *Program) Refuses(ctx context.Context, in *Input) (string, error) {
 	s := p.scope(ctx, in)
+	if yes, err := s.holds(p.when); !yes {
+		return "", err
+	}
 	for i := range p.require {
 		r := &p.require[i]
 		v, err := s.eval(r.that)

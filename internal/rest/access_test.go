@@ -377,6 +377,7 @@ func TestAttributionsTellWhatAnActorRestsOn(t *testing.T) {
 		{"in a batch of what was told", "alice@example.com", batchRoute + "?asserted=1", alice, "asserted"},
 		{"a witness who attests", "kube-apiserver", events + "?asserted=true", alice, "admission"},
 		{"one who could attest and does not", "kube-apiserver", events, alice, "asserted"},
+		{"what an operator has seen", "kube-apiserver", events + "?observed=true", alice, "observed"},
 		{"an API server that attests", "kube-apiserver", "/api/v1/ingest/kube-audit", kubeAuditList, "admission"},
 		{"the same from one who does not", "recorder", "/api/v1/ingest/kube-audit", strings.ReplaceAll(kubeAuditList, "383eb4a1", "383eb4a2"), "asserted"},
 		{"the same from its very actor", "alice@example.com", "/api/v1/ingest/kube-audit", strings.ReplaceAll(kubeAuditList, "383eb4a1", "383eb4a3"), "asserted"},

@@ -78,15 +78,18 @@ func (s *Server) decode(raw []byte) (e *event.Event, flat bool, err error) {
 	return e, flat, err
 }
 
-// speaker reads the parameters asserted and on_behalf_of, and returns how the
-// ledger names the caller: with asserted=true, all that is sent was done by others;
-// with on_behalf_of, the caller vouches for somebody else who sent it.
+// speaker reads the parameters asserted, observed and on_behalf_of, and returns how
+// the ledger names the caller: with asserted=true, all that is sent was done by
+// others; with observed=true, the caller has seen it in the state of a resource; with
+// on_behalf_of, the caller vouches for somebody else who sent it.
 func (s *Server) speaker(c *call) (by ledger.By, err error) {
-	asserted, principal := false, ""
+	asserted, observed, principal := false, false, ""
 	err = c.params(func(name, value string) (known bool, err error) {
 		switch name {
 		case "asserted":
 			asserted, err = flag(name, value)
+		case "observed":
+			observed, err = flag(name, value)
 		case "on_behalf_of":
 			principal, err = value, access.CheckName(value)
 			if err != nil {
@@ -100,6 +103,14 @@ func (s *Server) speaker(c *call) (by ledger.By, err error) {
 	switch {
 	case err != nil:
 		return by, err
+	case observed && (asserted || principal != ""):
+		return by, problem.Param("observed", "no use beside asserted or on_behalf_of")
+	case observed && !c.by.Attests:
+		return by, s.refuse(c, "attest", "it may not say what it has observed (observed)")
+	case observed:
+		by = c.recorder()
+		by.Attribution = event.AttributionObserved
+		return by, nil
 	case principal == "" && asserted:
 		return c.witness(), nil
 	case principal == "":
