@@ -243,6 +243,7 @@ func (r *Recorder) RecordMany(ctx context.Context, events ...*event.Event) error
 // complete fills in what e lacks, and says why no server would take it.
 func complete(e *event.Event, now time.Time) error {
 	e.Complete(now)
+	e.Recorded.Uncatalogued = false // which is the server's to say
 	if err := e.CheckReserved(); err != nil {
 		return err
 	}

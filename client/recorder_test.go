@@ -175,6 +175,21 @@ func TestWhatIsRecordedIsDeliveredInOrderUnderItsNumber(t *testing.T) {
 	})
 }
 
+func TestATypeOfOnesOwnIsDeliveredAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{}
+		r := record(t, l, client.RecorderConfig{})
+		e := named("a")
+		e.EventType = "payments.refund.approved"
+		if err := r.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Flush(t.Context()); err != nil || len(l.events) != 1 || l.events[0].EventType != e.EventType {
+			t.Errorf("%+v, %v", l.events, err)
+		}
+	})
+}
+
 func TestAnEventThatNobodyWouldTakeIsRefusedAtOnce(t *testing.T) {
 	l := &ledger{}
 	r := record(t, l, client.RecorderConfig{})

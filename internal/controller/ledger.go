@@ -23,6 +23,8 @@ const (
 	typeRefused = "AuditEventRefused"
 	typeCopied  = "AuditEventCopied"
 	typeLost    = "AuditEventDeletedUnsealed"
+	// typeSnapshot is what capture keeps of resources.
+	typeSnapshot = "ResourceSnapshot"
 )
 
 // family is that of these types, in the catalogue.

@@ -192,8 +192,8 @@ func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, erro
 // see mirrors an event and, where its incident is not in the cluster, what belongs
 // to it. It goes on until the API server has it, or has said that it will not.
 func (m *mirror) see(ctx context.Context, e *seen) error {
-	if e.EventType == typeCopied && e.tells(m.self) {
-		m.position.Store(e.Index) // or its mirror might be told of, and so on
+	if e.EventType == typeSnapshot || e.EventType == typeCopied && e.tells(m.self) {
+		m.position.Store(e.Index) // whose mirror is large, or might be told of, and so on
 		return nil
 	}
 	if m.window.span > 0 && m.now().Sub(e.Timestamp) > m.window.span {
@@ -263,7 +263,7 @@ func (m *mirror) bringBack(ctx context.Context, e *seen) error {
 			return err
 		}
 		for i := range events {
-			if events[i].Index < e.Index {
+			if events[i].Index < e.Index && events[i].EventType != typeSnapshot {
 				before = append(before, events[i].Index)
 			}
 		}

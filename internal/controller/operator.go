@@ -34,6 +34,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	gravenclient "github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/observer"
 	"github.com/graven-audit/graven/internal/protection"
 	"github.com/graven-audit/graven/rbac"
 )
@@ -141,6 +142,9 @@ func Run(ctx context.Context, c Config) error {
 		if err := mgr.Add(&expirer{roles, c.Log}); err != nil {
 			return err
 		}
+	}
+	if err := observer.Add(mgr, observer.Options{Ledger: c.Ledger, Dir: filepath.Join(c.Dir, "capture"), Cluster: c.Cluster, Metrics: ctrlmetrics.Registry, Log: c.Log}); err != nil {
+		return err
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.Ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror),
 		mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { s.begin(ctx, direct); return nil }))); err != nil {

@@ -1,0 +1,340 @@
+package observer
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/capture"
+)
+
+// A change is a new state of a resource.
+type change struct {
+	uid, version, namespace string
+	at                      time.Time // by the resource's own account
+	now                     object    // the state; the last one, where it is deleted
+	deleted                 bool
+	// derived is set if there may have been states in between that were not seen.
+	derived bool
+	// fresh, if not nil, are the policies that were not shown it before.
+	fresh []*capture.Program
+}
+
+// A told is what is to be recorded of a change, and the state that is kept once it is
+// durable.
+type told struct {
+	events []*event.Event
+	next   *state // nil if the resource is gone
+}
+
+// A judge says what is to be recorded of changes.
+type judge struct {
+	kind     capture.Resource
+	programs []*capture.Program
+	cluster  string
+	now      func() time.Time
+	// count is told how many events each policy has given, and failed why one has
+	// not.
+	count  func(policy string, events int)
+	failed func(policy string, err error)
+	// quiet are failures that were told, until when they are not told again.
+	quiet map[string]time.Time
+}
+
+// judge returns what is to be recorded of a change. before is the state until then;
+// nil if there is none.
+func (j *judge) judge(ctx context.Context, c *change, before *state) (told, error) {
+	next := &state{UID: c.uid, Version: c.version, Object: c.now, At: c.at}
+	var old object
+	if before != nil {
+		next.Snapshot, old = before.Snapshot, before.Object
+	}
+	var t told
+	record := func(programs []*capture.Program, operation string, object, old object) error {
+		for _, p := range programs {
+			if !p.Policy.Match.Matches(j.kind, operation, c.namespace) {
+				continue
+			}
+			events, err := p.Events(ctx, &capture.Input{Object: object, Old: old, Operation: operation, Cluster: j.cluster, Now: c.at})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				j.failed(p.Policy.Name, err)
+			}
+			if err != nil && j.loud(p.Policy.Name+"/"+c.uid) {
+				events = append(events, j.failure(p.Policy.Name, c, err))
+			}
+			for _, e := range events {
+				if e, err = j.valid(p.Policy.Name, c, e, before != nil && c.derived); err != nil {
+					return err
+				}
+				t.events = append(t.events, e)
+			}
+			if len(events) > 0 {
+				j.count(p.Policy.Name, len(events))
+			}
+		}
+		return nil
+	}
+	if c.fresh != nil {
+		if err := record(c.fresh, "CREATE", c.now, nil); err != nil {
+			return t, err
+		}
+	}
+	changed := before == nil || before.Version != c.version && digestOf(old) != digestOf(c.now)
+	if changed {
+		operation := "UPDATE"
+		if before == nil {
+			operation = "CREATE"
+		}
+		if err := record(j.programs, operation, c.now, old); err != nil {
+			return t, err
+		}
+	}
+	if c.deleted {
+		if err := record(j.programs, "DELETE", nil, c.now); err != nil {
+			return t, err
+		}
+	}
+	told := len(t.events) > 0
+	if before != nil && before.Snapshot != digestOf(old) && loses(old, c.now) {
+		if err := j.snapshot(&t, c, before.Version, old, "what it says is lost in the next state"); err != nil {
+			return t, err
+		}
+	}
+	if next.Snapshot != digestOf(c.now) && (told || c.deleted) {
+		because := "something was recorded of it"
+		if c.deleted {
+			because = "it was deleted"
+		}
+		if err := j.snapshot(&t, c, c.version, c.now, because); err != nil {
+			return t, err
+		}
+		next.Snapshot = digestOf(c.now)
+	}
+	if t.next = next; c.deleted {
+		t.next = nil
+	}
+	return t, nil
+}
+
+// valid returns an event as the ledger takes it, or one that says why it would not.
+func (j *judge) valid(policy string, c *change, e *event.Event, derived bool) (*event.Event, error) {
+	now := j.now()
+	e.Complete(now)
+	if limit := now.Add(event.MaxFuture); e.Timestamp.After(limit) { // the API server's clock is ahead of ours
+		e.KeepOriginal("timestamp", event.FormatTime(e.Timestamp))
+		e.Timestamp = now.UTC()
+	}
+	if derived {
+		if err := mark(e); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(e.CheckReserved(), e.Validate(now)); err != nil {
+		j.failed(policy, err)
+		e = j.failure(policy, c, err)
+		e.Complete(now)
+		return e, e.Validate(now)
+	}
+	return e, nil
+}
+
+// mark has an event say that it follows from states before and after.
+func mark(e *event.Event) error {
+	details := map[string]any{}
+	if len(e.Details) > 0 {
+		if err := json.Unmarshal(e.Details, &details); err != nil {
+			return err
+		}
+	}
+	details["derived"] = "true"
+	return e.SetDetails(details)
+}
+
+// own returns an event of the operator's own about a change.
+func (j *judge) own(eventType string, c *change, which string, details any) *event.Event {
+	e := &event.Event{EventType: eventType, Timestamp: c.at.UTC(), Cluster: j.cluster, Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"},
+		Resource: about(c.now), Fact: c.uid + "/" + eventType + "/" + which}
+	e.ID = event.DeriveID("capture", j.cluster, e.Fact).Reserve()
+	if err := e.SetDetails(details); err != nil { // strings are JSON
+		panic(err)
+	}
+	return e
+}
+
+// loud reports whether a failure is to be told, and not only counted: once in ten
+// minutes for each policy and resource.
+func (j *judge) loud(what string) bool {
+	now := j.now()
+	if len(j.quiet) > 10_000 {
+		clear(j.quiet)
+	}
+	if until := j.quiet[what]; now.Before(until) {
+		return false
+	}
+	if j.quiet == nil {
+		j.quiet = map[string]time.Time{}
+	}
+	j.quiet[what] = now.Add(10 * time.Minute)
+	return true
+}
+
+// failure returns the event that says that a policy has failed on a change.
+func (j *judge) failure(policy string, c *change, err error) *event.Event {
+	field := ""
+	var wrong *capture.EvalError
+	if errors.As(err, &wrong) {
+		field = wrong.Field
+	}
+	return j.own("CaptureFailed", c, policy+"/"+c.version, map[string]string{"policy": policy, "field": field, "reason": cut(err.Error(), 4096), "resourceVersion": c.version})
+}
+
+// typeSnapshot is the type of an event that has a resource's state.
+const typeSnapshot = "ResourceSnapshot"
+
+// A snapshot is what such an event has in its details. Object is the state as JSON,
+// or a part of that: the Part-th of Parts, from 1 on.
+type snapshot struct {
+	ResourceVersion string `json:"resourceVersion"`
+	Object          string `json:"object"`
+	Digest          string `json:"digest"`
+	Because         string `json:"because"`
+	Part            int    `json:"part,omitempty"`
+	Parts           int    `json:"parts,omitempty"`
+}
+
+// maxPart bounds what one event has of a snapshot, in bytes.
+const maxPart = 192 << 10
+
+// snapshot adds a state to what is told, in parts if it is large.
+func (j *judge) snapshot(t *told, c *change, version string, o object, because string) error {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	parts := 0
+	for rest := string(text); rest != ""; parts++ {
+		rest = rest[len(cut(rest, maxPart)):]
+	}
+	for n, rest := 1, string(text); rest != ""; n++ {
+		part := cut(rest, maxPart)
+		rest = rest[len(part):]
+		d := snapshot{ResourceVersion: version, Object: part, Digest: digestOf(o), Because: because}
+		if parts > 1 {
+			d.Part, d.Parts = n, parts
+		}
+		e := j.own(typeSnapshot, c, version+"/"+strconv.Itoa(n), d)
+		if len(t.events) > 0 {
+			e.CorrelationID = t.events[0].CorrelationID
+		}
+		e.Complete(j.now())
+		if err := e.Validate(j.now()); err != nil {
+			return fmt.Errorf("keep a snapshot of %s: %w", c.uid, err)
+		}
+		t.events = append(t.events, e)
+	}
+	return nil
+}
+
+// cut shortens text to a number of bytes, not amid a letter.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && text[n]&0xC0 == 0x80 {
+		n--
+	}
+	return text[:n]
+}
+
+// digestOf returns the digest of what is said in a state: SHA-256 of its JSON without
+// what changes with every request.
+func digestOf(o object) string {
+	if o == nil {
+		return ""
+	}
+	said := maps.Clone(map[string]any(o))
+	if meta, ok := said["metadata"].(map[string]any); ok {
+		meta = maps.Clone(meta)
+		delete(meta, "resourceVersion")
+		said["metadata"] = meta
+	}
+	text, err := json.Marshal(said) // maps in order of their keys
+	if err != nil {
+		return "" // which equals no other
+	}
+	sum := sha256.Sum256(text)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// loses reports whether something that a state says beside its metadata is not in
+// the next one: a member is gone, or empty.
+func loses(old, next any) bool {
+	switch old := old.(type) {
+	case object:
+		n, _ := next.(object)
+		for name, member := range old {
+			if name != "metadata" && loses(member, n[name]) {
+				return true
+			}
+		}
+		return false
+	case map[string]any:
+		n, _ := next.(map[string]any)
+		for name, member := range old {
+			if loses(member, n[name]) {
+				return true
+			}
+		}
+		return false
+	case []any:
+		n, _ := next.([]any)
+		return len(n) < len(old)
+	case string:
+		n, _ := next.(string)
+		return old != "" && n == ""
+	}
+	return old != nil && next == nil
+}
+
+// about names a resource.
+func about(o object) event.Resource {
+	str := func(from map[string]any, name string) string {
+		s, _ := from[name].(string)
+		return s
+	}
+	meta, _ := o["metadata"].(map[string]any)
+	return event.Resource{APIVersion: str(o, "apiVersion"), Kind: str(o, "kind"), Namespace: str(meta, "namespace"), Name: str(meta, "name"), UID: str(meta, "uid")}
+}
+
+// namesOf returns the names of policies in order, once each.
+func namesOf(programs []*capture.Program) []string {
+	var names []string
+	for _, p := range programs {
+		names = append(names, p.Policy.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// later reports whether a resourceVersion is another than one that was seen, and not
+// an older one. They are numbers that grow, of one API server.
+func later(version, seen string) bool {
+	v, err1 := strconv.ParseUint(version, 10, 64)
+	s, err2 := strconv.ParseUint(seen, 10, 64)
+	if err1 != nil || err2 != nil {
+		return version != seen
+	}
+	return cmp.Compare(v, s) > 0
+}
