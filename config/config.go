@@ -26,6 +26,12 @@ import "embed"
 //go:embed crd/*_*.yaml
 var CRDs embed.FS
 
+// Captures are CapturePolicies for software that does not record itself, a file for
+// each, capture/{software}.yaml.
+//
+//go:embed capture/*.yaml
+var Captures embed.FS
+
 // Policies are the admission policies with their bindings.
 //
 //go:embed policies/auditevents.yaml policies/immutable.yaml policies/stamp/stamp.yaml

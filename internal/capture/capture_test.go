@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -79,7 +80,7 @@ func TestAStateGivesTheEventsOfWhatChanged(t *testing.T) {
 	if string(e.Details) != `{"attempt":2,"result":"no replicas"}` {
 		t.Errorf("%s", e.Details)
 	}
-	if e := events[1]; e.Fact != "u1/action/1" || e.Outcome != "failure" || e.Actor != (event.Actor{Type: "system", Name: "unknown"}) {
+	if e := events[1]; e.Fact != "u1/action/1" || e.Outcome != "failure" || e.Actor != (event.Actor{Type: "controller", Name: "remediation-reconciler"}) {
 		t.Errorf("%+v", e)
 	}
 	for _, e := range events {
@@ -276,5 +277,48 @@ func TestAMatchIsOfResourcesOperationsAndNamespaces(t *testing.T) {
 	m.Namespaces = []string{"a"}
 	if m.Matches(r, "UPDATE", "b") || m.Matches(r, "UPDATE", "") || !m.Matches(r, "UPDATE", "a") {
 		t.Error("other namespaces match")
+	}
+}
+
+// A counter counts in memory.
+type counter map[string]map[string]time.Time
+
+func (c counter) Count(key, fact string, at time.Time, within time.Duration) int {
+	if c[key] == nil {
+		c[key] = map[string]time.Time{}
+	}
+	c[key][fact] = at
+	n := 0
+	for _, t := range c[key] {
+		if !t.After(at) && t.After(at.Add(-within)) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAThresholdIsReachedOnce(t *testing.T) {
+	p := compile(t, capture.Policy{Name: "breaker", At: capture.Watch, Match: plans().Match, Records: []capture.Record{{
+		Name: "breaker", When: "object.status.state == 'Failed'",
+		Threshold: &capture.Threshold{Times: 3, Within: time.Hour, By: "object.metadata.namespace"},
+		Event:     map[string]string{"eventType": "'CircuitBreakerTriggered'", "fact": "object.metadata.uid + '/breaker'", "timestamp": "object.status.completedAt"}}}})
+	c := counter{}
+	var reached []string
+	for i, uid := range []string{"a", "a", "b", "c", "c", "d"} {
+		o := object(t, strings.ReplaceAll(failed, `"uid":"u1"`, `"uid":"`+uid+`"`))
+		o["status"].(map[string]any)["completedAt"] = at.Add(time.Duration(uid[0]-'a') * time.Minute).Format(time.RFC3339)
+		events, err := p.Events(t.Context(), &capture.Input{Object: o, Now: at, Counter: c})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range events {
+			reached = append(reached, fmt.Sprint(i, uid))
+		}
+	}
+	if got := strings.Join(reached, " "); got != "3c 4c" { // told again, it is the same event
+		t.Error(got)
+	}
+	if events, err := p.Events(t.Context(), &capture.Input{Object: object(t, failed), Now: at}); err != nil || len(events) > 0 {
+		t.Errorf("without a counter: %v, %v", events, err)
 	}
 }

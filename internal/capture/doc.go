@@ -13,6 +13,7 @@
 // It knows no API server: whoever watches, or is asked at admission, gives it
 // states. What holds:
 //
+//   - sha256(string) beside CEL's own functions gives hexadecimal digits.
 //   - A policy that compiles reads nothing but its input, costs no more than
 //     [MaxCost] on one state, and ends when its context does.
 //   - An expression that fails is an error that names it. A `when` that fails for a

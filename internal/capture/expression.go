@@ -2,6 +2,8 @@ package capture
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,9 +39,10 @@ var (
 
 // An environment is what expressions may name.
 type environment struct {
-	env  *cel.Env
-	item bool
-	err  error
+	env *cel.Env
+	// optional is set where an expression may give nothing.
+	optional bool
+	err      error
 }
 
 // newEnvironment returns the environment of a place.
@@ -47,6 +50,7 @@ func newEnvironment(at string) *environment {
 	options := []cel.EnvOption{
 		cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType),
 		cel.Variable("operation", cel.StringType), cel.Variable("cluster", cel.StringType), cel.Variable("now", cel.TimestampType),
+		cel.Function("sha256", cel.Overload("sha256_string", []*cel.Type{cel.StringType}, cel.StringType, cel.UnaryBinding(digest))),
 		cel.OptionalTypes(), ext.Strings(), ext.Sets(), ext.Lists(), ext.TwoVarComprehensions(),
 		cel.ParserExpressionSizeLimit(MaxExpression), cel.ParserRecursionLimit(64),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateDurationLiterals()),
@@ -56,6 +60,16 @@ func newEnvironment(at string) *environment {
 	}
 	env, err := cel.NewEnv(options...)
 	return &environment{env: env, err: err}
+}
+
+// digest is the SHA-256 of a text in UTF-8, in hexadecimal digits.
+func digest(v ref.Val) ref.Val {
+	text, ok := v.(types.String)
+	if !ok {
+		return types.MaybeNoSuchOverloadErr(v)
+	}
+	sum := sha256.Sum256([]byte(text))
+	return types.String(hex.EncodeToString(sum[:]))
 }
 
 func (e *environment) has(name string) bool {
@@ -88,7 +102,7 @@ func (e *environment) withItem(each *expression) *environment {
 		of = each.kind.Parameters()[0]
 	}
 	env, err := e.env.Extend(cel.Variable("item", of))
-	return &environment{env: env, item: true, err: err}
+	return &environment{env: env, err: err}
 }
 
 // An expression is one that compiled.
@@ -116,8 +130,8 @@ func (c *compiler) compile(e *environment, at, text string, want kinds) *express
 		}
 		return nil
 	}
-	if !want.take(ast.OutputType()) {
-		c.fail(at, fmt.Sprintf("it gives %s, and is to give %s", ast.OutputType(), want))
+	if gives := ast.OutputType(); !want.take(gives) && !(e.optional && isOptional(gives) && want.take(gives.Parameters()[0])) {
+		c.fail(at, fmt.Sprintf("it gives %s, and is to give %s", gives, want))
 		return nil
 	}
 	program, err := e.env.Program(ast, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(checkEvery))
@@ -126,6 +140,10 @@ func (c *compiler) compile(e *environment, at, text string, want kinds) *express
 		return nil
 	}
 	return &expression{field: at, kind: ast.OutputType(), program: program}
+}
+
+func isOptional(t *cel.Type) bool {
+	return t.Kind() == types.OpaqueKind && t.TypeName() == "optional_type" && len(t.Parameters()) == 1
 }
 
 func (k kinds) take(t *cel.Type) bool {
@@ -235,6 +253,15 @@ type Input struct {
 	Request map[string]any
 	Cluster string
 	Now     time.Time
+	// Counter counts for thresholds; without it, none is reached.
+	Counter Counter
+}
+
+// A Counter counts what happens.
+type Counter interface {
+	// Count adds what happened at a time under a key, if it has not been added yet,
+	// and returns how often something happened under the key in the time until then.
+	Count(key, fact string, at time.Time, within time.Duration) int
 }
 
 // scope returns what a policy's expressions see of an input.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/graven-audit/graven/event"
 )
@@ -67,9 +68,19 @@ type Record struct {
 	// Each is a list; there is an event for each of its items, which is called item
 	// in When and Event. Empty is one event.
 	Each string
+	// Threshold, if not nil, has one event only where it is reached.
+	Threshold *Threshold
 	// Event has expressions by the names of an event's fields, as in "actor.name".
 	// eventType and fact are required.
 	Event map[string]string
+}
+
+// A Threshold is reached when the same happens so often within a time: what gives the
+// same By is the same. It is counted by the facts.
+type Threshold struct {
+	Times  int
+	Within time.Duration
+	By     string // an expression
 }
 
 // A Requirement refuses requests.
@@ -94,6 +105,8 @@ type record struct {
 	name       string
 	when, each *expression
 	fields     []field
+	threshold  *Threshold
+	by         *expression
 }
 
 type field struct {
@@ -111,6 +124,8 @@ const (
 	maxResources = 64
 	maxVariables = 64
 	maxRecords   = 64
+	maxTimes     = 1000
+	maxWithin    = 7 * 24 * time.Hour
 )
 
 var identifier = regexp.MustCompile(`^[a-z][A-Za-z0-9]*$`)
@@ -225,6 +240,15 @@ func (c *compiler) record(env *environment, at string, r Record) record {
 	if r.When != "" {
 		out.when = c.compile(env, at+".when", r.When, condition)
 	}
+	if t := r.Threshold; t != nil {
+		out.threshold, out.by = t, c.compile(env, at+".threshold.by", t.By, words)
+		if t.Times < 2 || t.Times > maxTimes {
+			c.fail(at+".threshold.times", fmt.Sprintf("from 2 to %d", maxTimes))
+		}
+		if t.Within <= 0 || t.Within > maxWithin {
+			c.fail(at+".threshold.within", fmt.Sprintf("more than 0s, and %s at most", maxWithin))
+		}
+	}
 	for _, f := range fields {
 		text, ok := r.Event[f.name]
 		if !ok {
@@ -233,7 +257,7 @@ func (c *compiler) record(env *environment, at string, r Record) record {
 			}
 			continue
 		}
-		out.fields = append(out.fields, field{f.name, c.compile(env, at+".event."+f.name, text, f.kinds)})
+		out.fields = append(out.fields, field{f.name, c.compile(&environment{env: env.env, optional: !f.required, err: env.err}, at+".event."+f.name, text, f.kinds)})
 	}
 	for name := range r.Event {
 		if !slices.ContainsFunc(fields, func(f eventField) bool { return f.name == name }) {

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -289,14 +290,42 @@ func (s *scope) event(r *record, in *Input) (*event.Event, error) {
 	if e.EventType == "" || e.Fact == "" {
 		return nil, &EvalError{strings.TrimSuffix(r.fields[0].field, ".eventType"), errors.New("the event's type, or the fact that it tells, is empty")}
 	}
-	if e.Actor.Type == "" {
-		e.Actor.Type = event.ActorSystem
-	}
-	if e.Actor.Name == "" {
-		e.Actor.Name = "unknown"
+	e.Actor.Type, e.Actor.Name = actor(e)
+	if r.threshold != nil {
+		if reached, err := s.reaches(r, in, e); err != nil || !reached {
+			return nil, err
+		}
 	}
 	e.ID = event.DeriveID("capture", s.program.Policy.At, e.Cluster, e.Fact)
 	return e, nil
+}
+
+// actor returns who an event's actor is, where a policy does not say it: the one that
+// the catalogue has for the type.
+func actor(e *event.Event) (kind, name string) {
+	kind, name = e.Actor.Type, e.Actor.Name
+	if t, ok := event.Lookup(e.EventType); ok && kind == "" {
+		kind, name = t.Actor.Type, cmp.Or(name, t.Actor.Name)
+	}
+	return cmp.Or(kind, event.ActorSystem), cmp.Or(name, "unknown")
+}
+
+// reaches counts an event, and reports whether the record's threshold is reached with
+// it.
+func (s *scope) reaches(r *record, in *Input, e *event.Event) (bool, error) {
+	v, err := s.eval(r.by)
+	if err != nil {
+		return false, err
+	}
+	by, ok := v.Value().(string)
+	if !ok {
+		return false, &EvalError{r.by.field, given(v, "a string")}
+	}
+	if in.Counter == nil {
+		return false, nil
+	}
+	key := strings.Join([]string{s.program.Policy.Name, r.name, by}, "/")
+	return in.Counter.Count(key, e.Fact, e.Timestamp, r.threshold.Within) == r.threshold.Times, nil
 }
 
 var setters = func() map[string]func(*event.Event, ref.Val) error {

@@ -41,6 +41,7 @@ type judge struct {
 	kind     capture.Resource
 	programs []*capture.Program
 	cluster  string
+	counter  capture.Counter
 	now      func() time.Time
 	// count is told how many events each policy has given, and failed why one has
 	// not.
@@ -64,7 +65,7 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 			if !p.Policy.Match.Matches(j.kind, operation, c.namespace) {
 				continue
 			}
-			events, err := p.Events(ctx, &capture.Input{Object: object, Old: old, Operation: operation, Cluster: j.cluster, Now: c.at})
+			events, err := p.Events(ctx, &capture.Input{Object: object, Old: old, Operation: operation, Cluster: j.cluster, Now: c.at, Counter: j.counter})
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -27,6 +27,7 @@ import (
 type follower struct {
 	api    dynamic.ResourceInterface
 	store  *store
+	counts *counts
 	judge  *judge
 	sender Sender
 	past   Past
@@ -238,6 +239,9 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 		if err != nil {
 			return fmt.Errorf("keep what was seen: %w", err)
 		}
+	}
+	if err := f.counts.write(f.judge.now()); err != nil {
+		return fmt.Errorf("keep what was counted: %w", err)
 	}
 	if at == nil {
 		return nil

@@ -230,17 +230,8 @@ func (o *Observer) say(kind capture.Resource, err error) {
 
 // follow follows one kind until ctx ends.
 func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs []*capture.Program) {
-	store, err := openStore(o.c.Dir, kind)
-	for err != nil && ctx.Err() == nil {
-		o.say(kind, err)
-		o.c.Log.Error("capture cannot keep what it sees", "resources", kind.Resource, "error", err)
-		select {
-		case <-time.After(lastPause):
-			store, err = openStore(o.c.Dir, kind)
-		case <-ctx.Done():
-		}
-	}
-	if ctx.Err() != nil {
+	store, counts := o.open(ctx, kind)
+	if store == nil {
 		return
 	}
 	last := ""
@@ -258,8 +249,29 @@ func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs [
 	}
 	f := &follower{api: o.c.API.Resource(schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: kind.Resource}),
 		missed: o.c.Metrics.gaps.WithLabelValues(kind.Resource), store: store, sender: o.c.Sender, past: o.c.Past, key: o.key, log: o.c.Log, says: says,
-		judge: &judge{kind: kind, programs: programs, cluster: o.c.Cluster, now: o.c.Now, count: o.count, failed: o.fail}}
+		counts: counts, judge: &judge{kind: kind, programs: programs, cluster: o.c.Cluster, counter: counts, now: o.c.Now, count: o.count, failed: o.fail}}
 	f.run(ctx)
+}
+
+// open opens what is kept of a kind, and tries again until ctx ends: then it returns
+// nil.
+func (o *Observer) open(ctx context.Context, kind capture.Resource) (*store, *counts) {
+	for {
+		store, err := openStore(o.c.Dir, kind)
+		if err == nil {
+			var counts *counts
+			if counts, err = openCounts(store); err == nil {
+				return store, counts
+			}
+		}
+		o.say(kind, err)
+		o.c.Log.Error("capture cannot keep what it sees", "resources", kind.Resource, "error", err)
+		select {
+		case <-time.After(lastPause):
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
 }
 
 func (o *Observer) count(policy string, events int) {

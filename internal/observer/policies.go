@@ -119,7 +119,11 @@ func PolicyOf(from *v1alpha1.CapturePolicy) capture.Policy {
 		p.Variables = append(p.Variables, capture.Variable(v))
 	}
 	for _, r := range s.Record {
-		p.Records = append(p.Records, capture.Record(r))
+		record := capture.Record{Name: r.Name, When: r.When, Each: r.Each, Event: r.Event}
+		if t := r.Threshold; t != nil {
+			record.Threshold = &capture.Threshold{Times: int(t.Times), Within: t.Within.Duration, By: t.By}
+		}
+		p.Records = append(p.Records, record)
 	}
 	for _, r := range s.Require {
 		p.Require = append(p.Require, capture.Requirement(r))

@@ -105,10 +105,23 @@ type CaptureRecord struct {
 	// Each gives a list: there is an event for each of its items, which is called
 	// item in when and event. Empty is one event.
 	Each string `json:"each,omitempty"`
+	// Threshold has one event only where the same happens so often within a time.
+	Threshold *CaptureThreshold `json:"threshold,omitempty"`
 	// Event has an expression for each field of the event, by its name, as in
 	// actor.name. eventType and fact are required: the fact names what happened,
 	// independently of who tells it, as in {uid}/{type}/{which time}.
 	Event map[string]string `json:"event"`
+}
+
+// CaptureThreshold is reached when the same happens so often within a time.
+type CaptureThreshold struct {
+	// Times is how often.
+	// +kubebuilder:validation:Minimum=2
+	Times int32 `json:"times"`
+	// Within is in what time, as 1h.
+	Within metav1.Duration `json:"within"`
+	// By is an expression: what gives the same text is the same.
+	By string `json:"by"`
 }
 
 // CaptureRequirement refuses requests.
