@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 
@@ -35,6 +38,10 @@ func preset(t *testing.T, name string) []*capture.Program {
 	var programs []*capture.Program
 	for _, doc := range docs {
 		var p v1alpha1.CapturePolicy
+		if strings.Contains(string(doc), "kind: ClusterRole\n") || strings.Contains(string(doc), `"kind":"ClusterRole"`) {
+			checkRole(t, doc)
+			continue
+		}
 		if err := yaml.UnmarshalStrict(doc, &p); err != nil {
 			t.Fatalf("%s: %v", doc, err)
 		}
@@ -48,6 +55,23 @@ func preset(t *testing.T, name string) []*capture.Program {
 	return programs
 }
 
+// checkRole holds a preset's role against what its policies watch: rules says which.
+func checkRole(t *testing.T, doc []byte) {
+	t.Helper()
+	var role rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict(doc, &role); err != nil {
+		t.Fatal(err)
+	}
+	if role.Labels["graven.dev/aggregate-to-capture"] != "true" {
+		t.Errorf("%s is not aggregated", role.Name)
+	}
+	for _, rule := range role.Rules {
+		if !slices.Equal(rule.Verbs, []string{"list", "watch"}) {
+			t.Errorf("%s lets capture %v", role.Name, rule.Verbs)
+		}
+	}
+}
+
 func TestAllPresetsCompile(t *testing.T) {
 	files, err := fs.Glob(config.Captures, "capture/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -55,6 +79,22 @@ func TestAllPresetsCompile(t *testing.T) {
 	}
 	for _, file := range files {
 		preset(t, file[len("capture/"):len(file)-len(".yaml")])
+	}
+}
+
+func TestThePolicyInTheDocsCompiles(t *testing.T) {
+	page, err := os.ReadFile("../../docs/capture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "    apiVersion: graven.dev/v1alpha1\n")
+	text, _, _ = strings.Cut("    apiVersion: graven.dev/v1alpha1\n"+text, "\n\n")
+	var p v1alpha1.CapturePolicy
+	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(text, "\n    ", "\n")[4:]), &p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := capture.Compile(observer.PolicyOf(&p)); err != nil {
+		t.Error(err)
 	}
 }
 
