@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -11,13 +12,17 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/graven-audit/graven/client"
+	"github.com/graven-audit/graven/internal/capturepolicy"
 	"github.com/graven-audit/graven/internal/controller"
 )
 
@@ -40,6 +45,7 @@ func main() {
 func command() *cobra.Command {
 	var (
 		c                         controller.Config
+		captures                  capturepolicy.Options
 		server, tokenFile, caFile string
 	)
 	cmd := &cobra.Command{
@@ -55,6 +61,12 @@ func command() *cobra.Command {
 				return fmt.Errorf("reach the API server: %w", err)
 			}
 			c.API.UserAgent = "graven-operator/" + version
+			captures.Ledger, captures.Dir, captures.Cluster, captures.Log = c.Ledger, filepath.Join(c.Dir, "capture"), c.Cluster, c.Log
+			captures.Namespace = cmp.Or(c.LeaseNamespace, controller.PodNamespace(), "default")
+			c.Add = func(mgr manager.Manager, metrics prometheus.Registerer) error {
+				captures.Metrics = metrics
+				return capturepolicy.Add(mgr, captures)
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return controller.Run(ctx, c)
@@ -73,6 +85,8 @@ func command() *cobra.Command {
 	f.DurationVar(&c.Span, "mirror-for", 0, "how old an incident's newest event may be in the cluster; 0: any")
 	f.Float64Var(&c.Rate, "mirror-rate", 20, "how many AuditEvents are made or deleted in a second")
 	f.BoolVar(&c.ExpireRoles, "expire-roles", false, "have grants of roles go when they have expired; it must be allowed to list and delete bindings")
+	f.StringVar(&captures.Webhook, "webhook-address", "", "HOST:PORT where the API server asks about requests, for capture policies at admission; default: none")
+	f.StringVar(&captures.WebhookURL, "webhook-url", "", "how the API server reaches that: https://HOST:PORT, or https://SERVICE.NAMESPACE.svc")
 	f.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "HOST:PORT of /metrics; 0: none")
 	f.StringVar(&c.HealthAddress, "health-address", ":8081", "HOST:PORT of /healthz and /readyz; 0: none")
 	f.BoolVar(&c.LeaderElect, "leader-elect", false, "have one of several operators work at a time")

@@ -111,6 +111,9 @@ func details(t *testing.T, e *event.Event) map[string]string {
 	return d
 }
 
+// decode reads an event's details.
+func decode(e *event.Event, v any) error { return json.Unmarshal(e.Details, v) }
+
 // annotation returns an annotation of an AuditEvent.
 func (b *bed) annotation(namespace, name, annotation string) string {
 	b.t.Helper()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 
 	"github.com/graven-audit/graven/internal/redact"
 )
@@ -47,4 +48,24 @@ func copied(v any) any {
 		return all
 	}
 	return v
+}
+
+// Digest returns the digest of what a state says: SHA-256 of its JSON without the
+// resourceVersion. It is empty for none.
+func Digest(object map[string]any) string {
+	if object == nil {
+		return ""
+	}
+	said := maps.Clone(object)
+	if meta, ok := said["metadata"].(map[string]any); ok {
+		meta = maps.Clone(meta)
+		delete(meta, "resourceVersion")
+		said["metadata"] = meta
+	}
+	text, err := json.Marshal(said) // maps in order of their keys
+	if err != nil {
+		return "" // which is that of nothing
+	}
+	sum := sha256.Sum256(text)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }

@@ -68,6 +68,9 @@ type Record struct {
 	// Each is a list; there is an event for each of its items, which is called item
 	// in When and Event. Empty is one event.
 	Each string
+	// Claim gives whom the resource names as who did it, at admission: another than who
+	// asks is a forgery, which is recorded beside the event.
+	Claim string
 	// Threshold, if not nil, has one event only where it is reached.
 	Threshold *Threshold
 	// Event has expressions by the names of an event's fields, as in "actor.name".
@@ -106,7 +109,7 @@ type record struct {
 	when, each *expression
 	fields     []field
 	threshold  *Threshold
-	by         *expression
+	by, claim  *expression
 }
 
 type field struct {
@@ -155,7 +158,7 @@ func Compile(p Policy) (*Program, error) {
 		prog.when = c.compile(prog.env, "when", p.When, condition)
 	}
 	for i, r := range p.Records {
-		prog.records = append(prog.records, c.record(prog.env, fmt.Sprintf("record[%d]", i), r))
+		prog.records = append(prog.records, c.record(prog.env, fmt.Sprintf("record[%d]", i), r, p.At == Admission))
 	}
 	for i, r := range p.Require {
 		at := fmt.Sprintf("require[%d]", i)
@@ -231,7 +234,7 @@ func (c *compiler) bound(field string, n, most int) {
 	}
 }
 
-func (c *compiler) record(env *environment, at string, r Record) record {
+func (c *compiler) record(env *environment, at string, r Record, admission bool) record {
 	out := record{name: r.Name}
 	if r.Each != "" {
 		out.each = c.compile(env, at+".each", r.Each, list)
@@ -239,6 +242,12 @@ func (c *compiler) record(env *environment, at string, r Record) record {
 	}
 	if r.When != "" {
 		out.when = c.compile(env, at+".when", r.When, condition)
+	}
+	if r.Claim != "" {
+		out.claim = c.compile(&environment{env: env.env, optional: true, err: env.err}, at+".claim", r.Claim, words)
+		if !admission {
+			c.fail(at+".claim", "only at admission: who did what was watched is not known")
+		}
 	}
 	if t := r.Threshold; t != nil {
 		out.threshold, out.by = t, c.compile(env, at+".threshold.by", t.By, words)
@@ -255,6 +264,10 @@ func (c *compiler) record(env *environment, at string, r Record) record {
 			if f.required {
 				c.fail(at+".event."+f.name, "required")
 			}
+			continue
+		}
+		if admission && isIdentity(f.name) {
+			c.fail(at+".event."+f.name, "at admission the actor is who asks")
 			continue
 		}
 		out.fields = append(out.fields, field{f.name, c.compile(&environment{env: env.env, optional: !f.required, err: env.err}, at+".event."+f.name, text, f.kinds)})

@@ -211,11 +211,7 @@ const maxItems = 1000
 
 func (s *scope) events(r *record, in *Input) ([]*event.Event, error) {
 	if r.each == nil {
-		e, err := s.event(r, in)
-		if e == nil || err != nil {
-			return nil, err
-		}
-		return []*event.Event{e}, nil
+		return s.told(r, in)
 	}
 	v, err := s.eval(r.each)
 	if err != nil {
@@ -235,15 +231,25 @@ func (s *scope) events(r *record, in *Input) ([]*event.Event, error) {
 		}
 		of := *s
 		of.item = it.Next()
-		e, err := of.event(r, in)
-		if err != nil {
+		found, err := of.told(r, in)
+		if events = append(events, found...); err != nil {
 			return events, err
-		}
-		if e != nil {
-			events = append(events, e)
 		}
 	}
 	return events, nil
+}
+
+// told returns the event of a record, if there is one, and what else it tells of.
+func (s *scope) told(r *record, in *Input) ([]*event.Event, error) {
+	e, err := s.event(r, in)
+	if e == nil || err != nil {
+		return nil, err
+	}
+	forged, err := s.forged(r, e)
+	if forged == nil {
+		return []*event.Event{e}, err
+	}
+	return []*event.Event{e, forged}, err
 }
 
 // holds reports whether a condition holds; nil does. What fails for a member that is
@@ -291,12 +297,17 @@ func (s *scope) event(r *record, in *Input) (*event.Event, error) {
 		return nil, &EvalError{strings.TrimSuffix(r.fields[0].field, ".eventType"), errors.New("the event's type, or the fact that it tells, is empty")}
 	}
 	e.Actor.Type, e.Actor.Name = actor(e)
+	e.ID = event.DeriveID("capture", s.program.Policy.At, e.Cluster, e.Fact)
+	if s.program.Policy.At == Admission {
+		if err := s.asked(e, in); err != nil {
+			return nil, err
+		}
+	}
 	if r.threshold != nil {
 		if reached, err := s.reaches(r, in, e); err != nil || !reached {
 			return nil, err
 		}
 	}
-	e.ID = event.DeriveID("capture", s.program.Policy.At, e.Cluster, e.Fact)
 	return e, nil
 }
 

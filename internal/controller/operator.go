@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,7 +35,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	gravenclient "github.com/graven-audit/graven/client"
-	"github.com/graven-audit/graven/internal/observer"
 	"github.com/graven-audit/graven/internal/protection"
 	"github.com/graven-audit/graven/rbac"
 )
@@ -70,7 +70,9 @@ type Config struct {
 	// LeaseNamespace.
 	LeaderElect    bool
 	LeaseNamespace string
-	Log            *slog.Logger
+	// Add, if not nil, has the operator do more.
+	Add func(manager.Manager, prometheus.Registerer) error
+	Log *slog.Logger
 }
 
 // Run is the operator, until ctx ends.
@@ -119,7 +121,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	ledger := &Ledger{client: c.Ledger, cluster: c.Cluster}
-	p := protection.New(protection.Config{API: direct, Cached: mgr.GetClient(), Namespace: cmp.Or(c.LeaseNamespace, podNamespace(), metav1.NamespaceDefault),
+	p := protection.New(protection.Config{API: direct, Cached: mgr.GetClient(), Namespace: cmp.Or(c.LeaseNamespace, PodNamespace(), metav1.NamespaceDefault),
 		Ledger: ledger, Self: self, Elected: mgr.Elected(), Rung: m.rung, Degraded: m.degraded, Log: c.Log})
 	s := &sealer{api: mgr.GetClient(), ledger: ledger, probed: p, losses: lost, mine: newMine(), self: self, cluster: c.Cluster, metrics: m, log: c.Log, checked: map[types.UID]verdict{}, tried: map[types.UID]bool{}}
 	err = builder.ControllerManagedBy(mgr).Named("auditevent").
@@ -143,8 +145,10 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
-	if err := observer.Add(mgr, observer.Options{Ledger: c.Ledger, Dir: filepath.Join(c.Dir, "capture"), Cluster: c.Cluster, Metrics: ctrlmetrics.Registry, Log: c.Log}); err != nil {
-		return err
+	if c.Add != nil {
+		if err := c.Add(mgr, ctrlmetrics.Registry); err != nil {
+			return err
+		}
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("protection", p.Ready), mgr.Add(p), mgr.Add(s), mgr.Add(mirror),
 		mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { s.begin(ctx, direct); return nil }))); err != nil {
@@ -179,8 +183,8 @@ func (s *sealer) begin(ctx context.Context, api client.Client) {
 	}
 }
 
-// podNamespace returns the namespace of the operator's pod; empty for none.
-func podNamespace() string {
+// PodNamespace returns the namespace of the operator's pod; empty for none.
+func PodNamespace() string {
 	text, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 	if err != nil {
 		return ""

@@ -3,12 +3,9 @@ package observer
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -259,25 +256,7 @@ func cut(text string, n int) string {
 	return text[:n]
 }
 
-// digestOf returns the digest of what is said in a state: SHA-256 of its JSON without
-// what changes with every request.
-func digestOf(o object) string {
-	if o == nil {
-		return ""
-	}
-	said := maps.Clone(map[string]any(o))
-	if meta, ok := said["metadata"].(map[string]any); ok {
-		meta = maps.Clone(meta)
-		delete(meta, "resourceVersion")
-		said["metadata"] = meta
-	}
-	text, err := json.Marshal(said) // maps in order of their keys
-	if err != nil {
-		return "" // which equals no other
-	}
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
+func digestOf(o object) string { return capture.Digest(o) }
 
 // loses reports whether something that a state says beside its metadata is not in
 // the next one: a member is gone, or empty.

@@ -105,6 +105,9 @@ type CaptureRecord struct {
 	// Each gives a list: there is an event for each of its items, which is called
 	// item in when and event. Empty is one event.
 	Each string `json:"each,omitempty"`
+	// Claim gives whom the resource names as who did it, at admission: where that is
+	// not who asks, IdentityForged is recorded beside the event.
+	Claim string `json:"claim,omitempty"`
 	// Threshold has one event only where the same happens so often within a time.
 	Threshold *CaptureThreshold `json:"threshold,omitempty"`
 	// Event has an expression for each field of the event, by its name, as in
@@ -141,7 +144,8 @@ type CapturePolicyStatus struct {
 	// Recorded counts the events since the operator started.
 	Recorded int64 `json:"recorded,omitempty"`
 	// Conditions are Compiled (whether the expressions are good, and where they are
-	// not), Watching (whether the resources are there, and may be read), Evaluated
+	// not), Watching (whether the resources are there, and may be read) or Registered
+	// (whether the API server asks), Evaluated
 	// (whether the expressions could be evaluated of late), and Ready, which is all
 	// of these.
 	// +listType=map
@@ -151,8 +155,9 @@ type CapturePolicyStatus struct {
 
 // The conditions of a CapturePolicy.
 const (
-	ConditionReady     = "Ready"
-	ConditionCompiled  = "Compiled"
-	ConditionWatching  = "Watching"
-	ConditionEvaluated = "Evaluated"
+	ConditionReady      = "Ready"
+	ConditionCompiled   = "Compiled"
+	ConditionWatching   = "Watching"   // at watch
+	ConditionRegistered = "Registered" // at admission
+	ConditionEvaluated  = "Evaluated"
 )

@@ -1,4 +1,4 @@
-package observer
+package capturepolicy
 
 import (
 	"context"
@@ -19,15 +19,22 @@ import (
 
 	v1alpha1 "github.com/graven-audit/graven/api/graven/v1alpha1"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/admission"
 	"github.com/graven-audit/graven/internal/capture"
+	"github.com/graven-audit/graven/internal/observer"
 )
 
-// Policies are the CapturePolicies of a cluster: they are compiled, applied by an
-// Observer, and say in their conditions what became of them.
-type Policies struct {
-	API      client.Client // reads from the cache
-	Observer *Observer
-	Log      *slog.Logger
+// A reconciler has the CapturePolicies of a cluster compiled and applied, and their
+// conditions say what became of them.
+type reconciler struct {
+	api       client.Client // reads from the cache
+	observer  *observer.Observer
+	server    *admission.Server
+	registrar *admission.Registrar // nil where nothing is asked at admission
+	sender    observer.Sender
+	cluster   string
+	elected   <-chan struct{} // closed once this operator leads
+	log       *slog.Logger
 
 	mu       sync.Mutex
 	compiled map[string]*compiled // by name
@@ -48,67 +55,92 @@ const reportPause = 5 * time.Second
 const evaluatedFor = 10 * time.Minute
 
 // Reconcile has a policy applied, or no longer, and sets its conditions.
-func (p *Policies) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	policy := new(v1alpha1.CapturePolicy)
-	err := p.API.Get(ctx, req.NamespacedName, policy)
+	err := r.api.Get(ctx, req.NamespacedName, policy)
 	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, err
 	}
 	if err != nil || policy.DeletionTimestamp != nil {
-		p.drop(req.Name)
+		r.drop(req.Name)
 		return reconcile.Result{}, nil
 	}
 	was := policy.Status.DeepCopy()
-	p.report(policy, p.take(policy))
+	c, err := r.take(ctx, policy)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	select {
+	case <-r.elected:
+	default:
+		return reconcile.Result{RequeueAfter: reportPause}, nil // which is another's to say
+	}
+	r.report(policy, c)
 	if !equality.Semantic.DeepEqual(was, &policy.Status) {
-		if err := p.API.Status().Update(ctx, policy); err != nil {
+		if err := r.api.Status().Update(ctx, policy); err != nil {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
 	}
 	return reconcile.Result{RequeueAfter: reportPause}, nil
 }
 
-// take compiles a policy, unless it is compiled, and has it applied.
-func (p *Policies) take(policy *v1alpha1.CapturePolicy) *compiled {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c := p.compiled[policy.Name]; c != nil && c.uid == string(policy.UID) && c.generation == policy.Generation {
-		return c
+// take compiles a policy, unless it is compiled, and has it applied. The first time,
+// all are: a policy that is not there is one that was deleted.
+func (r *reconciler) take(ctx context.Context, policy *v1alpha1.CapturePolicy) (*compiled, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.compiled == nil {
+		var all v1alpha1.CapturePolicyList
+		if err := r.api.List(ctx, &all); err != nil {
+			return nil, err
+		}
+		r.compiled = map[string]*compiled{}
+		for i := range all.Items {
+			r.compile(&all.Items[i])
+		}
+		r.apply()
 	}
+	if c := r.compiled[policy.Name]; c != nil && c.uid == string(policy.UID) && c.generation == policy.Generation {
+		return c, nil
+	}
+	c := r.compile(policy)
+	r.apply()
+	return c, nil
+}
+
+// compile compiles a policy. r.mu must be held.
+func (r *reconciler) compile(policy *v1alpha1.CapturePolicy) *compiled {
 	c := &compiled{uid: string(policy.UID), generation: policy.Generation}
-	if c.program, c.err = capture.Compile(PolicyOf(policy)); c.err != nil {
-		p.Log.Warn("a capture policy is not applied", "policy", policy.Name, "error", c.err)
+	if c.program, c.err = capture.Compile(policyOf(policy)); c.err != nil {
+		r.log.Warn("a capture policy is not applied", "policy", policy.Name, "error", c.err)
 	}
-	if p.compiled == nil {
-		p.compiled = map[string]*compiled{}
-	}
-	p.compiled[policy.Name] = c
-	p.apply()
+	r.compiled[policy.Name] = c
 	return c
 }
 
-func (p *Policies) drop(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.compiled[name] != nil {
-		delete(p.compiled, name)
-		p.apply()
+func (r *reconciler) drop(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.compiled[name] != nil {
+		delete(r.compiled, name)
+		r.apply()
 	}
 }
 
-// apply has the observer apply what compiled. p.mu must be held.
-func (p *Policies) apply() {
+// apply has what compiled applied. r.mu must be held.
+func (r *reconciler) apply() {
 	var programs []*capture.Program
-	for _, name := range slices.Sorted(maps.Keys(p.compiled)) {
-		if c := p.compiled[name]; c.program != nil {
+	for _, name := range slices.Sorted(maps.Keys(r.compiled)) {
+		if c := r.compiled[name]; c.program != nil {
 			programs = append(programs, c.program)
 		}
 	}
-	p.Observer.Set(programs)
+	r.observer.Set(programs)
+	r.server.Set(programs)
 }
 
-// PolicyOf returns what a CapturePolicy says.
-func PolicyOf(from *v1alpha1.CapturePolicy) capture.Policy {
+// policyOf returns what a CapturePolicy says.
+func policyOf(from *v1alpha1.CapturePolicy) capture.Policy {
 	s := from.Spec
 	p := capture.Policy{Name: from.Name, At: s.At, When: s.When, OnFailure: s.OnFailure,
 		Match: capture.Match{Operations: s.Match.Operations, Namespaces: s.Match.Namespaces, ExceptNamespaces: s.Match.ExceptNamespaces}}
@@ -119,7 +151,7 @@ func PolicyOf(from *v1alpha1.CapturePolicy) capture.Policy {
 		p.Variables = append(p.Variables, capture.Variable(v))
 	}
 	for _, r := range s.Record {
-		record := capture.Record{Name: r.Name, When: r.When, Each: r.Each, Event: r.Event}
+		record := capture.Record{Name: r.Name, When: r.When, Each: r.Each, Claim: r.Claim, Event: r.Event}
 		if t := r.Threshold; t != nil {
 			record.Threshold = &capture.Threshold{Times: int(t.Times), Within: t.Within.Duration, By: t.By}
 		}
@@ -132,7 +164,7 @@ func PolicyOf(from *v1alpha1.CapturePolicy) capture.Policy {
 }
 
 // report sets a policy's conditions.
-func (p *Policies) report(policy *v1alpha1.CapturePolicy, c *compiled) {
+func (r *reconciler) report(policy *v1alpha1.CapturePolicy, c *compiled) {
 	s := &policy.Status
 	s.ObservedGeneration = policy.Generation
 	var missing []string
@@ -142,11 +174,11 @@ func (p *Policies) report(policy *v1alpha1.CapturePolicy, c *compiled) {
 			status = metav1.ConditionFalse
 			missing = append(missing, condition)
 		}
-		apimeta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: condition, Status: status, Reason: reason, Message: cut(message, 8192), ObservedGeneration: policy.Generation})
+		apimeta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: condition, Status: status, Reason: reason, Message: message, ObservedGeneration: policy.Generation})
 	}
 	if c.err != nil {
 		set(v1alpha1.ConditionCompiled, false, "Invalid", inSpec(c.err))
-		for _, gone := range []string{v1alpha1.ConditionWatching, v1alpha1.ConditionEvaluated} {
+		for _, gone := range []string{v1alpha1.ConditionWatching, v1alpha1.ConditionRegistered, v1alpha1.ConditionEvaluated} {
 			apimeta.RemoveStatusCondition(&s.Conditions, gone)
 		}
 		set(v1alpha1.ConditionReady, false, "Invalid", "nothing is captured: the policy is wrong")
@@ -158,15 +190,22 @@ func (p *Policies) report(policy *v1alpha1.CapturePolicy, c *compiled) {
 		if policy.Spec.At != capture.Watch {
 			continue
 		}
-		if why, message := p.Observer.Kind(capture.Resource(kind)); why != "Watching" {
+		if why, message := r.observer.Kind(capture.Resource(kind)); why != "Watching" {
 			reason = why
 			messages = append(messages, fmt.Sprintf("%s.%s: %s", kind.Resource, kind.Group, message))
 		}
 	}
 	if policy.Spec.At == capture.Watch {
 		set(v1alpha1.ConditionWatching, len(messages) == 0, reason, strings.Join(messages, "; "))
+	} else if err := r.registered(policy.Name); err != nil {
+		set(v1alpha1.ConditionRegistered, false, "NotRegistered", err.Error())
+	} else {
+		set(v1alpha1.ConditionRegistered, true, "Registered", "")
 	}
-	outcome := p.Observer.Outcome(policy.Name)
+	outcome := r.observer.Outcome(policy.Name)
+	if policy.Spec.At == capture.Admission {
+		outcome = observer.Outcome(r.server.Outcome(policy.Name))
+	}
 	s.Recorded = max(s.Recorded, outcome.Recorded)
 	if recent := time.Since(outcome.Failed) < evaluatedFor; recent {
 		var wrong *capture.EvalError
@@ -185,6 +224,14 @@ func (p *Policies) report(policy *v1alpha1.CapturePolicy, c *compiled) {
 	set(v1alpha1.ConditionReady, true, "Ready", "")
 }
 
+// registered returns why the API server does not ask for a policy; nil if it does.
+func (r *reconciler) registered(policy string) error {
+	if r.registrar == nil {
+		return errors.New("the operator serves no webhook (--webhook-address)")
+	}
+	return r.registrar.Registered(policy)
+}
+
 // inSpec returns what is wrong with a policy, with its fields as a CapturePolicy has
 // them.
 func inSpec(err error) string {
@@ -201,4 +248,13 @@ func inSpec(err error) string {
 
 func reasonOf(conditions []metav1.Condition, condition string) string {
 	return apimeta.FindStatusCondition(conditions, condition).Reason
+}
+
+// service returns the Service that a host name is of.
+func service(host string) (name, namespace string, ok bool) {
+	parts := strings.Split(host, ".")
+	if len(parts) < 3 || parts[2] != "svc" {
+		return "", "", false
+	}
+	return parts[0], parts[1], true
 }

@@ -1,4 +1,4 @@
-package observer_test
+package capturepolicy
 
 import (
 	"encoding/json"
@@ -20,7 +20,6 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 	"github.com/graven-audit/graven/internal/document"
-	"github.com/graven-audit/graven/internal/observer"
 )
 
 // preset returns the policies of a file in config/capture.
@@ -45,7 +44,7 @@ func preset(t *testing.T, name string) []*capture.Program {
 		if err := yaml.UnmarshalStrict(doc, &p); err != nil {
 			t.Fatalf("%s: %v", doc, err)
 		}
-		program, err := capture.Compile(observer.PolicyOf(&p))
+		program, err := capture.Compile(policyOf(&p))
 		if err != nil {
 			t.Errorf("%s: %v", p.Name, err)
 			continue
@@ -93,7 +92,7 @@ func TestThePolicyInTheDocsCompiles(t *testing.T) {
 	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(text, "\n    ", "\n")[4:]), &p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := capture.Compile(observer.PolicyOf(&p)); err != nil {
+	if _, err := capture.Compile(policyOf(&p)); err != nil {
 		t.Error(err)
 	}
 }
@@ -261,11 +260,11 @@ var chatcli = []row{
 	{"an approval is granted by a person", "approvalrequests",
 		[]string{ask + "status: {state: Pending}}", "{metadata: {annotations: {platform.chatcli.io/approve: 'jane:it is safe'}}, " + ask[1:] + "status: {state: Pending}}",
 			ask + "status: {state: Approved, approvedAt: '" + at + "', decisions: [{approver: jane, decision: approved, reason: it is safe, timestamp: '" + at + "'}]}}"},
-		[]string{"ApprovalRequested controller:remediation-reconciler pending ApprovalRequested/ requester=chatcli-operator", "ApprovalAttempted user:jane pending ApprovalAttempted/approve 101 reason=it is safe",
+		[]string{"ApprovalRequested controller:remediation-reconciler pending ApprovalRequested/ requester=chatcli-operator", "ApprovalAttempted user:jane pending ApprovalAttempted/approve after 100 reason=it is safe",
 			"ApprovalGranted user:jane success ApprovalGranted/ decisionSeconds=60"}},
 	{"an approval whose decision is lost", "approvalrequests",
 		[]string{ask + "status: {state: Pending}}", "{metadata: {annotations: {platform.chatcli.io/reject: 'jane:no'}}, " + ask[1:] + "status: {state: Pending}}", ask + "status: {state: Pending}}", ask + "status: {state: Expired, expiredAt: '" + at + "'}}"},
-		[]string{"ApprovalRequested controller:remediation-reconciler pending ApprovalRequested/ ", "ApprovalAttempted user:jane pending ApprovalAttempted/reject 101 decision=rejected",
+		[]string{"ApprovalRequested controller:remediation-reconciler pending ApprovalRequested/ ", "ApprovalAttempted user:jane pending ApprovalAttempted/reject after 100 decision=rejected",
 			"ApprovalAttempted controller:approval-reconciler failure ApprovalAttempted/reject gone 102 lost=true", "ApprovalExpired system:approval-reconciler failure ApprovalExpired/ timeoutMinutes=30"}},
 	{"an approval by REST, which drops who it was", "approvalrequests",
 		[]string{ask + "status: {state: Pending}}", ask + "status: {state: Approved, autoApproved: false}}"},

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/testenv"
+)
+
+const approvalsPolicy = `
+apiVersion: graven.dev/v1alpha1
+kind: CapturePolicy
+metadata: {name: approvals}
+spec:
+  at: admission
+  match:
+    resources: [{group: platform.chatcli.io, version: v1alpha1, resource: approvalrequests}]
+    operations: [UPDATE]
+  variables:
+  - {name: claim, expression: "object.metadata.annotations['platform.chatcli.io/approve']"}
+  - {name: reason, expression: "claim.contains(':') ? claim.split(':', 2)[1] : ''"}
+  when: claim != oldObject.?metadata.?annotations[?'platform.chatcli.io/approve'].orValue('')
+  record:
+  - name: approve
+    claim: claim.split(':', 2)[0]
+    event:
+      eventType: "'ApprovalAttempted'"
+      fact: object.metadata.uid + '/ApprovalAttempted/approve after ' + oldObject.metadata.resourceVersion
+      correlationID: object.spec.issueRef.name
+      details: "{'decision': 'approved', 'reason': reason}"
+  require:
+  - that: size(reason) >= 10
+    message: an approval has a reason of 10 characters at least
+---
+apiVersion: graven.dev/v1alpha1
+kind: CapturePolicy
+metadata: {name: rules}
+spec:
+  at: admission
+  match: {resources: [{group: platform.chatcli.io, version: v1alpha1, resource: approvalpolicies}]}
+  onFailure: refuse
+  record:
+  - event: {eventType: "'ConfigChanged'", fact: "request.uid", correlationID: request.name}
+`
+
+// listen returns flags with which the operator serves a webhook.
+func listen(t *testing.T) (address string, flags []string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	address = l.Addr().String()
+	return address, []string{"--webhook-address", address, "--webhook-url", "https://" + address}
+}
+
+// approval makes an ApprovalRequest.
+func (b *bed) approval(name string) {
+	b.t.Helper()
+	b.k.Apply(testenv.KubeAdmin, fmt.Sprintf(`
+apiVersion: platform.chatcli.io/v1alpha1
+kind: ApprovalRequest
+metadata: {name: %[1]s, namespace: production}
+spec: {issueRef: {name: inc-%[1]s}, remediationPlanRef: plan-1, policyRef: p, ruleName: r, requester: chatcli-operator, requestedActions: [{type: ScaleDeployment}]}
+`, name))
+}
+
+// approve annotates an ApprovalRequest, and returns what kubectl says to that.
+func (b *bed) approve(user, name, value string, flags ...string) (string, error) {
+	b.t.Helper()
+	return b.k.TryKubectl(user, nil, append([]string{"annotate", "--overwrite", "approvalrequest", name, "-n", "production", "platform.chatcli.io/approve=" + value}, flags...)...)
+}
+
+func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
+	t.Parallel()
+	masters := []string{"system:masters"}
+	b := newKube(t, map[string][]string{operatorUser: masters, "jane": masters, "mallory": masters})
+	b.server.start()
+	t.Cleanup(b.kill)
+	b.captured("approvalrequests", "approvalpolicies")
+	address, flags := listen(t)
+	b.run(flags...)
+	b.k.Apply(testenv.KubeAdmin, approvalsPolicy)
+	b.ready("approvals")
+	b.ready("rules")
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		b.approval(name)
+	}
+	of := func(name, eventType string) url.Values {
+		return url.Values{"correlation_id": {"inc-" + name}, "type": {eventType}}
+	}
+	// asked waits until the API server asks.
+	testenv.Eventually(t, "the API server asks", func() bool {
+		_, err := b.approve("jane", "e", "jane:short", "--dry-run=server")
+		return err != nil
+	})
+	b.sub("who approves", func(t *testing.T) {
+		if out, err := b.approve("jane", "a", "jane:it is safe enough"); err != nil {
+			t.Fatal(out, err)
+		}
+		e := b.told(1, of("a", "ApprovalAttempted"))[0]
+		var d struct {
+			Reason    string
+			Admission struct {
+				Username, UID, Operation, After string
+				Groups                          []string
+			}
+		}
+		if err := decode(e, &d); err != nil || e.Actor.Name != "jane" || e.Actor.Type != event.ActorUser || e.Recorded.Attribution != event.AttributionAdmission || e.Outcome != event.OutcomePending ||
+			d.Admission.Username != "jane" || d.Admission.Operation != "UPDATE" || d.Admission.After == "" || len(d.Admission.Groups) == 0 {
+			t.Errorf("%+v, %s, %v", e, e.Details, err)
+		}
+	})
+	b.sub("who approves in another's name", func(t *testing.T) {
+		if out, err := b.approve("mallory", "b", "jane:it is safe enough"); err != nil {
+			t.Fatal(out, err)
+		}
+		if e := b.told(1, of("b", "ApprovalAttempted"))[0]; e.Actor.Name != "mallory" {
+			t.Errorf("%+v", e)
+		}
+		if e := b.told(1, of("b", "IdentityForged"))[0]; e.Actor.Name != "mallory" || details(t, e)["claimed"] != "jane" {
+			t.Errorf("%+v, %s", e, e.Details)
+		}
+	})
+	b.sub("what a policy requires", func(t *testing.T) {
+		if out, err := b.approve("jane", "c", "jane:yes"); err == nil || !strings.Contains(out, "an approval has a reason of 10 characters at least") {
+			t.Error(out, err)
+		}
+		if e := b.told(1, url.Values{"type": {"RequestRefused"}, "resource": {"c"}})[0]; e.Actor.Name != "jane" || !strings.Contains(string(e.Details), "10 characters") {
+			t.Errorf("%+v", e)
+		}
+	})
+	b.sub("a dry run is judged and not counted", func(t *testing.T) {
+		if out, err := b.approve("jane", "d", "jane:it is safe enough", "--dry-run=server"); err != nil {
+			t.Error(out, err)
+		}
+		if _, err := b.approve("jane", "d", "jane:no", "--dry-run=server"); err == nil {
+			t.Error("it was not judged")
+		}
+		if out, err := b.approve("jane", "e", "jane:it is safe enough"); err != nil {
+			t.Fatal(out, err)
+		}
+		b.told(1, of("e", "ApprovalAttempted"))
+		b.told(0, of("d", "ApprovalAttempted"))
+		b.told(1, url.Values{"type": {"RequestRefused"}})
+	})
+	b.sub("who does not know the path is not answered", func(t *testing.T) {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		for _, path := range []string{"/", "/approvals", "/x/approvals", "//approvals", "/%20/approvals"} {
+			resp, err := client.Post("https://"+address+path, "application/json", bytes.NewReader([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"UPDATE","userInfo":{"username":"admin"}}}`)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusNotFound {
+				t.Errorf("%s: %d", path, resp.StatusCode)
+			}
+		}
+	})
+	b.sub("while the ledger is away", func(t *testing.T) {
+		b.server.stop()
+		if out, err := b.approve("jane", "c", "jane:it is safe enough"); err != nil {
+			t.Error("what is kept is refused:", out, err)
+		}
+		rule := `{apiVersion: platform.chatcli.io/v1alpha1, kind: ApprovalPolicy, metadata: {name: night, namespace: production}, spec: {enabled: true, rules: []}}`
+		if out, err := b.k.TryKubectl("jane", []byte(rule), "create", "-f", "-"); err == nil || !strings.Contains(out, "cannot be recorded") {
+			t.Error("what must be in the ledger is not refused:", out, err)
+		}
+		b.server.start()
+		if e := b.told(1, of("c", "ApprovalAttempted"))[0]; e.Actor.Name != "jane" {
+			t.Errorf("%+v", e)
+		}
+		if out, err := b.k.TryKubectl("jane", []byte(rule), "create", "-f", "-"); err != nil {
+			t.Error(out, err)
+		}
+		if e := b.told(1, url.Values{"type": {"ConfigChanged"}, "correlation_id": {"night"}})[0]; e.Actor.Name != "jane" {
+			t.Errorf("%+v", e)
+		}
+	})
+	b.sub("who keeps the API server from asking", func(t *testing.T) {
+		text := b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-capture", "-o", "yaml")
+		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-capture")
+		_, _ = b.approve("mallory", "d", "jane:it is safe enough") // seen, or not
+		gap := b.told(1, url.Values{"type": {"CaptureGap"}})[0]
+		if d := details(t, gap); d["resources"] != "admission" || d["since"] >= d["until"] {
+			t.Errorf("%s", gap.Details)
+		}
+		b.ready("approvals")
+		time.Sleep(3 * time.Second) // the operator has looked at what it put back
+		b.k.Kubectl("mallory", "patch", "validatingwebhookconfiguration", "graven-capture", "--type=json", "-p",
+			`[{"op":"add","path":"/webhooks/0/matchConditions","value":[{"name":"never","expression":"false"}]}]`)
+		if d := details(t, b.told(2, url.Values{"type": {"CaptureGap"}})[1]); !strings.Contains(d["reason"], "changed") {
+			t.Error(d)
+		}
+		testenv.Eventually(t, "it is mended", func() bool {
+			return !strings.Contains(b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-capture", "-o", "yaml"), "matchConditions")
+		})
+		if !strings.Contains(text, "NoneOnDryRun") || !strings.Contains(text, "kube-system") {
+			t.Error(text)
+		}
+	})
+	b.sub("and what a killed operator did not see", func(t *testing.T) {
+		b.kill()
+		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-capture")
+		b.run(flags...)
+		if d := details(t, b.told(3, url.Values{"type": {"CaptureGap"}})[2]); !strings.Contains(d["reason"], "deleted") {
+			t.Error(d)
+		}
+	})
+}

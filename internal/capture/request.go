@@ -1,0 +1,145 @@
+package capture
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/google/cel-go/common/types/ref"
+
+	"github.com/graven-audit/graven/event"
+)
+
+// Types of the events that tell of a request beside what a policy records of it.
+const (
+	typeForged  = "IdentityForged"
+	typeRefused = "RequestRefused"
+)
+
+// By returns the actor that an API server has authenticated, from a request's
+// userInfo. What Kubernetes itself does, its garbage collection among it, is the
+// system's.
+func By(user map[string]any) event.Actor {
+	name, _ := user["username"].(string)
+	a := event.Actor{Type: event.ActorUser, Name: name}
+	account, isAccount := strings.CutPrefix(name, "system:serviceaccount:")
+	switch {
+	case strings.HasPrefix(account, "kube-system:") && isAccount:
+		a.Type = event.ActorSystem
+	case isAccount:
+		a.Type = event.ActorService
+	case name == "system:anonymous": // which may be anybody
+	case strings.HasPrefix(name, "system:"):
+		a.Type = event.ActorSystem
+	}
+	if _, account, ok := strings.Cut(account, ":"); isAccount && ok {
+		a.ServiceAccount = account
+	}
+	if name == "" {
+		a.Name = "unknown"
+	}
+	return a
+}
+
+// A requester is what admission knows of who asks.
+type requester struct {
+	Username    string              `json:"username"`
+	UID         string              `json:"uid,omitempty"`
+	Groups      []string            `json:"groups,omitempty"`
+	Extra       map[string][]string `json:"extra,omitempty"`
+	Request     string              `json:"request"` // the uid that the API server gave it
+	Operation   string              `json:"operation"`
+	SubResource string              `json:"subResource,omitempty"`
+	// After is the digest of the state that was asked for.
+	After string `json:"after,omitempty"`
+}
+
+// asked has an event be an intent: it bears who asks, and what for, and is pending
+// unless the policy says otherwise.
+func (s *scope) asked(e *event.Event, in *Input) error {
+	user, _ := in.Request["userInfo"].(map[string]any)
+	e.Actor = By(user)
+	if e.Outcome == "" {
+		e.Outcome = event.OutcomePending
+	}
+	text, err := json.Marshal(user)
+	if err != nil {
+		return err
+	}
+	who := requester{Operation: in.Operation, After: in.After}
+	if err := json.Unmarshal(text, &who); err != nil {
+		return err
+	}
+	who.Request, _ = in.Request["uid"].(string)
+	who.SubResource, _ = in.Request["subResource"].(string)
+	details := map[string]any{}
+	if len(e.Details) > 0 {
+		if err := json.Unmarshal(e.Details, &details); err != nil {
+			return err
+		}
+	}
+	details["admission"] = who
+	e.ID = event.DeriveID("capture", s.program.Policy.At, e.Cluster, e.Fact, who.Request)
+	return e.SetDetails(details)
+}
+
+// forged returns the event that says that somebody claims to be another; nil if they
+// do not, or it is not known whom they claim to be.
+func (s *scope) forged(r *record, e *event.Event) (*event.Event, error) {
+	if r.claim == nil {
+		return nil, nil
+	}
+	v, err := s.eval(r.claim)
+	if err != nil {
+		if missing(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	claimed, ok := unwrapped(v).(string)
+	if !ok || claimed == "" || claimed == e.Actor.Name {
+		return nil, nil
+	}
+	f := &event.Event{EventType: typeForged, Timestamp: e.Timestamp, Cluster: e.Cluster, Actor: e.Actor, Resource: e.Resource, CorrelationID: e.CorrelationID,
+		Fact: e.Fact + "/forged", ID: event.DeriveID(typeForged, e.ID.String())}
+	return f, f.SetDetails(map[string]string{"claimed": claimed, "eventType": e.EventType, "policy": s.program.Policy.Name})
+}
+
+// unwrapped returns a value, of an optional what is in it; nil for nothing.
+func unwrapped(v ref.Val) any {
+	if o, ok := v.(interface {
+		HasValue() bool
+		GetValue() ref.Val
+	}); ok {
+		if !o.HasValue() {
+			return nil
+		}
+		v = o.GetValue()
+	}
+	return v.Value()
+}
+
+// Refused returns the event that says that a request was refused, in which words.
+func (p *Program) Refused(in *Input, words string) (*event.Event, error) {
+	s := &scope{program: p}
+	e := &event.Event{EventType: typeRefused, Timestamp: in.Now.UTC(), Cluster: in.Cluster, Resource: about(in), Outcome: event.OutcomeFailure}
+	request, _ := in.Request["uid"].(string)
+	e.Fact = strings.Join([]string{e.Resource.UID, typeRefused, request}, "/")
+	if e.Resource.Name == "" { // it has none yet
+		e.Resource.Name, _ = in.Request["name"].(string)
+	}
+	if err := e.SetDetails(map[string]string{"policy": p.Policy.Name, "message": words}); err != nil {
+		return nil, err
+	}
+	return e, s.asked(e, in)
+}
+
+// Refusing reports whether what a policy cannot judge, or record, is refused.
+func (p *Policy) Refusing() bool {
+	return p.At == Admission && (len(p.Require) > 0 || p.OnFailure == Refuse)
+}
+
+// identities are the fields of an event that admission gives, and no policy.
+var identities = []string{"actor.type", "actor.name", "actor.serviceAccount", "actor.controller"}
+
+func isIdentity(field string) bool { return slices.Contains(identities, field) }
