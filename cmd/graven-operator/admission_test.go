@@ -120,6 +120,12 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 			t.Errorf("%+v, %s, %v", e, e.Details, err)
 		}
 	})
+	b.sub("and that it was done", func(t *testing.T) {
+		e := b.told(1, of("a", "IntentConfirmed"))[0]
+		if d := details(t, e); d["eventType"] != "ApprovalAttempted" || d["by"] != "watch" || d["resourceVersion"] == "" {
+			t.Errorf("%s", e.Details)
+		}
+	})
 	b.sub("who approves in another's name", func(t *testing.T) {
 		if out, err := b.approve("mallory", "b", "jane:it is safe enough"); err != nil {
 			t.Fatal(out, err)

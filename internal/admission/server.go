@@ -265,7 +265,6 @@ func (s *Server) input(r *admissionv1.AdmissionRequest) (*capture.Input, error) 
 		Request: map[string]any{"uid": string(r.UID), "name": r.Name, "namespace": r.Namespace, "subResource": r.SubResource, "dryRun": r.DryRun != nil && *r.DryRun,
 			"resource": map[string]any{"group": r.Resource.Group, "version": r.Resource.Version, "resource": r.Resource.Resource}, "options": options,
 			"userInfo": map[string]any{"username": r.UserInfo.Username, "uid": r.UserInfo.UID, "groups": groups, "extra": extra}}}
-	in.After = capture.Digest(in.Object)
 	return in, nil
 }
 

@@ -253,8 +253,6 @@ type Input struct {
 	Request map[string]any
 	Cluster string
 	Now     time.Time
-	// After is the digest of the state that a request asks for.
-	After string
 	// Counter counts for thresholds; without it, none is reached.
 	Counter Counter
 }

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -41,17 +42,24 @@ func By(user map[string]any) event.Actor {
 	return a
 }
 
-// A requester is what admission knows of who asks.
-type requester struct {
+// DetailIntent is the detail that says of an event where it is an intent.
+const DetailIntent = "intent"
+
+// A Requester is what admission knows of who asks, and for what: the detail
+// "admission" of an intent.
+type Requester struct {
 	Username    string              `json:"username"`
 	UID         string              `json:"uid,omitempty"`
 	Groups      []string            `json:"groups,omitempty"`
 	Extra       map[string][]string `json:"extra,omitempty"`
 	Request     string              `json:"request"` // the uid that the API server gave it
 	Operation   string              `json:"operation"`
+	Resource    string              `json:"resource"` // {group}/{version}/{resource}
 	SubResource string              `json:"subResource,omitempty"`
-	// After is the digest of the state that was asked for.
-	After string `json:"after,omitempty"`
+	// Before and After are digests of the state until then, and of the one that is asked
+	// for.
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
 }
 
 // asked has an event be an intent: it bears who asks, and what for, and is pending
@@ -66,12 +74,15 @@ func (s *scope) asked(e *event.Event, in *Input) error {
 	if err != nil {
 		return err
 	}
-	who := requester{Operation: in.Operation, After: in.After}
+	who := Requester{Operation: in.Operation, Before: Digest(in.Old), After: Digest(in.Object)}
 	if err := json.Unmarshal(text, &who); err != nil {
 		return err
 	}
 	who.Request, _ = in.Request["uid"].(string)
 	who.SubResource, _ = in.Request["subResource"].(string)
+	if of, ok := in.Request["resource"].(map[string]any); ok {
+		who.Resource = fmt.Sprintf("%v/%v/%v", of["group"], of["version"], of["resource"])
+	}
 	details := map[string]any{}
 	if len(e.Details) > 0 {
 		if err := json.Unmarshal(e.Details, &details); err != nil {
@@ -79,6 +90,9 @@ func (s *scope) asked(e *event.Event, in *Input) error {
 		}
 	}
 	details["admission"] = who
+	if e.Outcome == event.OutcomePending {
+		details[DetailIntent] = Admission
+	}
 	e.ID = event.DeriveID("capture", s.program.Policy.At, e.Cluster, e.Fact, who.Request)
 	return e.SetDetails(details)
 }

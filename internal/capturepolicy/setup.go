@@ -70,7 +70,8 @@ func Add(mgr manager.Manager, o Options) error {
 		return err
 	}
 	r := &reconciler{api: mgr.GetClient(), sender: seen, cluster: o.Cluster, log: o.Log, elected: mgr.Elected()}
-	r.observer, err = observer.New(observer.Config{API: api, Sender: seen, Past: observer.Ledger{Client: o.Ledger}, Dir: filepath.Join(o.Dir, "seen"), Cluster: o.Cluster,
+	past := observer.Ledger{Client: o.Ledger}
+	r.observer, err = observer.New(observer.Config{API: api, Sender: seen, Past: past, Intents: past, Dir: filepath.Join(o.Dir, "seen"), Cluster: o.Cluster,
 		Log: o.Log, Metrics: observer.NewMetrics(o.Metrics)})
 	if err != nil {
 		return fmt.Errorf("keep what is seen: %w", err)

@@ -35,6 +35,7 @@ type follower struct {
 	log    *slog.Logger
 	// says is told whether the kind is followed.
 	says   func(error)
+	saw    func([]*change)
 	missed prometheus.Counter
 	// at is where it is.
 	at *position
@@ -240,6 +241,7 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 			return fmt.Errorf("keep what was seen: %w", err)
 		}
 	}
+	f.saw(changes)
 	if err := f.counts.write(f.judge.now()); err != nil {
 		return fmt.Errorf("keep what was counted: %w", err)
 	}

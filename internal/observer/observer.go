@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +40,8 @@ type Config struct {
 	Sender Sender
 	// Past, if not nil, is asked where Dir knows nothing of a resource.
 	Past Past
+	// Intents, if not nil, are held against the states that are seen.
+	Intents Intents
 	// Dir keeps how resources were seen last. It should outlive the process: else
 	// what happens while none runs is seen as one change.
 	Dir     string
@@ -59,6 +62,9 @@ type Observer struct {
 	changed  chan struct{} // closed when wanted changes
 	kinds    map[capture.Resource]error
 	policies map[string]*Outcome
+	seen     map[string][]sighting // by uid
+	swept    time.Time
+	asked    []capture.Resource // kinds of which states are asked for at admission
 }
 
 // An Outcome is what came of a policy since the start.
@@ -91,7 +97,7 @@ func New(c Config) (*Observer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Observer{c: c, key: key, changed: make(chan struct{}), kinds: map[capture.Resource]error{}, policies: map[string]*Outcome{}}, nil
+	return &Observer{c: c, key: key, changed: make(chan struct{}), kinds: map[capture.Resource]error{}, policies: map[string]*Outcome{}, seen: map[string][]sighting{}}, nil
 }
 
 // readKey reads the key of digests, or makes one.
@@ -113,16 +119,22 @@ func readKey(path string) ([]byte, error) {
 // Key returns the key of the digests that stand in the place of credentials.
 func (o *Observer) Key() []byte { return o.key }
 
-// Set has the policies applied that are for the watch. It can be called at any time.
+// Set has the policies applied that are for the watch, and the resources followed that
+// others are about, so that intents are confirmed. It can be called at any time.
 func (o *Observer) Set(programs []*capture.Program) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.wanted = nil
+	o.wanted, o.asked = nil, nil
 	names := map[string]bool{}
 	for _, p := range programs {
 		if p.Policy.At == capture.Watch {
 			o.wanted = append(o.wanted, p)
 			names[p.Policy.Name] = true
+			continue
+		}
+		for _, kind := range p.Policy.Match.Resources {
+			kind.Resource, _, _ = strings.Cut(kind.Resource, "/")
+			o.asked = append(o.asked, kind)
 		}
 	}
 	maps.DeleteFunc(o.policies, func(name string, _ *Outcome) bool { return !names[name] })
@@ -169,6 +181,9 @@ func (o *Observer) Start(ctx context.Context) error {
 		done     chan struct{}
 	}
 	followed := map[capture.Resource]*running{}
+	var confirming sync.WaitGroup
+	confirming.Go(func() { o.confirm(ctx) })
+	defer confirming.Wait()
 	end := func(kind capture.Resource) {
 		r := followed[kind]
 		r.stop()
@@ -195,9 +210,14 @@ func (o *Observer) Start(ctx context.Context) error {
 				wanted[kind] = append(wanted[kind], p)
 			}
 		}
+		for _, kind := range o.asked {
+			if o.c.Intents != nil && wanted[kind] == nil {
+				wanted[kind] = []*capture.Program{}
+			}
+		}
 		o.mu.Unlock()
 		for kind, r := range followed {
-			if !slices.Equal(r.programs, wanted[kind]) {
+			if programs, ok := wanted[kind]; !ok || !slices.Equal(r.programs, programs) {
 				end(kind)
 			}
 		}
@@ -248,7 +268,7 @@ func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs [
 		o.c.Log.Info("following resources", "resources", kind.Resource, "group", kind.Group)
 	}
 	f := &follower{api: o.c.API.Resource(schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: kind.Resource}),
-		missed: o.c.Metrics.gaps.WithLabelValues(kind.Resource), store: store, sender: o.c.Sender, past: o.c.Past, key: o.key, log: o.c.Log, says: says,
+		missed: o.c.Metrics.gaps.WithLabelValues(kind.Resource), store: store, sender: o.c.Sender, past: o.c.Past, key: o.key, log: o.c.Log, says: says, saw: o.saw,
 		counts: counts, judge: &judge{kind: kind, programs: programs, cluster: o.c.Cluster, counter: counts, now: o.c.Now, count: o.count, failed: o.fail}}
 	f.run(ctx)
 }

@@ -1,0 +1,261 @@
+package observer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/capture"
+	"github.com/graven-audit/graven/internal/seglog"
+)
+
+// Intents are the events of admission, which say what somebody asked for.
+type Intents interface {
+	// Follow calls fn for each that stands behind an index in the ledger, until ctx
+	// ends or fn fails.
+	Follow(ctx context.Context, after int64, fn func(index int64, e *event.Event) error) error
+}
+
+// Follow implements [Intents].
+func (l Ledger) Follow(ctx context.Context, after int64, fn func(index int64, e *event.Event) error) error {
+	query := url.Values{"detail_key": {capture.DetailIntent}, "detail_value": {capture.Admission}}
+	return l.Client.Follow(ctx, query, strconv.FormatInt(after, 10), func(raw json.RawMessage) error {
+		var at struct {
+			Index int64 `json:"index"`
+		}
+		if err := json.Unmarshal(raw, &at); err != nil {
+			return fmt.Errorf("read an event: %w", err)
+		}
+		e, err := event.ParseServed(raw)
+		if err != nil {
+			return fmt.Errorf("read event %d: %w", at.Index, err)
+		}
+		return fn(at.Index, e)
+	})
+}
+
+// An intent is one that is to be confirmed.
+type intent struct {
+	index int64
+	event *event.Event
+	who   capture.Requester
+	until time.Time // by when it is to be
+}
+
+const (
+	// patience is how long a state that was asked for may take to be seen.
+	patience = time.Minute
+	// remembered is how long it is known which states were seen.
+	remembered = 10 * time.Minute
+	// maxSeen bounds the states that are remembered of one resource.
+	maxSeen = 256
+	// settlePause is how often intents are looked at.
+	settlePause = time.Second
+)
+
+// A sighting is a state that was seen.
+type sighting struct {
+	digest, version string
+	at, until       time.Time
+	gone            bool // the resource is deleted, or about to be
+}
+
+// saw remembers states.
+func (o *Observer) saw(changes []*change) {
+	now := o.c.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range changes {
+		meta, _ := c.now["metadata"].(map[string]any)
+		_, ending := meta["deletionTimestamp"]
+		of := append(o.seen[c.uid], sighting{digestOf(c.now), c.version, c.at, now.Add(remembered), c.deleted || ending})
+		o.seen[c.uid] = of[max(0, len(of)-maxSeen):]
+	}
+	if now.Sub(o.swept) > time.Minute {
+		o.swept = now
+		for uid, of := range o.seen {
+			if now.After(of[len(of)-1].until) {
+				delete(o.seen, uid)
+			}
+		}
+	}
+}
+
+// confirms returns the state that an intent asked for, if it was seen.
+func (o *Observer) confirms(in *intent) (sighting, bool) {
+	o.mu.Lock()
+	of := slices.Clone(o.seen[in.event.Resource.UID])
+	o.mu.Unlock()
+	for _, s := range of {
+		if in.who.Operation == "DELETE" && s.gone || in.who.Operation != "DELETE" && s.digest == in.who.After {
+			return s, true
+		}
+	}
+	return sighting{}, false
+}
+
+// confirm has all intents confirmed, or called unconfirmed, until ctx ends.
+func (o *Observer) confirm(ctx context.Context) {
+	if o.c.Intents == nil {
+		return
+	}
+	arrived := make(chan *intent)
+	after, err := o.settled()
+	if err != nil {
+		o.c.Log.Warn("read up to where intents are confirmed", "error", err)
+	}
+	go func() {
+		for ctx.Err() == nil {
+			err := o.c.Intents.Follow(ctx, after, func(index int64, e *event.Event) error {
+				after = index
+				in := &intent{index: index, event: e, until: o.c.Now().Add(patience)}
+				var d struct {
+					Admission capture.Requester `json:"admission"`
+				}
+				if json.Unmarshal(e.Details, &d) != nil || e.Cluster != o.c.Cluster || e.Recorded.Attribution != event.AttributionAdmission {
+					return nil // another's, or erased
+				}
+				in.who = d.Admission
+				select {
+				case arrived <- in:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+			if ctx.Err() == nil {
+				o.c.Log.Warn("intents are not confirmed for now", "error", err)
+				select {
+				case <-time.After(lastPause):
+				case <-ctx.Done():
+				}
+			}
+		}
+	}()
+	tick := time.NewTicker(settlePause)
+	defer tick.Stop()
+	var pending []*intent
+	last := after
+	for {
+		select {
+		case in := <-arrived:
+			pending, last = append(pending, in), in.index
+			continue
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		was := len(pending)
+		if was == 0 {
+			continue
+		}
+		pending, err = o.settle(ctx, pending)
+		upTo := last
+		if len(pending) > 0 {
+			upTo = pending[0].index - 1
+		}
+		if err == nil && len(pending) < was {
+			err = o.keepSettled(upTo)
+		}
+		if err != nil && ctx.Err() == nil {
+			o.c.Log.Warn("confirm intents", "error", err)
+		}
+	}
+}
+
+// settle records what became of intents, and returns those that are open.
+func (o *Observer) settle(ctx context.Context, pending []*intent) ([]*intent, error) {
+	var open []*intent
+	var events []*event.Event
+	for _, in := range pending {
+		e := o.verdict(in)
+		if e == nil {
+			open = append(open, in)
+			continue
+		}
+		events = append(events, e)
+	}
+	for part := range slices.Chunk(events, maxBatch) {
+		if err := o.c.Sender.RecordMany(ctx, part...); err != nil {
+			return pending, err
+		}
+	}
+	return open, nil
+}
+
+// verdict returns the event that says what became of an intent; nil if that is not
+// known yet.
+func (o *Observer) verdict(in *intent) *event.Event {
+	if s, ok := o.confirms(in); ok {
+		return in.verdict("IntentConfirmed", s.at, map[string]string{"resourceVersion": s.version, "by": "watch"})
+	}
+	said := func(reason string) *event.Event {
+		return in.verdict("IntentUnconfirmed", in.event.Timestamp, map[string]string{"reason": reason})
+	}
+	kind, watchable := in.kind()
+	switch {
+	case !watchable:
+		return said("not covered: only the API server's audit log can tell")
+	case in.who.Before == in.who.After && in.who.After != "":
+		return said("nothing was to change")
+	case o.c.Now().Before(in.until):
+		return nil
+	}
+	if reason, message := o.Kind(kind); reason != "Watching" {
+		return said("not covered: the resource is not watched: " + reason + " " + message)
+	}
+	return said("the state that was asked for was not seen")
+}
+
+// kind returns the kind of resources that an intent is of, and whether its state can
+// be seen.
+func (in *intent) kind() (kind capture.Resource, watchable bool) {
+	parts := strings.Split(in.who.Resource, "/")
+	if len(parts) != 3 || in.event.Resource.UID == "" || in.who.Operation == "CONNECT" || in.who.SubResource != "" && in.who.SubResource != "status" {
+		return kind, false
+	}
+	return capture.Resource{Group: parts[0], Version: parts[1], Resource: parts[2]}, true
+}
+
+func (in *intent) verdict(eventType string, at time.Time, details map[string]string) *event.Event {
+	e := &event.Event{EventType: eventType, Timestamp: at.UTC(), Cluster: in.event.Cluster, Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"},
+		Resource: in.event.Resource, CorrelationID: in.event.CorrelationID, Fact: in.event.Fact + "/" + eventType}
+	e.ID = event.DeriveID(eventType, in.event.ID.String()).Reserve()
+	details["intent"], details["eventType"] = in.event.ID.String(), in.event.EventType
+	if err := e.SetDetails(details); err != nil { // strings are JSON
+		panic(err)
+	}
+	return e
+}
+
+const settledFile = "settled.json"
+
+// settled returns the index up to which intents are settled; -1 for none.
+func (o *Observer) settled() (int64, error) {
+	text, err := os.ReadFile(filepath.Join(o.c.Dir, settledFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	index, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return -1, err
+	}
+	return index, nil
+}
+
+func (o *Observer) keepSettled(index int64) error {
+	return seglog.WriteFile(seglog.OS{}, filepath.Join(o.c.Dir, settledFile), strconv.AppendInt(nil, index, 10))
+}
