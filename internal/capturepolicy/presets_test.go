@@ -127,7 +127,7 @@ func play(t *testing.T, programs []*capture.Program, kind capture.Resource, c co
 			}
 		}
 		for _, p := range programs {
-			if !p.Policy.Match.Matches(kind, operation, "production") {
+			if p.Policy.At != capture.Watch || !p.Policy.Match.Matches(kind, operation, "production") {
 				continue
 			}
 			found, err := p.Events(t.Context(), &capture.Input{Object: now, Old: old, Operation: operation, Now: noon, Counter: c})
@@ -181,7 +181,10 @@ var kinds = map[string]string{"anomalies": "Anomaly", "issues": "Issue", "aiinsi
 	"approvalrequests": "ApprovalRequest", "chaosexperiments": "ChaosExperiment", "postmortems": "PostMortem", "runbooks": "Runbook",
 	"clusterregistrations": "ClusterRegistration", "servicelevelobjectives": "ServiceLevelObjective", "incidentslas": "IncidentSLA",
 	"notificationpolicies": "NotificationPolicy", "escalationpolicies": "EscalationPolicy", "approvalpolicies": "ApprovalPolicy",
-	"configmaps": "ConfigMap", "clusterrolebindings": "ClusterRoleBinding"}
+	"configmaps": "ConfigMap", "remediationrequests": "RemediationRequest", "remediationapprovalrequests": "RemediationApprovalRequest",
+	"workflowexecutions": "WorkflowExecution", "notificationrequests": "NotificationRequest", "remediationworkflows": "RemediationWorkflow",
+	"actiontypes": "ActionType", "agentsessions": "AgentSession", "signalprocessings": "SignalProcessing", "aianalyses": "AIAnalysis",
+	"effectivenessassessments": "EffectivenessAssessment", "clusterrolebindings": "ClusterRoleBinding"}
 
 // row is something that ChatCLI's controllers do, and what is to be recorded of it:
 // type, actor, outcome, what the fact has behind the uid, and details.
