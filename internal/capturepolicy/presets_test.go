@@ -181,7 +181,8 @@ var kinds = map[string]string{"anomalies": "Anomaly", "issues": "Issue", "aiinsi
 	"approvalrequests": "ApprovalRequest", "chaosexperiments": "ChaosExperiment", "postmortems": "PostMortem", "runbooks": "Runbook",
 	"clusterregistrations": "ClusterRegistration", "servicelevelobjectives": "ServiceLevelObjective", "incidentslas": "IncidentSLA",
 	"notificationpolicies": "NotificationPolicy", "escalationpolicies": "EscalationPolicy", "approvalpolicies": "ApprovalPolicy",
-	"configmaps": "ConfigMap", "remediationrequests": "RemediationRequest", "remediationapprovalrequests": "RemediationApprovalRequest",
+	"configmaps": "ConfigMap", "pods": "PodExecOptions", "nodes": "Node", "secrets": "Secret", "roles": "Role", "namespaces": "Namespace",
+	"customresourcedefinitions": "CustomResourceDefinition", "capturepolicies": "CapturePolicy", "remediationrequests": "RemediationRequest", "remediationapprovalrequests": "RemediationApprovalRequest",
 	"workflowexecutions": "WorkflowExecution", "notificationrequests": "NotificationRequest", "remediationworkflows": "RemediationWorkflow",
 	"actiontypes": "ActionType", "agentsessions": "AgentSession", "signalprocessings": "SignalProcessing", "aianalyses": "AIAnalysis",
 	"effectivenessassessments": "EffectivenessAssessment", "clusterrolebindings": "ClusterRoleBinding"}
@@ -290,7 +291,7 @@ var chatcli = []row{
 		[]string{"RunbookGenerated controller:remediation-reconciler success RunbookGenerated/ steps=DeletePod", "ConfigChanged user:unknown success ConfigChanged/updated 2 changedKeys=spec.maxAttempts,spec.steps"}},
 	{"a cluster goes, and is back", "clusterregistrations",
 		[]string{"{spec: {displayName: West}, status: {connected: true, nodeCount: 3, lastHealthCheck: '" + at + "'}}", "{spec: {displayName: West}, status: {connected: false, lastHealthCheck: '" + later + "'}}"},
-		[]string{"ClusterConnected controller:federation-reconciler success ClusterConnected//" + unix + "000000000 nodeCount=3", "ConfigChanged user:unknown success ConfigChanged/created operation=created", "ClusterDisconnected controller:federation-reconciler failure ClusterDisconnected//1773921795000000000 lastHealthCheck=" + later}},
+		[]string{"ConfigChanged user:unknown success ConfigChanged/created operation=created", "ClusterConnected controller:federation-reconciler success ClusterConnected//" + unix + "000000000 nodeCount=3", "ClusterDisconnected controller:federation-reconciler failure ClusterDisconnected//1773921795000000000 lastHealthCheck=" + later}},
 	{"a service uses up what may go wrong", "servicelevelobjectives",
 		[]string{"{spec: {serviceName: pay}, status: {activeAlerts: [{window: 1h, burnRate: 14.4, severity: critical, firedAt: '" + at + "'}]}}", "{spec: {serviceName: pay}, status: {activeAlerts: [{window: 1h, burnRate: 15, severity: critical, firedAt: '" + later + "'}]}}"},
 		[]string{"SLOViolation controller:slo-reconciler failure SLOViolation/1h " + unix + " burn_rate=14.4", "ConfigChanged user:unknown success ConfigChanged/created "}},
@@ -310,7 +311,7 @@ var chatcli = []row{
 }
 
 func TestWhatChatCLIDoesIsRecorded(t *testing.T) {
-	programs := preset(t, "chatcli")
+	programs := append(preset(t, "chatcli"), preset(t, "federation")...)
 	seen := map[string]bool{"CircuitBreakerTriggered": true} // of several plans, below
 	for _, r := range chatcli {
 		t.Run(r.name, func(t *testing.T) {

@@ -197,3 +197,48 @@ func TestKubernautsPhasesAreRecorded(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatIsDoneToKubernetesIsRecorded, from who asks for it.
+func TestWhatIsDoneToKubernetesIsRecorded(t *testing.T) {
+	programs := preset(t, "kubernetes")
+	core, rbac := func(r string) capture.Resource { return capture.Resource{Version: "v1", Resource: r} }, "rbac.authorization.k8s.io"
+	for _, test := range []struct {
+		name      string
+		kind      capture.Resource
+		operation string
+		old, now  string
+		want      string
+	}{
+		{"a command", core("pods/exec"), "CONNECT", "", "{container: web, command: [cat, /etc/passwd]}", "PodCommand command=cat /etc/passwd"},
+		{"an eviction", core("pods/eviction"), "CREATE", "", "{}", "PodEvicted intent=admission"},
+		{"a cordon", core("nodes"), "UPDATE", "{spec: {}}", "{spec: {unschedulable: true}}", "NodeCordoned intent=admission"},
+		{"a heartbeat of a node", core("nodes"), "UPDATE", "{spec: {}}", "{spec: {}, status: {a: b}}", ""},
+		{"a Secret", core("secrets"), "UPDATE", "{type: Opaque, data: {a: 'hmac:1', b: 'hmac:2', c: 'hmac:3'}}", "{type: Opaque, data: {a: 'hmac:1', b: 'hmac:9', d: 'hmac:4'}}", "SecretChanged changedKeys=b,d,c"},
+		{"a binding", capture.Resource{Group: rbac, Version: "v1", Resource: "clusterrolebindings"}, "CREATE", "", "{roleRef: {name: cluster-admin}, subjects: [{kind: User, name: jane}]}", "AccessChanged subjects=User jane"},
+		{"a role that goes", capture.Resource{Group: rbac, Version: "v1", Resource: "roles"}, "DELETE", "{rules: []}", "", "AccessChanged operation=delete"},
+		{"a definition that goes", capture.Resource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}, "DELETE", "{}", "", "DefinitionChanged operation=delete"},
+		{"a capture policy that goes", capture.Resource{Group: "graven.dev", Version: "v1alpha1", Resource: "capturepolicies"}, "DELETE", "{}", "", "GuardChanged operation=delete"},
+		{"Graven's namespace", core("namespaces"), "DELETE", "{metadata: {name: graven-system}}", "", "GuardChanged operation=delete"},
+		{"another namespace", core("namespaces"), "DELETE", "{metadata: {name: dev}}", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, events := request(t, programs, test.kind, test.operation, "jane", test.old, test.now, noon)
+			if test.want == "" || len(events) != 1 {
+				if len(events) > 0 || test.want != "" {
+					t.Fatalf("%d events", len(events))
+				}
+				return
+			}
+			e := events[0]
+			_, detail, _ := strings.Cut(test.want, " ")
+			key, _, _ := strings.Cut(detail, "=")
+			var d map[string]any
+			if err := json.Unmarshal(e.Details, &d); err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprintf("%s %s=%v", e.EventType, key, d[key]); got != test.want || e.Actor.Name != "jane" || e.Resource.Kind == "" || e.Resource.Name == "" {
+				t.Errorf("%s, %+v, %+v; want %s", got, e.Actor, e.Resource, test.want)
+			}
+		})
+	}
+}
