@@ -3,10 +3,14 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -222,4 +226,95 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 			t.Error(d)
 		}
 	})
+}
+
+// canary is a word that stands in everything that is secret.
+const canary = "canary-3f9d1c"
+
+// TestNoSecretIsKept plants secrets in all that is captured, and looks for them in all
+// that the operator and the server have written.
+func TestNoSecretIsKept(t *testing.T) {
+	t.Parallel()
+	masters := []string{"system:masters"}
+	b := newKube(t, map[string][]string{operatorUser: masters, "jane": masters})
+	b.server.start()
+	t.Cleanup(b.kill)
+	b.captured()
+	_, flags := listen(t)
+	b.run(flags...)
+	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/kubernetes.yaml")
+	b.k.Apply(testenv.KubeAdmin, `
+apiVersion: graven.dev/v1alpha1
+kind: CapturePolicy
+metadata: {name: everything}
+spec:
+  at: watch
+  match: {resources: [{version: v1, resource: secrets}, {version: v1, resource: pods}, {group: apps, version: v1, resource: deployments}], exceptNamespaces: [kube-system]}
+  variables: [{name: it, expression: "object == null ? oldObject : object"}]
+  record:
+  - event: {eventType: "'everything'", fact: "it.metadata.uid + '/' + operation + it.metadata.resourceVersion", details: "{'object': it}"}
+`)
+	for _, policy := range []string{"everything", "kubernetes-secrets", "kubernetes-nodes", "kubernetes-nodes-asked"} {
+		b.ready(policy)
+	}
+	secret := func(data string) string {
+		return "{apiVersion: v1, kind: Secret, metadata: {name: db, namespace: production}, stringData: {" + data + "}}"
+	}
+	pod := `{containers: [{name: web, image: i, env: [{name: TOKEN, value: ` + canary + `}]}]}`
+	testenv.Eventually(t, "the API server asks", func() bool {
+		b.k.Kubectl("jane", "delete", "secret", "probe", "-n", "production", "--ignore-not-found")
+		b.k.Kubectl("jane", "create", "secret", "generic", "probe", "-n", "production")
+		return len(b.server.events(url.Values{"type": {"SecretChanged"}})) > 0
+	})
+	b.k.Apply("jane", secret("password: "+canary+", user: "+canary+"-user"))
+	b.k.Apply("jane", secret("password: "+canary+"-2, user: "+canary+"-user, more: "+canary))
+	b.k.Kubectl("jane", "label", "secret", "db", "-n", "production", "a=b")
+	b.k.Apply("jane", "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: production}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: "+pod+"}}}")
+	b.k.Kubectl("jane", "delete", "secret", "db", "-n", "production")
+	b.k.Apply("jane", "{apiVersion: v1, kind: Node, metadata: {name: n1}}")
+	b.k.Kubectl("jane", "cordon", "n1")
+	changed := b.told(4, url.Values{"type": {"SecretChanged"}, "resource": {"db"}})
+	var keys []string
+	for _, e := range changed {
+		var d struct{ Operation, ChangedKeys string }
+		if err := decode(e, &d); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, d.Operation+" "+d.ChangedKeys)
+	}
+	if got := strings.Join(keys, "; "); got != "create password,user; update more,password; update ; delete more,password,user" {
+		t.Error(got)
+	}
+	for _, e := range b.told(2, url.Values{"type": {"NodeCordoned"}}) { // asked for, and seen
+		if e.Fact == "" || e.Recorded.Attribution == event.AttributionAdmission && e.Actor.Name != "jane" {
+			t.Errorf("%+v", e)
+		}
+	}
+	b.told(1, url.Values{"type": {"IntentConfirmed"}, "kind": {"Node"}})
+	b.told(1, url.Values{"type": {"everything"}, "resource": {"web"}})
+	b.stop()
+	b.server.stop()
+	forms := []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16]}
+	files := 0
+	for _, dir := range []string{b.dir, b.server.dir} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files++
+			text, err := os.ReadFile(path)
+			for _, form := range forms {
+				if bytes.Contains(text, []byte(form)) {
+					t.Errorf("%s has %s", path, form)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 10 {
+		t.Errorf("%d files", files)
+	}
 }

@@ -213,7 +213,7 @@ func TestWhatIsDoneToKubernetesIsRecorded(t *testing.T) {
 		{"an eviction", core("pods/eviction"), "CREATE", "", "{}", "PodEvicted intent=admission"},
 		{"a cordon", core("nodes"), "UPDATE", "{spec: {}}", "{spec: {unschedulable: true}}", "NodeCordoned intent=admission"},
 		{"a heartbeat of a node", core("nodes"), "UPDATE", "{spec: {}}", "{spec: {}, status: {a: b}}", ""},
-		{"a Secret", core("secrets"), "UPDATE", "{type: Opaque, data: {a: 'hmac:1', b: 'hmac:2', c: 'hmac:3'}}", "{type: Opaque, data: {a: 'hmac:1', b: 'hmac:9', d: 'hmac:4'}}", "SecretChanged changedKeys=b,d,c"},
+		{"a Secret", core("secrets"), "UPDATE", "{type: Opaque, data: {a: 'hmac:1', b: 'hmac:2', c: 'hmac:3'}}", "{type: Opaque, data: {a: 'hmac:1', b: 'hmac:9', d: 'hmac:4'}}", "SecretChanged changedKeys=b,c,d"},
 		{"a binding", capture.Resource{Group: rbac, Version: "v1", Resource: "clusterrolebindings"}, "CREATE", "", "{roleRef: {name: cluster-admin}, subjects: [{kind: User, name: jane}]}", "AccessChanged subjects=User jane"},
 		{"a role that goes", capture.Resource{Group: rbac, Version: "v1", Resource: "roles"}, "DELETE", "{rules: []}", "", "AccessChanged operation=delete"},
 		{"a definition that goes", capture.Resource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}, "DELETE", "{}", "", "DefinitionChanged operation=delete"},
