@@ -73,6 +73,8 @@ var options = []option{
 		"- --mirror-namespace=audit\n        - --mirror-types=IssueCreated,IssueResolved\n        - --mirror-severities=critical\n        - --mirror-newest=50\n        - --mirror-for=24h\n        - --mirror-rate=5", ""},
 	{"a mirror without a bound by age", `operator: {mirror: {for: 0}}`, "- --mirror-for=0\n", ""},
 	{"roles that expire", `operator: {expireRoles: true, cluster: prod-eu}`, "- --expire-roles\n        - --cluster=prod-eu\n", ""},
+	{"no webhook", `operator: {webhook: {enabled: false}}`, "", "webhook-address"},
+	{"the webhook's port", `operator: {webhook: {port: 9444}}`, "containerPort: 9444", ""},
 	{"a spool that stays", `operator: {spool: {existingClaim: spool}}`, "claimName: spool", ""},
 	{"the operator's service account", `operator: {serviceAccount: {name: sealer, annotations: {a: b}}}`, `"system:serviceaccount:graven-system:sealer"`, `"system:serviceaccount:graven-system:graven-operator"`},
 	{"the operator's pods", `operator: {resources: {requests: {cpu: "1", memory: 1Gi}, limits: {memory: 1Gi}}, podLabels: {i: k}, podAnnotations: {l: m}, extraEnv: [{name: A, value: b}], extraVolumes: [{name: more, emptyDir: {}}], extraVolumeMounts: [{name: more, mountPath: /more}]}`, "mountPath: /more", ""},

@@ -197,8 +197,8 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 		}
 	})
 	b.sub("who keeps the API server from asking", func(t *testing.T) {
-		text := b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-capture", "-o", "yaml")
-		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-capture")
+		text := b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-operator", "-o", "yaml")
+		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-operator")
 		_, _ = b.approve("mallory", "d", "jane:it is safe enough") // seen, or not
 		gap := b.told(1, url.Values{"type": {"CaptureGap"}})[0]
 		if d := details(t, gap); d["resources"] != "admission" || d["since"] >= d["until"] {
@@ -206,13 +206,13 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 		}
 		b.ready("approvals")
 		time.Sleep(3 * time.Second) // the operator has looked at what it put back
-		b.k.Kubectl("mallory", "patch", "validatingwebhookconfiguration", "graven-capture", "--type=json", "-p",
+		b.k.Kubectl("mallory", "patch", "validatingwebhookconfiguration", "graven-operator", "--type=json", "-p",
 			`[{"op":"add","path":"/webhooks/0/matchConditions","value":[{"name":"never","expression":"false"}]}]`)
 		if d := details(t, b.told(2, url.Values{"type": {"CaptureGap"}})[1]); !strings.Contains(d["reason"], "changed") {
 			t.Error(d)
 		}
 		testenv.Eventually(t, "it is mended", func() bool {
-			return !strings.Contains(b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-capture", "-o", "yaml"), "matchConditions")
+			return !strings.Contains(b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-operator", "-o", "yaml"), "matchConditions")
 		})
 		if !strings.Contains(text, "NoneOnDryRun") || !strings.Contains(text, "kube-system") {
 			t.Error(text)
@@ -220,7 +220,7 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 	})
 	b.sub("and what a killed operator did not see", func(t *testing.T) {
 		b.kill()
-		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-capture")
+		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-operator")
 		b.run(flags...)
 		if d := details(t, b.told(3, url.Values{"type": {"CaptureGap"}})[2]); !strings.Contains(d["reason"], "deleted") {
 			t.Error(d)

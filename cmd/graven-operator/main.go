@@ -87,6 +87,7 @@ func command() *cobra.Command {
 	f.BoolVar(&c.ExpireRoles, "expire-roles", false, "have grants of roles go when they have expired; it must be allowed to list and delete bindings")
 	f.StringVar(&captures.Webhook, "webhook-address", "", "HOST:PORT where the API server asks about requests, for capture policies at admission; default: none")
 	f.StringVar(&captures.WebhookURL, "webhook-url", "", "how the API server reaches that: https://HOST:PORT, or https://SERVICE.NAMESPACE.svc")
+	f.StringVar(&captures.WebhookName, "webhook-name", "graven-operator", "name of the ValidatingWebhookConfiguration; of the ClusterRole of that name it is a part")
 	f.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "HOST:PORT of /metrics; 0: none")
 	f.StringVar(&c.HealthAddress, "health-address", ":8081", "HOST:PORT of /healthz and /readyz; 0: none")
 	f.BoolVar(&c.LeaderElect, "leader-elect", false, "have one of several operators work at a time")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,7 +31,8 @@ import (
 type Registrar struct {
 	// API is without a cache.
 	API client.Client
-	// Name is that of the ValidatingWebhookConfiguration.
+	// Name is that of the ValidatingWebhookConfiguration, and of the ClusterRole with
+	// which it goes, where there is one.
 	Name string
 	// URL is where the server is asked, without a path; or Service is, in Namespace.
 	URL       string
@@ -104,6 +106,9 @@ func (r *Registrar) Registered(policy string) error {
 func (r *Registrar) look(ctx context.Context) error {
 	programs := r.Server.Programs()
 	want := r.want(programs)
+	if err := r.own(ctx, want); err != nil {
+		return err
+	}
 	last, err := r.last()
 	if err != nil {
 		return err
@@ -141,7 +146,7 @@ func (r *Registrar) look(ctx context.Context) error {
 		}
 		have = want
 	case !equality.Semantic.DeepEqual(want.Webhooks, have.Webhooks):
-		have.Webhooks = want.Webhooks
+		have.Webhooks, have.OwnerReferences = want.Webhooks, want.OwnerReferences
 		if err := r.API.Update(ctx, have); err != nil {
 			return fmt.Errorf("register: %w", err)
 		}
@@ -189,6 +194,21 @@ func (r *Registrar) want(programs map[string]*capture.Program) *admissionregistr
 			SideEffects:    new(admissionregistrationv1.SideEffectClassNoneOnDryRun), TimeoutSeconds: new(int32(maxLedger/time.Second) + 2), AdmissionReviewVersions: []string{"v1"}})
 	}
 	return c
+}
+
+// own has the registration go with the operator's ClusterRole: without the operator,
+// nobody would answer.
+func (r *Registrar) own(ctx context.Context, c *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	role := &rbacv1.ClusterRole{}
+	err := r.API.Get(ctx, client.ObjectKey{Name: r.Name}, role)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the operator's ClusterRole: %w", err)
+	}
+	c.OwnerReferences = []metav1.OwnerReference{{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: role.Name, UID: role.UID}}
+	return nil
 }
 
 func rulesOf(p *capture.Policy) []admissionregistrationv1.RuleWithOperations {

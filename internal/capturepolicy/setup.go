@@ -46,8 +46,11 @@ type Options struct {
 	// WebhookURL is how the API server reaches that: https://HOST:PORT, or
 	// https://NAME.NAMESPACE.svc[:PORT] for a Service.
 	WebhookURL string
-	Metrics    prometheus.Registerer
-	Log        *slog.Logger
+	// WebhookName is that of the ValidatingWebhookConfiguration; the Secret's has
+	// -webhook behind it.
+	WebhookName string
+	Metrics     prometheus.Registerer
+	Log         *slog.Logger
 }
 
 // Add has a manager apply the CapturePolicies of its cluster, once there is a
@@ -77,14 +80,14 @@ func Add(mgr manager.Manager, o Options) error {
 		return fmt.Errorf("keep what is seen: %w", err)
 	}
 	metrics := admission.NewMetrics(o.Metrics)
-	identity := &admission.Identity{Namespace: o.Namespace, Name: "graven-operator-webhook", Now: time.Now}
+	identity := &admission.Identity{Namespace: o.Namespace, Name: o.WebhookName + "-webhook", Now: time.Now}
 	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets, Metrics: metrics, Log: o.Log})
 	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if o.Webhook != "" {
 		if identity.API, err = kube.New(mgr.GetConfig(), kube.Options{HTTPClient: mgr.GetHTTPClient()}); err != nil {
 			return err
 		}
-		r.registrar = &admission.Registrar{API: identity.API, Name: "graven-capture", Namespace: o.Namespace, Identity: identity, Server: r.server,
+		r.registrar = &admission.Registrar{API: identity.API, Name: o.WebhookName, Namespace: o.Namespace, Identity: identity, Server: r.server,
 			File: filepath.Join(o.Dir, "registration.json"), Sender: seen, Cluster: o.Cluster, Metrics: metrics, Log: o.Log}
 		if err := o.reached(r.registrar); err != nil {
 			return fmt.Errorf("--webhook-url: %w", err)
