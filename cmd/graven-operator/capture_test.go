@@ -181,3 +181,56 @@ func TestWhatNobodyRecordsIsCaptured(t *testing.T) {
 		}
 	})
 }
+
+// TestCaptureReadsWhatItWasGranted with the roles of the installation: nothing, until a
+// role lets it.
+func TestCaptureReadsWhatItWasGranted(t *testing.T) {
+	t.Parallel()
+	b := newKube(t, map[string][]string{operatorUser: {"system:serviceaccounts", "system:authenticated"}})
+	b.server.start()
+	t.Cleanup(b.kill)
+	b.captured("issues", "approvalrequests")
+	b.k.Kubectl(testenv.KubeAdmin, "create", "namespace", "graven-system")
+	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/default/operator.yaml")
+	_, flags := listen(t)
+	b.run(append(flags, "--lease-namespace", "graven-system", "--leader-elect")...)
+	b.k.Apply(testenv.KubeAdmin, issuesPolicy)
+	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=jsonpath={.status.conditions[?(@.type==\"Watching\")].reason}=Forbidden", "capturepolicy/issues", "--timeout=60s")
+	b.k.Apply(testenv.KubeAdmin, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: issues, labels: {graven.dev/aggregate-to-capture: "true"}}
+rules: [{apiGroups: [platform.chatcli.io], resources: [issues], verbs: [list, watch]}]
+`)
+	b.ready("issues")
+	b.issue("issue-1")
+	b.told(1, url.Values{"correlation_id": {"issue-1"}, "type": {"issue.created"}})
+	b.sub("and a policy for what is not installed waits for it", func(t *testing.T) {
+		b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/chatcli.yaml")
+		b.ready("chatcli-issues")
+		b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=jsonpath={.status.conditions[?(@.type==\"Watching\")].reason}=NotInstalled", "capturepolicy/chatcli-anomalies", "--timeout=60s")
+		b.captured("anomalies")
+		b.ready("chatcli-anomalies")
+	})
+	b.sub("a policy that is wrong says where", func(t *testing.T) {
+		b.k.Apply(testenv.KubeAdmin, strings.NewReplacer("name: issues}", "name: wrong}", "operation == 'DELETE'", "operation == 'DELETE' &&").Replace(issuesPolicy))
+		b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Compiled=false", "capturepolicy/wrong", "--timeout=60s")
+		said := b.k.Kubectl(testenv.KubeAdmin, "get", "capturepolicy", "wrong", "-o", `jsonpath={.status.conditions[?(@.type=="Compiled")].message}`)
+		if !strings.Contains(said, "spec.record[2].when: 1:") {
+			t.Error(said)
+		}
+	})
+	b.sub("a policy at admission is registered, and goes with the operator's role", func(t *testing.T) {
+		b.k.Apply(testenv.KubeAdmin, strings.Split(approvalsPolicy, "---")[0])
+		b.ready("approvals")
+		if owner := b.k.Kubectl(testenv.KubeAdmin, "get", "validatingwebhookconfiguration", "graven-operator", "-o", "jsonpath={.metadata.ownerReferences[0].kind}"); owner != "ClusterRole" {
+			t.Error(owner)
+		}
+		b.kill()
+		b.k.Kubectl(testenv.KubeAdmin, "delete", "-f", "../../config/default/operator.yaml")
+		testenv.Eventually(t, "it is gone", func() bool {
+			_, err := b.k.TryKubectl(testenv.KubeAdmin, nil, "get", "validatingwebhookconfiguration", "graven-operator")
+			return err != nil
+		})
+	})
+}

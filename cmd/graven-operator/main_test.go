@@ -71,7 +71,7 @@ func newBed(t *testing.T, policies bool) *bed {
 func newKube(t *testing.T, users map[string][]string) *bed {
 	t.Helper()
 	b := &bed{t: t, whole: t, dir: t.TempDir(), server: newServer(t)}
-	b.k = testenv.StartKube(t, testenv.KubeOptions{Controllers: []string{"namespace-controller", "garbage-collector-controller"}, Users: users})
+	b.k = testenv.StartKube(t, testenv.KubeOptions{Controllers: []string{"namespace-controller", "garbage-collector-controller", "clusterrole-aggregation-controller"}, Users: users})
 	b.apply(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
 	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 	for _, ns := range []string{"chatcli-system", "production", "dev"} {
