@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -232,5 +233,106 @@ rules: [{apiGroups: [platform.chatcli.io], resources: [issues], verbs: [list, wa
 			_, err := b.k.TryKubectl(testenv.KubeAdmin, nil, "get", "validatingwebhookconfiguration", "graven-operator")
 			return err != nil
 		})
+	})
+}
+
+const chatcliUser = "system:serviceaccount:chatcli-system:chatcli-operator"
+
+// TestThePipelineOfChatCLIIsTold plays an incident as ChatCLI's controllers do, some of
+// it while no operator runs, and asks the ledger for the story.
+func TestThePipelineOfChatCLIIsTold(t *testing.T) {
+	t.Parallel()
+	masters := []string{"system:masters"}
+	b := newKube(t, map[string][]string{operatorUser: masters, "jane": masters, chatcliUser: masters})
+	b.server.start()
+	t.Cleanup(b.kill)
+	b.captured("anomalies", "issues", "aiinsights", "remediationplans", "approvalrequests", "postmortems")
+	_, flags := listen(t)
+	b.run(flags...)
+	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/chatcli.yaml")
+	for _, policy := range []string{"anomalies", "issues", "insights", "plans", "approvals", "evidence", "approvals-asked", "evidence-asked"} {
+		b.ready("chatcli-" + policy)
+	}
+	testenv.Eventually(t, "the API server asks", func() bool {
+		b.approval("probe")
+		b.k.Kubectl(testenv.KubeAdmin, "delete", "approvalrequest", "probe", "-n", "production")
+		return len(b.server.events(url.Values{"type": {"ConfigChanged"}, "correlation_id": {"inc-probe"}, "actor": {"kubernetes-admin"}}))+
+			len(b.server.events(url.Values{"type": {"IntentConfirmed"}, "correlation_id": {"inc-probe"}})) > 0
+	})
+	create := func(kind, name, spec string) {
+		b.k.Apply(chatcliUser, fmt.Sprintf("{apiVersion: platform.chatcli.io/v1alpha1, kind: %s, metadata: {name: %s, namespace: production}, spec: %s}", kind, name, spec))
+	}
+	status := func(kind, name, status string) {
+		b.k.Kubectl(chatcliUser, "patch", kind, name, "-n", "production", "--subresource=status", "--type=merge", "-p", `{"status":`+status+`}`)
+	}
+	create("Anomaly", "anomaly-1", "{source: prometheus, signalType: oom_kill, resource: {kind: Deployment, name: web, namespace: production}, value: '3', threshold: '1'}")
+	create("Issue", "inc", "{severity: high, source: prometheus, signalType: oom_kill, description: d, resource: {kind: Deployment, name: web, namespace: production}}")
+	status("anomaly", "anomaly-1", `{"correlated":true,"issueRef":{"name":"inc"}}`)
+	status("issue", "inc", `{"state":"Analyzing","detectedAt":"2026-03-19T14:00:00Z"}`)
+	create("AIInsight", "inc-insight", "{issueRef: {name: inc}, provider: p, model: m}")
+	status("aiinsight", "inc-insight", `{"analysis":"the first thought","generatedAt":"2026-03-19T14:01:00Z","confidence":0.9}`)
+	create("RemediationPlan", "inc-plan-1", "{issueRef: {name: inc}, attempt: 1, strategy: s, actions: [{type: ScaleDeployment}]}")
+	status("remediationplan", "inc-plan-1", `{"state":"WaitingApproval"}`)
+	b.k.Apply(chatcliUser, "{apiVersion: platform.chatcli.io/v1alpha1, kind: ApprovalRequest, metadata: {name: approval-1, namespace: production}, spec: {issueRef: {name: inc}, remediationPlanRef: inc-plan-1, policyRef: p, ruleName: r, requester: chatcli-operator, requestedActions: [{type: ScaleDeployment}]}}")
+	if out, err := b.approve("jane", "approval-1", "bob:the pods restart"); err != nil { // who asks is jane
+		t.Fatal(out, err)
+	}
+	b.k.Kubectl(chatcliUser, "annotate", "approvalrequest", "approval-1", "-n", "production", "platform.chatcli.io/approve-")
+	status("approvalrequest", "approval-1", `{"state":"Approved","approvedAt":"2026-03-19T14:05:00Z","decisions":[{"approver":"bob","decision":"approved","reason":"the pods restart","timestamp":"2026-03-19T14:05:00Z"}]}`)
+	b.told(1, url.Values{"type": {"ApprovalGranted"}, "correlation_id": {"inc"}, "actor": {"bob"}})
+	b.kill()
+	status("remediationplan", "inc-plan-1", `{"state":"Executing","startedAt":"2026-03-19T14:06:00Z"}`)
+	status("remediationplan", "inc-plan-1", `{"actionCheckpoints":[{"actionIndex":0,"actionType":"ScaleDeployment","success":false,"timestamp":"2026-03-19T14:07:00Z"}]}`)
+	status("remediationplan", "inc-plan-1", `{"state":"Failed","completedAt":"2026-03-19T14:08:00Z","result":"no quota"}`)
+	status("issue", "inc", `{"state":"Analyzing","remediationAttempts":1}`)
+	status("aiinsight", "inc-insight", `{"analysis":null,"generatedAt":null,"confidence":null}`)
+	status("aiinsight", "inc-insight", `{"analysis":"the second thought","generatedAt":"2026-03-19T14:10:00Z"}`)
+	create("RemediationPlan", "inc-plan-2", "{issueRef: {name: inc}, attempt: 2, strategy: s, actions: [{type: RestartDeployment}]}")
+	status("remediationplan", "inc-plan-2", `{"state":"Completed","startedAt":"2026-03-19T14:11:00Z","completedAt":"2026-03-19T14:12:00Z","result":"done"}`)
+	b.run(flags...)
+	status("issue", "inc", `{"state":"Resolved","resolvedAt":"2026-03-19T14:13:00Z","resolution":"restarted","conditions":[{"type":"Resolved","status":"True","reason":"RemediationSucceeded","message":"","lastTransitionTime":"2026-03-19T14:13:00Z"}]}`)
+	for _, last := range []string{"IssueResolved", "RemediationSucceeded"} {
+		b.told(1, url.Values{"type": {last}, "correlation_id": {"inc"}})
+	}
+	b.told(2, url.Values{"type": {"AIInsightCompleted"}, "correlation_id": {"inc"}})
+	b.sub("each transition once", func(t *testing.T) {
+		count := map[string]int{}
+		for _, e := range b.server.events(url.Values{"correlation_id": {"inc"}}) {
+			if e.Recorded.Attribution == event.AttributionObserved && e.Category != "operator" {
+				count[e.EventType]++
+			}
+		}
+		want := map[string]int{"AnomalyCorrelated": 1, "IssueCreated": 1, "AIInsightRequested": 2, "AIInsightCompleted": 2, "RemediationPlanned": 3, "ApprovalRequested": 1, "ApprovalAttempted": 1,
+			"ApprovalGranted": 1, "RemediationExecuted": 3, "RemediationFailed": 1, "RemediationSucceeded": 1, "IssueResolved": 1}
+		if !maps.Equal(count, want) {
+			t.Errorf("got  %v\nwant %v", count, want)
+		}
+		if n := len(b.server.events(url.Values{"type": {"IdempotencyConflict"}})); n > 0 {
+			t.Errorf("%d conflicts", n)
+		}
+	})
+	b.sub("who really approved", func(t *testing.T) {
+		asked := b.told(2, url.Values{"type": {"ApprovalAttempted"}, "correlation_id": {"inc"}}) // asked, and seen
+		facts, who := map[string]bool{}, map[string]string{}
+		for _, e := range asked {
+			facts[e.Fact], who[e.Recorded.Attribution] = true, e.Actor.Name
+		}
+		if len(facts) != 1 || who[event.AttributionAdmission] != "jane" || who[event.AttributionObserved] != "bob" {
+			t.Errorf("%v, %v", facts, who)
+		}
+		if d := details(t, b.told(1, url.Values{"type": {"IdentityForged"}, "correlation_id": {"inc"}})[0]); d["claimed"] != "bob" {
+			t.Error(d)
+		}
+	})
+	b.sub("and the thought that was wiped", func(t *testing.T) {
+		var thoughts []string
+		for _, e := range b.server.events(url.Values{"type": {"ResourceSnapshot"}, "resource": {"inc-insight"}}) {
+			if strings.Contains(string(e.Details), "the first thought") {
+				thoughts = append(thoughts, e.ID.String())
+			}
+		}
+		if len(thoughts) != 1 {
+			t.Errorf("%d snapshots have it", len(thoughts))
+		}
 	})
 }

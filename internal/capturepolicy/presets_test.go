@@ -269,7 +269,7 @@ var chatcli = []row{
 	{"an approval whose decision is lost", "approvalrequests",
 		[]string{ask + "status: {state: Pending}}", "{metadata: {annotations: {platform.chatcli.io/reject: 'jane:no'}}, " + ask[1:] + "status: {state: Pending}}", ask + "status: {state: Pending}}", ask + "status: {state: Expired, expiredAt: '" + at + "'}}"},
 		[]string{"ApprovalRequested controller:remediation-reconciler pending ApprovalRequested/ ", "ApprovalAttempted user:jane pending ApprovalAttempted/reject after 100 decision=rejected",
-			"ApprovalAttempted controller:approval-reconciler failure ApprovalAttempted/reject gone 102 lost=true", "ApprovalExpired system:approval-reconciler failure ApprovalExpired/ timeoutMinutes=30"}},
+			"ApprovalExpired system:approval-reconciler failure ApprovalExpired/ timeoutMinutes=30"}},
 	{"an approval by REST, which drops who it was", "approvalrequests",
 		[]string{ask + "status: {state: Pending}}", ask + "status: {state: Approved, autoApproved: false}}"},
 		[]string{"ApprovalRequested controller:remediation-reconciler pending ApprovalRequested/ ", "ApprovalGranted user:unknown success ApprovalGranted/ approver=unknown"}},

@@ -103,6 +103,9 @@ func says(u *unstructured.Unstructured, line *trail.Line) bool {
 		}
 	}
 	e.Cluster = cmp.Or(e.Cluster, was.Cluster)
+	if was.Fact == "" { // it was sealed before facts were known
+		e.Fact = ""
+	}
 	e.Complete(was.Timestamp)
 	e.Recorded = event.Recorded{}
 	if line.Record.Erasable == nil {

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -214,8 +215,43 @@ func readMetadata(raw []byte) (m metadata, err error) {
 
 var objectName = regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$`)
 
-// identify gives e what the object's metadata knows of it.
+// factOf returns the fact that an event of ChatCLI's own code tells, as the recorder
+// and capture name it; empty where its words do not say which.
+func factOf(e *event.Event) string {
+	if e.Resource.UID == "" {
+		return ""
+	}
+	t, ok := event.Lookup(e.EventType)
+	if !ok {
+		return ""
+	}
+	var d struct{ Attempts, Type string }
+	if len(e.Details) > 0 && json.Unmarshal(e.Details, &d) != nil {
+		return ""
+	}
+	which := ""
+	switch t.Type {
+	case "IssueCreated", "RemediationSucceeded", "RemediationFailed", "ApprovalRequested", "ApprovalGranted", "ApprovalRejected", "ApprovalExpired":
+	case "IssueEscalated", "IssueContained":
+		which = d.Attempts
+	case "SLABreach":
+		which = d.Type
+	case "RemediationExecuted":
+		if e.EventType != "remediation_started" {
+			return ""
+		}
+		which = "started"
+	default:
+		return ""
+	}
+	return e.Resource.UID + "/" + t.Type + "/" + which
+}
+
+// identify gives e what the object's metadata knows of it, and the fact that it tells.
 func (o *object) identify(e *event.Event, m metadata) {
+	if e.Fact == "" {
+		e.Fact = factOf(e)
+	}
 	if e.CorrelationID == "" {
 		e.CorrelationID = m.correlationID
 	}

@@ -187,3 +187,31 @@ func FuzzAuditEvent(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatChatCLIsCodeTellsIsTheSameFact as what a recorder tells, or capture.
+func TestWhatChatCLIsCodeTellsIsTheSameFact(t *testing.T) {
+	for text, want := range map[string]string{
+		`"eventType":"issue_created"`:                               "u1/IssueCreated/",
+		`"eventType":"issue_escalated","details":{"attempts":"5"}`:  "u1/IssueEscalated/5",
+		`"eventType":"issue_contained","details":{"attempts":"2"}`:  "u1/IssueContained/2",
+		`"eventType":"remediation_started","details":{"issue":"i"}`: "u1/RemediationExecuted/started",
+		`"eventType":"remediation_completed"`:                       "u1/RemediationSucceeded/",
+		`"eventType":"approval_approved"`:                           "u1/ApprovalGranted/",
+		`"eventType":"sla_breach","details":{"type":"response"}`:    "u1/SLABreach/response",
+		`"eventType":"issue_resolved","details":{"attempts":"1"}`:   "", // which time it is, it does not say
+		`"eventType":"RemediationExecuted"`:                         "",
+		`"eventType":"issue_created","fact":"mine"`:                 "mine",
+		`"eventType":"something.else"`:                              "",
+	} {
+		raw := `{"apiVersion":"platform.chatcli.io/v1alpha1","kind":"AuditEvent","metadata":{"name":"audit-1","namespace":"production"},"spec":{` + text +
+			`,"timestamp":"2026-03-19T12:00:00Z","actor":{"type":"controller","name":"IssueReconciler"},"resource":{"kind":"Issue","name":"i","namespace":"production","uid":"u1"}}}`
+		events, err := intake.AuditEvent([]byte(raw))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if events[0].Fact != want {
+			t.Errorf("%s: %q, want %q", text, events[0].Fact, want)
+		}
+	}
+}

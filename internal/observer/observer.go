@@ -239,8 +239,16 @@ func (o *Observer) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		select { // others may be on their way
+		case <-time.After(settling):
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
+
+// settling is how long it is waited for more policies to change.
+const settling = 250 * time.Millisecond
 
 func (o *Observer) say(kind capture.Resource, err error) {
 	o.mu.Lock()
@@ -262,7 +270,11 @@ func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs [
 			return
 		}
 		if last = reason; err != nil {
-			o.c.Log.Warn("resources are not followed", "resources", kind.Resource, "group", kind.Group, "reason", reason, "error", err)
+			level := slog.LevelWarn
+			if reason == "NotInstalled" {
+				level = slog.LevelInfo
+			}
+			o.c.Log.Log(ctx, level, "resources are not followed", "resources", kind.Resource, "group", kind.Group, "reason", reason, "error", err)
 			return
 		}
 		o.c.Log.Info("following resources", "resources", kind.Resource, "group", kind.Group)
