@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -317,4 +318,155 @@ spec:
 	if files < 10 {
 		t.Errorf("%d files", files)
 	}
+}
+
+// kubernautKind is a definition of one of Kubernaut's kinds, without a schema.
+func kubernautKind(kind, plural string) string {
+	return fmt.Sprintf(`---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: %[2]s.kubernaut.ai}
+spec:
+  group: kubernaut.ai
+  scope: Namespaced
+  names: {kind: %[1]s, plural: %[2]s}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`, kind, plural)
+}
+
+// TestWhatPeopleDoWithKubernautIsTold plays approvals, decisions that are made again,
+// blocks, cancellations, dry runs and forged bodies as several users.
+func TestWhatPeopleDoWithKubernautIsTold(t *testing.T) {
+	t.Parallel()
+	const orchestrator = "system:serviceaccount:kubernaut-system:remediationorchestrator"
+	masters := []string{"system:masters"}
+	b := newKube(t, map[string][]string{operatorUser: masters, "jane": masters, "bob": masters, "mallory": masters, orchestrator: masters})
+	b.server.start()
+	t.Cleanup(b.kill)
+	b.captured()
+	for kind, plural := range map[string]string{"RemediationApprovalRequest": "remediationapprovalrequests", "WorkflowExecution": "workflowexecutions", "RemediationRequest": "remediationrequests",
+		"NotificationRequest": "notificationrequests", "RemediationWorkflow": "remediationworkflows", "ActionType": "actiontypes", "AgentSession": "agentsessions",
+		"SignalProcessing": "signalprocessings", "AIAnalysis": "aianalyses", "EffectivenessAssessment": "effectivenessassessments"} {
+		b.k.Apply(testenv.KubeAdmin, kubernautKind(kind, plural))
+	}
+	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+	_, flags := listen(t)
+	b.run(flags...)
+	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/kubernaut.yaml")
+	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Ready", "capturepolicy", "--all", "--timeout=120s")
+	create := func(user, kind, name, spec string) {
+		b.k.Apply(user, fmt.Sprintf("{apiVersion: kubernaut.ai/v1alpha1, kind: %s, metadata: {name: %s, namespace: production}, spec: %s}", kind, name, spec))
+	}
+	status := func(user, kind, name, status string, flags ...string) error {
+		out, err := b.k.TryKubectl(user, nil, append([]string{"patch", kind, name, "-n", "production", "--subresource=status", "--type=merge", "-p", `{"status":` + status + `}`}, flags...)...)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	refused := func(err error, words string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("refused: %v, want %s", err, words)
+		}
+	}
+	create(orchestrator, "RemediationRequest", "rr-1", "{signalName: oom}")
+	for _, name := range []string{"rar-1", "rar-2", "rar-3"} {
+		create(orchestrator, "RemediationApprovalRequest", name, "{remediationRequestRef: {name: rr-1}, aiAnalysisRef: {name: ai-1}, requiredBy: '2099-01-01T00:00:00Z'}")
+	}
+	testenv.Eventually(t, "the API server asks", func() bool {
+		return status("jane", "remediationapprovalrequest", "rar-3", `{"decision":"Approved"}`, "--dry-run=server") != nil
+	})
+	must(status("jane", "remediationapprovalrequest", "rar-1", `{"decision":"Approved","decidedBy":"jane","decisionMessage":"it was tried in staging"}`))
+	refused(status("mallory", "remediationapprovalrequest", "rar-1", `{"decision":"Rejected","decidedBy":"mallory","decisionMessage":"no"}`), "the decision was made, and stays as it is: Approved by jane")
+	refused(status("mallory", "remediationapprovalrequest", "rar-1", `{"decision":""}`), "stays as it is")
+	refused(status("mallory", "remediationapprovalrequest", "rar-1", `{"decidedBy":"bob"}`), "stays as it is")
+	must(status("mallory", "remediationapprovalrequest", "rar-2", `{"decision":"Rejected","decidedBy":"bob","decisionMessage":"too risky today"}`))
+	refused(status("mallory", "remediationapprovalrequest", "rar-3", `{"decision":"Expired","decidedBy":"system"}`), "expires by itself")
+	refused(status("jane", "remediationapprovalrequest", "rar-3", `{"decision":"Approved"}`), "a decision has a rationale")
+	must(status("jane", "remediationapprovalrequest", "rar-3", `{"decision":"Approved","decisionMessage":"a dry run"}`, "--dry-run=server"))
+	create(orchestrator, "WorkflowExecution", "wfe-1", "{remediationRequestRef: {name: rr-1}}")
+	must(status(orchestrator, "workflowexecution", "wfe-1", `{"phase":"Failed","failureDetails":{"reason":"TaskFailed","message":"exit 1"}}`))
+	refused(status("bob", "workflowexecution", "wfe-1", `{"blockClearance":{"clearReason":"a a a a a a","clearedBy":"bob"}}`), "10 characters")
+	must(status("bob", "workflowexecution", "wfe-1", `{"blockClearance":{"clearReason":"the cluster was verified","clearedBy":"bob"}}`))
+	refused(status("mallory", "workflowexecution", "wfe-1", `{"blockClearance":null}`), "cleared before")
+	must(status(orchestrator, "remediationrequest", "rr-1", `{"overallPhase":"Executing","timeoutConfig":{"global":"1h"}}`))
+	must(status("jane", "remediationrequest", "rr-1", `{"timeoutConfig":{"global":"4h"}}`))
+	create(orchestrator, "NotificationRequest", "nr-1", "{type: Escalation, priority: high, remediationRequestRef: {name: rr-1}}")
+	b.k.Kubectl("bob", "delete", "notificationrequest", "nr-1", "-n", "production")
+	create("jane", "RemediationWorkflow", "wf-1", "{version: 1.0.0, actionType: Scale}")
+	must(status(orchestrator, "remediationworkflow", "wf-1", `{"catalogStatus":"Active"}`))
+	must(status(orchestrator, "remediationworkflow", "wf-1", `{"catalogStatus":"Disabled"}`))
+	b.k.Kubectl("bob", "delete", "remediationworkflow", "wf-1", "-n", "production")
+	for _, test := range []struct {
+		eventType, detail string
+		want              []string // of admission: by whom, and a detail
+	}{
+		{"webhook.remediationapprovalrequest.decided", "decision_message", []string{"jane it was tried in staging", "mallory too risky today"}},
+		{"IdentityForged", "claimed", []string{"mallory bob"}},
+		{"workflowexecution.block.cleared", "block_message", []string{"bob exit 1"}},
+		{"webhook.remediationrequest.timeout_modified", "modified_by", []string{"jane jane"}},
+		{"webhook.notification.cancelled", "priority", []string{"bob high"}},
+		{"remediationworkflow.admitted.create", "version", []string{"jane 1.0.0"}},
+		{"remediationworkflow.admitted.delete", "action", []string{"bob delete"}},
+		{"RequestRefused", "policy", []string{"mallory kubernaut-approvals", "mallory kubernaut-approvals", "mallory kubernaut-approvals", "mallory kubernaut-approvals", "jane kubernaut-approvals", "bob kubernaut-blocks", "mallory kubernaut-blocks"}},
+	} {
+		b.sub(test.eventType, func(t *testing.T) {
+			var got []string
+			testenv.Eventually(t, fmt.Sprint(test.want), func() bool {
+				got = nil
+				for _, e := range b.server.events(url.Values{"type": {test.eventType}}) {
+					var d map[string]any
+					if err := decode(e, &d); err != nil {
+						t.Fatal(err)
+					}
+					if e.Recorded.Attribution == event.AttributionAdmission {
+						got = append(got, fmt.Sprintf("%s %v", e.Actor.Name, d[test.detail]))
+					}
+				}
+				slices.Reverse(got)
+				return len(got) >= len(test.want)
+			})
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got  %q\nwant %q", got, test.want)
+			}
+		})
+	}
+	b.sub("and what was done is confirmed", func(t *testing.T) {
+		confirmed := map[string]int{}
+		testenv.Eventually(t, "what was done is confirmed", func() bool {
+			clear(confirmed)
+			for _, e := range b.server.events(url.Values{"type": {"IntentConfirmed"}}) {
+				confirmed[details(t, e)["eventType"]]++
+			}
+			return confirmed["webhook.remediationapprovalrequest.decided"] == 2 && confirmed["workflowexecution.block.cleared"] == 1 && confirmed["webhook.remediationrequest.timeout_modified"] == 1 &&
+				confirmed["webhook.notification.cancelled"] == 1 && confirmed["remediationworkflow.admitted.create"] == 1 && confirmed["remediationworkflow.admitted.delete"] == 1
+		})
+		actions := map[string]bool{}
+		for _, e := range b.server.events(url.Values{"type": {"remediationworkflow.admitted.create,remediationworkflow.admitted.update,remediationworkflow.admitted.delete"}}) {
+			var d map[string]any
+			if err := decode(e, &d); err != nil {
+				t.Fatal(err)
+			}
+			if e.Recorded.Attribution == event.AttributionObserved { // the catalogue's word
+				actions[fmt.Sprint(d["action"])] = true
+			}
+		}
+		for _, action := range []string{"create", "register", "disable", "delete"} {
+			if !actions[action] {
+				t.Errorf("the catalogue does not tell of %s: %v", action, actions)
+			}
+		}
+	})
 }
