@@ -35,6 +35,10 @@ var contenders = map[string]func(run) (Sample, error){
 	"client.Record":              recorder,
 	"queries of a directory":     directoryQuerier,
 	"queries of PostgreSQL":      databaseQuerier,
+	"capture":                    observing,
+	"informer":                   informing,
+	"recording webhook":          recordingWebhook,
+	"bare webhook":               bareWebhook,
 }
 
 // contests are all contests, with their goals.
@@ -193,6 +197,24 @@ var contests = []contest{
 		lines: []line{
 			{"incident by correlation id in PostgreSQL, p99", "queries of PostgreSQL", "", p99ms, 10, true},
 			{"incident by correlation id in a directory, p99", "queries of a directory", "", p99ms, 10, true},
+		},
+	},
+	{
+		name:       "capture",
+		contenders: []string{"informer", "capture"},
+		lines: []line{
+			{"changes of watched resources recorded with a snapshot, changes/s", "capture", "informer", rate, 0, false},
+			{"changes of watched resources recorded, changes/s", "capture", "", rate, 0, false},
+			{"memory for each watched object", "capture", "informer", noted("B/object"), 0.5, true},
+		},
+	},
+	{
+		name:       "admission",
+		run:        run{Rate: 200},
+		contenders: []string{"bare webhook", "recording webhook"},
+		lines: []line{
+			{"a request recorded at admission, 200/s as they come, p99 in ms", "recording webhook", "", p99ms, 5, true},
+			{"a request recorded at admission, p50", "recording webhook", "bare webhook", p50, 0, true},
 		},
 	},
 }

@@ -125,20 +125,45 @@ func (f *follower) watch(ctx context.Context) error {
 	}
 	defer w.Stop()
 	f.says(nil)
+	defer func() {
+		if err := f.flush(f.at); err != nil {
+			f.log.Warn("what was seen is seen again", "error", err)
+		}
+	}()
+	arrived := make(chan watch.Event, maxBatch) // read ahead, so that many are recorded together
+	go func() {
+		defer close(arrived)
+		for e := range w.ResultChan() {
+			select {
+			case arrived <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	tick := time.NewTicker(flushPause)
+	defer tick.Stop()
 	for {
 		var batch []watch.Event
 		select {
-		case e, ok := <-w.ResultChan():
+		case e, ok := <-arrived:
 			if !ok {
-				return nil
+				return ctx.Err()
 			}
 			batch = append(batch, e)
+		case <-tick.C: // nothing more comes for now
+			if len(f.store.changed) > 0 {
+				if err := f.flush(f.at); err != nil {
+					return err
+				}
+			}
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		for open := true; open && len(batch) < maxBatch; {
 			select {
-			case e, ok := <-w.ResultChan():
+			case e, ok := <-arrived:
 				if open = ok; ok {
 					batch = append(batch, e)
 				}
@@ -231,30 +256,29 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 		}
 	}
 	for uid, st := range states {
-		var err error
-		if st == nil {
-			err = f.store.forget(uid)
-		} else {
-			err = f.store.put(st)
-		}
-		if err != nil {
-			return fmt.Errorf("keep what was seen: %w", err)
-		}
+		f.store.put(uid, st)
 	}
-	f.saw(changes)
+	if ordered {
+		f.saw(changes)
+	}
+	if at != nil {
+		at.At = f.judge.now().UTC()
+		f.at = at
+	}
+	if f.store.due(f.judge.now()) {
+		return f.flush(at)
+	}
+	return nil
+}
+
+// flush has on disk what is in memory, the position last.
+func (f *follower) flush(at *position) error {
 	if err := f.counts.write(f.judge.now()); err != nil {
 		return fmt.Errorf("keep what was counted: %w", err)
 	}
-	if at == nil {
-		return nil
+	if err := f.store.flush(at, f.judge.now()); err != nil {
+		return fmt.Errorf("keep what was seen: %w", err)
 	}
-	at.At = f.judge.now().UTC()
-	if len(changes) > 0 || at.At.Sub(f.at.At) > time.Minute {
-		if err := f.store.move(at); err != nil {
-			return fmt.Errorf("keep how far it was followed: %w", err)
-		}
-	}
-	f.at = at
 	return nil
 }
 
@@ -293,7 +317,7 @@ func (f *follower) dies(c *change, before *state) error {
 			gone.Gone = now
 		}
 		c.at = now
-		return f.store.put(&gone)
+		return f.store.write(map[string]*state{c.uid: &gone})
 	}
 	c.at = before.Gone
 	return nil
@@ -322,20 +346,13 @@ func (f *follower) introduce(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := f.store.move(&at); err != nil {
-		return err
-	}
 	f.at = &at
-	return nil
+	return f.flush(&at)
 }
 
 // each calls a function for all states that are kept.
 func (f *follower) each(fn func(*state) error) error {
-	uids, err := f.store.uids()
-	if err != nil {
-		return err
-	}
-	for _, uid := range uids {
+	for _, uid := range f.store.uids() {
 		st, err := f.store.get(uid)
 		if err == nil && st != nil && st.Object != nil {
 			err = fn(st)
@@ -399,8 +416,9 @@ func (f *follower) sync(ctx context.Context, reason string) error {
 			return err
 		}
 	}
-	f.at = &position{}
-	return f.record(ctx, nil, true, at)
+	at.At = f.judge.now().UTC()
+	f.at = at
+	return f.flush(at)
 }
 
 // gap records that states came and went that were not seen.

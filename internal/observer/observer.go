@@ -283,6 +283,9 @@ func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs [
 		missed: o.c.Metrics.gaps.WithLabelValues(kind.Resource), store: store, sender: o.c.Sender, past: o.c.Past, key: o.key, log: o.c.Log, says: says, saw: o.saw,
 		counts: counts, judge: &judge{kind: kind, programs: programs, cluster: o.c.Cluster, counter: counts, now: o.c.Now, count: o.count, failed: o.fail}}
 	f.run(ctx)
+	if err := store.close(); err != nil {
+		o.c.Log.Warn("close what was seen", "resources", kind.Resource, "error", err)
+	}
 }
 
 // open opens what is kept of a kind, and tries again until ctx ends: then it returns
