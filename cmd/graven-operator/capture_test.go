@@ -181,6 +181,33 @@ func TestWhatNobodyRecordsIsCaptured(t *testing.T) {
 			t.Errorf("%d conflicts", n)
 		}
 	})
+	b.sub("an API server that does not know what happened since", func(t *testing.T) {
+		b.kill()
+		b.state("issue-1", "Failed")
+		position := filepath.Join(b.dir, "capture", "seen", "issues.v1alpha1.platform.chatcli.io", "position.json")
+		text, err := os.ReadFile(position)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var at map[string]any
+		if err := json.Unmarshal(text, &at); err != nil {
+			t.Fatal(err)
+		}
+		at["ResourceVersion"] = "999999999" // as after a restore of etcd
+		if text, err = json.Marshal(at); err == nil {
+			err = os.WriteFile(position, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.run()
+		if d := details(t, b.told(7, of("issue-1", "issue.state"))[6]); d["to"] != "Failed" || d["derived"] != "true" {
+			t.Error(d)
+		}
+		if d := details(t, b.told(2, url.Values{"type": {"CaptureGap"}})[1]); d["since"] == "" || !strings.Contains(d["reason"], "does not know") {
+			t.Error(d)
+		}
+	})
 }
 
 // TestCaptureReadsWhatItWasGranted with the roles of the installation: nothing, until a

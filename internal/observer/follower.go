@@ -115,6 +115,14 @@ func expired(err error) bool {
 func (f *follower) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// An API server that was set back keeps who comes from its future waiting.
+	newest, err := f.api.List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	if later(f.at.ResourceVersion, newest.GetResourceVersion()) {
+		return errExpired
+	}
 	seconds := int64(maxSilence.Seconds())
 	w, err := f.api.Watch(ctx, metav1.ListOptions{ResourceVersion: f.at.ResourceVersion, AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
 	if expired(err) {
