@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -136,6 +137,9 @@ type Server struct {
 	verify  *semaphore.Weighted
 	eraser  *erasure.Eraser
 	grants  *grant.Granter
+	// caughtUp is when readiness last found everything in the index, in Unix
+	// nanoseconds.
+	caughtUp atomic.Int64
 	// stopping is closed when streams must end.
 	stopping chan struct{}
 	stop     sync.Once

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -327,6 +328,35 @@ func TestAServerWhoseIndexLagsIsNotReady(t *testing.T) {
 	}
 	d.as("").get("/healthz").want(http.StatusOK)
 	d.as("recorder").post(events, native).want(http.StatusCreated) // recording does not wait for it
+}
+
+// A laterStore lags once it is told to.
+type laterStore struct {
+	rest.Store
+	lags *atomic.Bool
+}
+
+func (s laterStore) Wait(ctx context.Context, size int64) error {
+	if s.lags.Load() {
+		return laggingStore{}.Wait(ctx, size)
+	}
+	return s.Store.Wait(ctx, size)
+}
+
+func TestALagOfTheIndexDoesNotTakeAServerFromItsClientsAtOnce(t *testing.T) {
+	var lags atomic.Bool
+	var later atomic.Int64
+	d := open(t, change{store: func(s rest.Store) rest.Store { return laterStore{s, &lags} },
+		rest: func(c *rest.Config) {
+			c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+		}})
+	d.as("").get("/readyz").want(http.StatusOK)
+	lags.Store(true)
+	d.as("").get("/readyz").want(http.StatusOK)
+	later.Store(int64(11 * time.Second))
+	d.as("").get("/readyz").problem(http.StatusServiceUnavailable, "", "not-ready")
+	lags.Store(false)
+	d.as("").get("/readyz").want(http.StatusOK)
 }
 
 func TestMetricsCanBeParsedAndCount(t *testing.T) {

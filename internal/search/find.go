@@ -44,7 +44,7 @@ var (
 
 const (
 	// maxWait is how long a question waits for the index.
-	maxWait = 2 * time.Second
+	maxWait = 5 * time.Second
 	// maxScan is how long a question may look through entries.
 	maxScan = 10 * time.Second
 	// batchSize is how many candidates are selected at a time.
