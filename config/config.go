@@ -36,3 +36,8 @@ var Captures embed.FS
 //
 //go:embed policies/auditevents.yaml policies/immutable.yaml policies/stamp/stamp.yaml
 var Policies embed.FS
+
+// AuditPolicy is what Graven wants of the API servers' own audit logs.
+//
+//go:embed audit/policy.yaml
+var AuditPolicy []byte

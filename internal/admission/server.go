@@ -192,7 +192,11 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 	if r.DryRun != nil && *r.DryRun || !s.fresh(string(r.UID)+"/"+p.Policy.Name) {
 		return
 	}
-	if err := s.record(ctx, p, events); err != nil {
+	err = s.record(ctx, p, events)
+	if err == nil {
+		answer.AuditAnnotations = annotations(events)
+	}
+	if err != nil {
 		s.forget(string(r.UID) + "/" + p.Policy.Name)
 		s.c.Metrics.lost.WithLabelValues(p.Policy.Name).Inc()
 		s.c.Log.Error("a request is not recorded", "policy", p.Policy.Name, "error", err)
@@ -200,6 +204,18 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 			s.deny(p, answer, "graven: the request cannot be recorded, and the policy "+p.Policy.Name+" refuses what is not; try again", http.StatusServiceUnavailable)
 		}
 	}
+}
+
+// annotations has the API server's audit log name what was recorded of a request.
+func annotations(events []*event.Event) map[string]string {
+	var ids []string
+	for _, e := range events {
+		ids = append(ids, e.ID.String())
+	}
+	if ids == nil {
+		return nil
+	}
+	return map[string]string{capture.DetailIntent: strings.Join(ids, " ")}
 }
 
 func (s *Server) deny(p *capture.Program, answer *admissionv1.AdmissionResponse, words string, code int32) {

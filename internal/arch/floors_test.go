@@ -46,7 +46,7 @@ var rooms = []struct {
 	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant"},
 	{types, "api/... config"},
 	{recorders, "recorder rbac"},
-	{engines, "internal/admission internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener internal/observer internal/protection"},
+	{engines, "internal/admission internal/auditlog internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener internal/observer internal/protection"},
 	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/capturepolicy internal/controller internal/testdisk internal/testenv internal/testkey internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/* examples/*"},

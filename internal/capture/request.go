@@ -42,7 +42,9 @@ func By(user map[string]any) event.Actor {
 	return a
 }
 
-// DetailIntent is the detail that says of an event where it is an intent.
+// DetailIntent is the detail that says of an event where it is an intent, and the audit
+// annotation with which the webhook names the events of a request, separated by spaces,
+// in the API server's audit log: there, the webhook's name and a slash stand before it.
 const DetailIntent = "intent"
 
 // A Requester is what admission knows of who asks, and for what: the detail

@@ -49,6 +49,7 @@ type Options struct {
 	// WebhookName is that of the ValidatingWebhookConfiguration; the Secret's has
 	// -webhook behind it.
 	WebhookName string
+	AuditLog    AuditLog
 	Metrics     prometheus.Registerer
 	Log         *slog.Logger
 }
@@ -74,8 +75,16 @@ func Add(mgr manager.Manager, o Options) error {
 	}
 	r := &reconciler{api: mgr.GetClient(), sender: seen, cluster: o.Cluster, log: o.Log, elected: mgr.Elected()}
 	past := observer.Ledger{Client: o.Ledger}
-	r.observer, err = observer.New(observer.Config{API: api, Sender: seen, Past: past, Intents: past, Dir: filepath.Join(o.Dir, "seen"), Cluster: o.Cluster,
-		Log: o.Log, Metrics: observer.NewMetrics(o.Metrics)})
+	watching := observer.Config{API: api, Sender: seen, Past: past, Intents: past, Dir: filepath.Join(o.Dir, "seen"), Cluster: o.Cluster,
+		Log: o.Log, Metrics: observer.NewMetrics(o.Metrics)}
+	if o.AuditLog.Enabled {
+		w, err := o.watcher(mgr, seen)
+		if err != nil {
+			return err
+		}
+		watching.Answers = answers{w}
+	}
+	r.observer, err = observer.New(watching)
 	if err != nil {
 		return fmt.Errorf("keep what is seen: %w", err)
 	}

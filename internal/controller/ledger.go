@@ -25,6 +25,9 @@ const (
 	typeLost    = "AuditEventDeletedUnsealed"
 	// typeSnapshot is what capture keeps of resources.
 	typeSnapshot = "ResourceSnapshot"
+	// typeRequest is what the API servers' own audit logs have. To mirror such events
+	// would give more of them.
+	typeRequest = "KubernetesAPIRequest"
 )
 
 // family is that of these types, in the catalogue.

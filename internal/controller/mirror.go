@@ -189,10 +189,13 @@ func (m *mirror) objects(ctx context.Context) ([]unstructured.Unstructured, erro
 	return list.Items, err
 }
 
+// unmirrored are types of events that are never mirrored.
+var unmirrored = map[string]bool{typeSnapshot: true, typeRequest: true}
+
 // see mirrors an event and, where its incident is not in the cluster, what belongs
 // to it. It goes on until the API server has it, or has said that it will not.
 func (m *mirror) see(ctx context.Context, e *seen) error {
-	if e.EventType == typeSnapshot || e.EventType == typeCopied && e.tells(m.self) {
+	if unmirrored[e.EventType] || e.EventType == typeCopied && e.tells(m.self) {
 		m.position.Store(e.Index) // whose mirror is large, or might be told of, and so on
 		return nil
 	}
@@ -263,7 +266,7 @@ func (m *mirror) bringBack(ctx context.Context, e *seen) error {
 			return err
 		}
 		for i := range events {
-			if events[i].Index < e.Index && events[i].EventType != typeSnapshot {
+			if events[i].Index < e.Index && !unmirrored[events[i].EventType] {
 				before = append(before, events[i].Index)
 			}
 		}

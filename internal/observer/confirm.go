@@ -44,6 +44,32 @@ func (l Ledger) Follow(ctx context.Context, after int64, fn func(index int64, e 
 	})
 }
 
+// Answers are what API servers answered to requests, by their audit logs.
+type Answers interface {
+	// Answer returns what came of the request of an intent; nil if it is not known.
+	Answer(intent event.ID) *Answer
+	// Live returns why the audit logs do not arrive; empty if they do.
+	Live() string
+}
+
+// An Answer is an API server's to a request, as its audit log has it.
+type Answer struct {
+	At      time.Time
+	AuditID string
+	Code    int  // of HTTP
+	Done    bool // it was not refused
+	// Impersonator is who acted as the user that admission saw; empty for nobody.
+	Impersonator string
+}
+
+func (a *Answer) details() map[string]string {
+	d := map[string]string{"auditID": a.AuditID, "code": strconv.Itoa(a.Code)}
+	if a.Impersonator != "" {
+		d["impersonator"] = a.Impersonator
+	}
+	return d
+}
+
 // An intent is one that is to be confirmed.
 type intent struct {
 	index int64
@@ -196,19 +222,45 @@ func (o *Observer) settle(ctx context.Context, pending []*intent) ([]*intent, er
 // verdict returns the event that says what became of an intent; nil if that is not
 // known yet.
 func (o *Observer) verdict(in *intent) *event.Event {
-	if s, ok := o.confirms(in); ok {
-		return in.verdict("IntentConfirmed", s.at, map[string]string{"resourceVersion": s.version, "by": "watch"})
+	now := o.c.Now()
+	state, seen := o.confirms(in)
+	// Where the API server's audit log arrives, it is waited for: it tells besides who
+	// impersonated whom.
+	var told *Answer
+	awaited := false
+	if o.c.Answers != nil {
+		told = o.c.Answers.Answer(in.event.ID)
+		awaited = told == nil && o.c.Answers.Live() == "" && now.Before(in.until)
+	}
+	kind, watchable := in.kind()
+	changes := in.who.Before != in.who.After || in.who.After == ""
+	switch {
+	case told != nil && !told.Done:
+		return in.verdict("IntentFailed", told.At, told.details())
+	case awaited:
+		return nil
+	case seen:
+		details := map[string]string{"by": "watch"}
+		if told != nil {
+			details = told.details()
+			details["by"] = "watch, audit log"
+		}
+		details["resourceVersion"] = state.version
+		return in.verdict("IntentConfirmed", state.at, details)
+	case told != nil && (!watchable || !changes || !now.Before(in.until)):
+		details := told.details()
+		details["by"] = "audit log"
+		return in.verdict("IntentConfirmed", told.At, details)
 	}
 	said := func(reason string) *event.Event {
 		return in.verdict("IntentUnconfirmed", in.event.Timestamp, map[string]string{"reason": reason})
 	}
-	kind, watchable := in.kind()
 	switch {
 	case !watchable:
 		return said("not covered: only the API server's audit log can tell")
-	case in.who.Before == in.who.After && in.who.After != "":
+	case !changes:
 		return said("nothing was to change")
-	case o.c.Now().Before(in.until):
+	case now.Before(in.until):
 		return nil
 	}
 	if reason, message := o.Kind(kind); reason != "Watching" {

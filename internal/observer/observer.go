@@ -42,6 +42,8 @@ type Config struct {
 	Past Past
 	// Intents, if not nil, are held against the states that are seen.
 	Intents Intents
+	// Answers, if not nil, are held against them, too.
+	Answers Answers
 	// Dir keeps how resources were seen last. It should outlive the process: else
 	// what happens while none runs is seen as one change.
 	Dir     string

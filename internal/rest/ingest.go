@@ -13,6 +13,7 @@ import (
 // send all of it again.
 func (s *Server) ingestKubeAudit(c *call) error {
 	// API servers add timeout parameters of their own.
+	cluster := c.r.URL.Query().Get("cluster")
 	data, err := s.body(c)
 	if err != nil {
 		return err
@@ -20,6 +21,7 @@ func (s *Server) ingestKubeAudit(c *call) error {
 	var items []item
 	err = intake.KubeAuditList(data, maxItems, func(_ int, e *event.Event, err error) error {
 		if err == nil {
+			e.Cluster = cluster
 			err = s.recordable(c, e)
 		}
 		items = append(items, item{event: e, err: err})
