@@ -70,8 +70,16 @@ func newBed(t *testing.T, policies bool) *bed {
 // started.
 func newKube(t *testing.T, users map[string][]string) *bed {
 	t.Helper()
-	b := &bed{t: t, whole: t, dir: t.TempDir(), server: newServer(t)}
-	b.k = testenv.StartKube(t, testenv.KubeOptions{Controllers: []string{"namespace-controller", "garbage-collector-controller", "clusterrole-aggregation-controller"}, Users: users})
+	return newKubeBeside(t, newServer(t), testenv.KubeOptions{Users: users})
+}
+
+// newKubeBeside starts a cluster beside a server.
+func newKubeBeside(t *testing.T, s *server, options testenv.KubeOptions) *bed {
+	t.Helper()
+	b := &bed{t: t, whole: t, dir: t.TempDir(), server: s}
+	t.Cleanup(b.show)
+	options.Controllers = []string{"namespace-controller", "garbage-collector-controller", "clusterrole-aggregation-controller"}
+	b.k = testenv.StartKube(t, options)
 	b.apply(config.CRDs, "crd/platform.chatcli.io_auditevents.yaml")
 	b.k.Kubectl(testenv.KubeAdmin, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 	for _, ns := range []string{"chatcli-system", "production", "dev"} {
@@ -122,6 +130,17 @@ func (w *writer) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	w.t.Logf("operator: %s", bytes.TrimSpace(p))
 	return len(p), nil
+}
+
+// show shows what the newest entries of the ledger are if the test fails.
+func (b *bed) show() {
+	if !b.whole.Failed() || b.server.cancel == nil {
+		return
+	}
+	all := b.server.events(url.Values{})
+	for _, e := range all[:min(len(all), 60)] {
+		b.whole.Logf("%s %s %s/%s: %.200s", e.Timestamp.Format(time.TimeOnly), e.EventType, e.Resource.Namespace, e.Resource.Name, e.Details)
+	}
 }
 
 // kill kills the operator, if it runs.
@@ -225,7 +244,7 @@ func (s *server) events(query url.Values) []*event.Event {
 	for {
 		query.Set("offset", strconv.Itoa(len(all)))
 		var page struct{ Events []*event.Event }
-		if err := s.admin.Get(s.t.Context(), "/api/v1/audit", query, &page); err != nil {
+		if err := s.admin.Get(context.Background(), "/api/v1/audit", query, &page); err != nil {
 			s.t.Fatal(err)
 		}
 		if all = append(all, page.Events...); len(page.Events) < 1000 {

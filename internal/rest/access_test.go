@@ -43,6 +43,7 @@ var needs = map[string]access.Permission{
 	"POST /api/v1/erasures/{id}/confirm":           access.Erase,
 	"GET /api/v1/audit/stream":                     access.Read,
 	"POST /api/v1/ingest/kube-audit":               access.Record,
+	"POST /api/v1/ingest/kube-audit/{cluster}":     access.Record,
 	"GET /api/v1/tokens":                           access.ManageToken,
 	"POST /api/v1/tokens":                          access.ManageToken,
 	"DELETE /api/v1/tokens/{name}":                 access.ManageToken,

@@ -176,7 +176,15 @@ func TestWhatHappenedInTheAPIServerIsTakenFromItsAuditLog(t *testing.T) {
 	if len(events) != 1 || events[0].Actor.Name != "alice@example.com" || events[0].Recorded.Attribution != event.AttributionAsserted {
 		t.Errorf("recorded %+v", events)
 	}
+	d.as("recorder").post("/api/v1/ingest/kube-audit/east", strings.ReplaceAll(kubeAuditList, "383eb4a1", "383eb4a4")).want(http.StatusOK).into(&b)
+	if events := d.recorded("KubernetesAPIRequest"); len(events) != 2 || events[0].Cluster+events[1].Cluster != "east" {
+		t.Errorf("recorded %+v", events)
+	}
 	d.unchanged(func() {
+		d.as("recorder").post("/api/v1/ingest/kube-audit/"+strings.Repeat("a", 513), strings.ReplaceAll(kubeAuditList, "383eb4a1", "383eb4a5")).want(http.StatusOK).into(&b)
+		if b.Accepted != 0 || len(b.Items[0].Error.Errors) != 1 || b.Items[0].Error.Errors[0].Field != "cluster" {
+			t.Errorf("got %+v", b)
+		}
 		d.as("recorder").post("/api/v1/ingest/kube-audit", `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[]}`).want(http.StatusOK).into(&b)
 		d.as("recorder").post("/api/v1/ingest/kube-audit", `{"kind":"EventList"`).problem(http.StatusBadRequest, "body", "JSON")
 		d.as("recorder").post("/api/v1/ingest/kube-audit", `{"kind":"Event","apiVersion":"audit.k8s.io/v1"}`).problem(http.StatusBadRequest, "kind", "EventList")

@@ -13,7 +13,7 @@ import (
 // send all of it again.
 func (s *Server) ingestKubeAudit(c *call) error {
 	// API servers add timeout parameters of their own.
-	cluster := c.r.URL.Query().Get("cluster")
+	cluster := c.r.PathValue("cluster") // in the path, for they leave out parameters of ours
 	data, err := s.body(c)
 	if err != nil {
 		return err

@@ -278,7 +278,7 @@ func says(path string) bool {
 // takesAnything is true of routes that are called by programs with parameters
 // of their own: kubelets, API servers, Prometheus.
 func takesAnything(path string) bool {
-	return slices.Contains([]string{"/healthz", "/readyz", "/metrics", "/api/v1/ingest/kube-audit"}, path)
+	return slices.Contains([]string{"/healthz", "/readyz", "/metrics", "/api/v1/ingest/kube-audit", "/api/v1/ingest/kube-audit/{cluster}"}, path)
 }
 
 func refusedFor(a *answer, param string) bool {
@@ -335,8 +335,9 @@ func TestAnswersAreAsOpenAPISays(t *testing.T) {
 		seen[fmt.Sprintf("%s %d", name, a.status)] = true
 	}
 	for name, a := range map[string]*answer{
-		"POST /api/v1/audit/events/batch":    admin.post("/api/v1/audit/events/batch", native+"\n{}\n"+flat).want(http.StatusMultiStatus),
-		"POST /api/v1/ingest/kube-audit":     admin.post("/api/v1/ingest/kube-audit", kubeAuditList).want(http.StatusOK),
+		"POST /api/v1/audit/events/batch":          admin.post("/api/v1/audit/events/batch", native+"\n{}\n"+flat).want(http.StatusMultiStatus),
+		"POST /api/v1/ingest/kube-audit":           admin.post("/api/v1/ingest/kube-audit", kubeAuditList).want(http.StatusOK),
+		"POST /api/v1/ingest/kube-audit/{cluster}": admin.post("/api/v1/ingest/kube-audit/east", kubeAuditList).want(http.StatusOK),
 		"GET /metrics":                       admin.get("/metrics").want(http.StatusOK),
 		"GET /healthz":                       d.as("").get("/healthz").want(http.StatusOK),
 		"GET /readyz":                        d.as("").get("/readyz").want(http.StatusOK),

@@ -268,6 +268,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/erasures/{id}/confirm", access.Erase, false, plain(s.confirmErasure)},
 		{"GET /api/v1/audit/stream", access.Read, true, s.stream},
 		{"POST /api/v1/ingest/kube-audit", access.Record, false, s.ingestKubeAudit},
+		{"POST /api/v1/ingest/kube-audit/{cluster}", access.Record, false, s.ingestKubeAudit},
 		{"GET /api/v1/tokens", access.ManageToken, true, plain(s.listTokens)},
 		{"POST /api/v1/tokens", access.ManageToken, false, plain(s.createToken)},
 		{"DELETE /api/v1/tokens/{name}", access.ManageToken, false, plain(s.revokeToken)},

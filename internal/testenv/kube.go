@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -37,8 +38,12 @@ type KubeOptions struct {
 	// Credentials has each controller be a service account of its own.
 	Credentials bool
 	// AuditWebhook is where the API server's audit events are posted, if
-	// anywhere.
-	AuditWebhook string
+	// anywhere. AuditToken is sent along over TLS only, which AuditCA vouches for,
+	// in PEM.
+	AuditWebhook, AuditToken string
+	AuditCA                  []byte
+	// AuditPolicy says what of requests is in the audit log; empty for all.
+	AuditPolicy string
 	// Flags are more of the API server's.
 	Flags []string
 }
@@ -128,14 +133,14 @@ func (k *Kube) startAPI(etcd string) {
 	for name, groups := range k.options.Users {
 		fmt.Fprintf(&users, "%s,%s,%s,%q\n", token(name), name, name, strings.Join(groups, ","))
 	}
-	policy := k.write("audit.yaml", []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: RequestResponse\n"))
+	policy := k.write("audit.yaml", []byte(cmp.Or(k.options.AuditPolicy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: RequestResponse\n")))
 	k.API.args = append([]string{filepath.Join(k.bin, "kube-apiserver"), "--etcd-servers", etcd, "--bind-address", host, "--advertise-address", host,
 		"--secure-port", port, "--cert-dir", filepath.Join(k.dir, "certs"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 		"--token-auth-file", k.write("users.csv", users.Bytes()),
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file", key, "--service-account-signing-key-file", key,
 		"--audit-policy-file", policy, "--audit-log-path", k.AuditLog()}, k.options.Flags...)
 	if url := k.options.AuditWebhook; url != "" {
-		k.API.args = append(k.API.args, "--audit-webhook-config-file", k.write("webhook.json", kubeconfig(url, nil, "")), "--audit-webhook-batch-max-wait=1s")
+		k.API.args = append(k.API.args, "--audit-webhook-config-file", k.write("webhook.json", kubeconfig(url, k.options.AuditCA, k.options.AuditToken)), "--audit-webhook-batch-max-wait=1s")
 	}
 	k.client = &http.Client{Timeout: 10 * time.Second}
 	k.API.ready = func() bool {
