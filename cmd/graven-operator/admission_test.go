@@ -227,6 +227,38 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 			t.Error(d)
 		}
 	})
+	b.sub("with a certificate that somebody else renews", func(t *testing.T) {
+		b.kill()
+		dir := t.TempDir()
+		renew := func(serial int64) {
+			cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+			testenv.Certificate(t, cert, key, serial)
+			public, err := os.ReadFile(cert)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, "ca.crt"), public, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		asks := func() {
+			t.Helper()
+			public, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			testenv.Eventually(t, "the API server trusts it", func() bool {
+				text, _ := b.k.TryKubectl("mallory", nil, "get", "validatingwebhookconfiguration", "graven-operator", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+				out, err := b.approve("jane", "d", "jane:short", "--dry-run=server")
+				return text == base64.StdEncoding.EncodeToString(public) && err != nil && strings.Contains(out, "10 characters")
+			})
+		}
+		renew(1)
+		b.run(append(flags, "--webhook-certificates", dir)...)
+		asks()
+		renew(2)
+		asks()
+	})
 }
 
 // canary is a word that stands in everything that is secret.

@@ -88,6 +88,7 @@ func command() *cobra.Command {
 	f.StringVar(&captures.Webhook, "webhook-address", "", "HOST:PORT where the API server asks about requests, for capture policies at admission; default: none")
 	f.StringVar(&captures.WebhookURL, "webhook-url", "", "how the API server reaches that: https://HOST:PORT, or https://SERVICE.NAMESPACE.svc")
 	f.StringVar(&captures.WebhookName, "webhook-name", "graven-operator", "name of the ValidatingWebhookConfiguration; of the ClusterRole of that name it is a part")
+	f.StringVar(&captures.WebhookFiles, "webhook-certificates", "", "directory with tls.crt, tls.key and ca.crt for it, which others renew; default: the operator makes its own")
 	f.BoolVar(&captures.AuditLog.Enabled, "audit-log", false, "the API servers' audit logs arrive in the ledger: have them confirm what was asked for at admission")
 	f.StringSliceVar(&captures.AuditLog.Identities, "remediator", nil, "user that remediates, or the beginning of such users' names with * behind it: what they write is held against the ledger; may be given several times")
 	f.StringVar(&captures.AuditLog.PolicyFile, "audit-policy-file", "", "audit policy of the API servers; without it, nothing counts as covered by their logs")

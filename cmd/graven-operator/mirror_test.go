@@ -125,6 +125,29 @@ func TestTheMirrorIsAWindowOfWholeIncidents(t *testing.T) {
 			return len(b.mirrored("inc-13")) == 1 && !strings.Contains(b.details("inc-13"), "of inc-13")
 		})
 	})
+	b.sub("it waits while a policy refuses", func(t *testing.T) {
+		b.k.Apply(testenv.KubeAdmin, `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: none}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [platform.chatcli.io], apiVersions: ["*"], operations: [CREATE], resources: [auditevents]}]}
+  validations: [{expression: "false", message: "there are none today"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: none}
+spec: {policyName: none, validationActions: [Deny]}
+`)
+		testenv.Eventually(t, "the policy counts", func() bool {
+			out, err := b.k.TryKubectl("jane", []byte(auditEvent("production", "probe", "x")), "create", "--dry-run=server", "-f", "-")
+			return err != nil && strings.Contains(out, "none today")
+		})
+		b.record("inc-14", now)
+		time.Sleep(2 * time.Second) // it has tried
+		b.k.Kubectl(testenv.KubeAdmin, "delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "none")
+		testenv.Eventually(t, "what happened meanwhile is there, whole", func() bool { return strings.Contains(b.details("inc-14"), "of inc-14") })
+	})
 	b.sub("it waits for its namespace", func(t *testing.T) {
 		b.k.Kubectl(testenv.KubeAdmin, "delete", "namespace", "chatcli-system", "--timeout=60s")
 		b.record("inc-12", now)

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +33,9 @@ type Identity struct {
 	Namespace, Name string
 	// Hosts are the names and addresses that the webhook is asked by.
 	Hosts []string
+	// Files is a directory with the certificate in place of one that the operator makes:
+	// tls.crt, tls.key and ca.crt, as cert-manager has them. Others renew them.
+	Files string
 	Now   func() time.Time
 
 	current atomic.Pointer[keys]
@@ -72,6 +77,11 @@ func (id *Identity) Load(ctx context.Context) error {
 		}
 		k, err := parseKeys(secret)
 		if err == nil && id.good(k) {
+			if id.Files != "" {
+				if err := id.given(k); err != nil {
+					return err
+				}
+			}
 			id.current.Store(k)
 			return nil
 		}
@@ -93,6 +103,26 @@ func (id *Identity) Load(ctx context.Context) error {
 		}
 	}
 	return errors.New("the webhook's Secret is changed by others all the time")
+}
+
+// given has keys be those in the files, but for the path.
+func (id *Identity) given(k *keys) (err error) {
+	if k.cert, err = tls.LoadX509KeyPair(filepath.Join(id.Files, corev1.TLSCertKey), filepath.Join(id.Files, corev1.TLSPrivateKeyKey)); err != nil {
+		return err
+	}
+	for _, host := range id.Hosts {
+		if err := k.cert.Leaf.VerifyHostname(host); err != nil {
+			return err
+		}
+	}
+	name := filepath.Join(id.Files, keyAuthority)
+	if k.authority, err = os.ReadFile(name); err != nil {
+		return err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(k.authority) {
+		return fmt.Errorf("no certificate in %s", name)
+	}
+	return nil
 }
 
 // good reports whether a certificate is for all hosts, and not to be renewed.

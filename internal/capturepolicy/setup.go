@@ -49,6 +49,9 @@ type Options struct {
 	// WebhookName is that of the ValidatingWebhookConfiguration; the Secret's has
 	// -webhook behind it.
 	WebhookName string
+	// WebhookFiles is a directory with a certificate that others renew; empty for one of
+	// its own.
+	WebhookFiles string
 	AuditLog    AuditLog
 	Metrics     prometheus.Registerer
 	Log         *slog.Logger
@@ -89,7 +92,7 @@ func Add(mgr manager.Manager, o Options) error {
 		return fmt.Errorf("keep what is seen: %w", err)
 	}
 	metrics := admission.NewMetrics(o.Metrics)
-	identity := &admission.Identity{Namespace: o.Namespace, Name: o.WebhookName + "-webhook", Now: time.Now}
+	identity := &admission.Identity{Namespace: o.Namespace, Name: o.WebhookName + "-webhook", Files: o.WebhookFiles, Now: time.Now}
 	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets, Metrics: metrics, Log: o.Log})
 	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if o.Webhook != "" {

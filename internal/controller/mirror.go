@@ -17,6 +17,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
@@ -45,6 +46,8 @@ type mirror struct {
 	now       func() time.Time
 
 	mu sync.Mutex // held while an incident is made, or goes
+	// refused is since when policies have taken nothing; zero if they have.
+	refused time.Time
 	// latest has the newest index of each incident that is in the cluster.
 	latest map[string]int64
 	// whole has the incidents that were brought back since the operator started.
@@ -65,6 +68,8 @@ const (
 	retryPause = time.Second
 	// prunePause is how often the window is looked at.
 	prunePause = 10 * time.Second
+	// refusedFor is how long policies refuse before it is believed that they mean it.
+	refusedFor = 2 * time.Minute
 	// maxCreate bounds a request that others wait for.
 	maxCreate = 30 * time.Second
 	// maxPart is how many events of an incident are asked for at a time.
@@ -317,6 +322,7 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 		switch {
 		case err == nil:
 			m.metrics.mirrored.Inc()
+			m.refused = time.Time{}
 			return nil
 		case apierrors.IsAlreadyExists(err):
 			same, err := m.isThere(ctx, line, origin, u)
@@ -332,6 +338,8 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 				return nil
 			}
 			second = true
+		case byPolicy(err) && m.patient():
+			return fmt.Errorf("%w: %w", errAway, err)
 		case apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsBadRequest(err):
 			if part {
 				m.metrics.unmirrored.Inc()
@@ -345,6 +353,26 @@ func (m *mirror) make(ctx context.Context, index int64) error {
 			return fmt.Errorf("%w: %w", errAway, err)
 		}
 	}
+}
+
+// byPolicy reports whether a policy has refused an object, or could not be applied to
+// it. What the definition refuses names a field.
+func byPolicy(err error) bool {
+	var answer apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &answer) {
+		return false
+	}
+	d := answer.Status().Details
+	return d == nil || !slices.ContainsFunc(d.Causes, func(c metav1.StatusCause) bool { return c.Field != "" })
+}
+
+// patient reports whether what policies refuse may be taken yet: where a definition was
+// changed, they go by the old one for up to a minute.
+func (m *mirror) patient() bool {
+	if m.refused.IsZero() {
+		m.refused = m.now()
+	}
+	return m.now().Sub(m.refused) < refusedFor
 }
 
 // isThere reports whether the object that has a mirror's name is of the same event:

@@ -1,12 +1,6 @@
 package listener_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,34 +8,8 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/internal/listener"
+	"github.com/graven-audit/graven/internal/testenv"
 )
-
-// replace puts a new certificate with a serial number into files.
-func replace(t *testing.T, cert, key string, serial int64) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, block := range map[string]pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		// As a Secret in a cluster is: the new file takes the old one's place.
-		if err := os.WriteFile(path+".new", pem.EncodeToMemory(&block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func TestACertificateThatWasReplacedIsShownAndOneThatIsNoneIsNot(t *testing.T) {
 	dir := t.TempDir()
@@ -50,7 +18,7 @@ func TestACertificateThatWasReplacedIsShownAndOneThatIsNoneIsNot(t *testing.T) {
 		t.Error("there is no certificate, and nobody says so")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		replace(t, cert, key, 1)
+		testenv.Certificate(t, cert, key, 1)
 		warned := 0
 		get, err := listener.Certificate(cert, key, func(error) { warned++ })
 		if err != nil {
@@ -63,7 +31,7 @@ func TestACertificateThatWasReplacedIsShownAndOneThatIsNoneIsNot(t *testing.T) {
 				t.Errorf("%s: %v, serial number %v, %d warnings; want %d, %d", what, err, c.Leaf.SerialNumber, warned, serial, warnings)
 			}
 		}
-		replace(t, cert, key, 2)
+		testenv.Certificate(t, cert, key, 2)
 		must(1, 0, "at once")
 		time.Sleep(10 * time.Second)
 		must(2, 0, "ten seconds later")
@@ -77,7 +45,7 @@ func TestACertificateThatWasReplacedIsShownAndOneThatIsNoneIsNot(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		must(2, 2, "without a key")
-		replace(t, cert, key, 3)
+		testenv.Certificate(t, cert, key, 3)
 		time.Sleep(10 * time.Second)
 		must(3, 2, "with a new pair")
 	})
