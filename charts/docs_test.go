@@ -96,7 +96,7 @@ func TestTheCertificateThatTheDocsMakeIsGood(t *testing.T) {
 }
 
 func TestTheChartHasTheManifestsOfConfig(t *testing.T) {
-	for _, part := range []string{"crd", "policies", "rbac"} {
+	for _, part := range []string{"audit", "crd", "policies", "rbac"} {
 		count := 0
 		err := filepath.WalkDir(filepath.Join("../config", part), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || d.Name() == "kustomization.yaml" {

@@ -32,12 +32,20 @@ type metrics map[string]map[string]bool
 // targets are the labels that Prometheus adds.
 var targets = []string{"instance", "job", "namespace", "pod", "service"}
 
-// operators are the metrics that graven-operator serves, without their labels.
+// operators are the metrics that graven-operator serves, as its own tests find them.
 func operators() metrics {
 	m := metrics{}
 	for _, name := range strings.Fields(`sealed_total refused_total copies_total lost_unsealed_total mirrored_total mirror_lag_entries
-		pruned_total requests_total unsealed immutability_rung schema_degraded`) {
+		pruned_total unmirrored_total requests_total unsealed immutability_rung schema_degraded`) {
 		m["graven_operator_"+name] = map[string]bool{}
+	}
+	for label, names := range map[string]string{
+		"policy":   `capture_recorded_total capture_failed_total admission_recorded_total admission_refused_total admission_failed_total admission_lost_total`,
+		"resource": `capture_gaps_total`, "le": `admission_seconds_bucket`, "verdict": `auditlog_verdicts_total`, "": `admission_gaps_total auditlog_requests_total auditlog_covered`,
+	} {
+		for _, name := range strings.Fields(names) {
+			m["graven_"+name] = map[string]bool{label: true}
+		}
 	}
 	return m
 }

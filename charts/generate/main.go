@@ -31,7 +31,7 @@ func main() {
 }
 
 func generate() error {
-	for _, dir := range []string{"crd", "policies", "rbac"} {
+	for _, dir := range []string{"audit", "crd", "policies", "rbac"} {
 		if err := copyDir(filepath.Join(source, dir), filepath.Join(chart, "files", dir)); err != nil {
 			return err
 		}

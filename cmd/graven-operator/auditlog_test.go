@@ -75,7 +75,8 @@ func TestTheAPIServersOwnLogIsASecondWitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, flags := listen(t)
-	b.run(append(flags, "--audit-log", "--audit-policy-file", policy, "--remediator", "system:serviceaccount:aiops:*", "--audit-window", "6s", "--audit-heartbeat", "2s")...)
+	metrics := freeAddress(t)
+	b.run(append(flags, "--metrics-address", metrics, "--audit-log", "--audit-policy-file", policy, "--remediator", "system:serviceaccount:aiops:*", "--audit-window", "6s", "--audit-heartbeat", "2s")...)
 	stop := b.read(t.TempDir())
 	b.k.Apply(testenv.KubeAdmin, approvalsPolicy)
 	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/kubernetes.yaml")
@@ -163,6 +164,14 @@ func TestTheAPIServersOwnLogIsASecondWitness(t *testing.T) {
 		}
 		if e := b.told(1, url.Values{"type": {"ClaimUnwitnessed"}})[0]; e.Resource.Name != "plan-ghost" || e.CorrelationID != "inc-plan-ghost" {
 			t.Errorf("%+v, %s", e, e.Details)
+		}
+	})
+	b.sub("the metrics that alerts and dashboard ask for are there", func(t *testing.T) {
+		text := has(t, metrics, `graven_(capture|admission|auditlog)_\w+`)
+		for _, sample := range []string{"graven_auditlog_covered 1", `graven_auditlog_verdicts_total{verdict="differs"} 2`, `graven_admission_lost_total{policy="approvals"} 0`} {
+			if !strings.Contains(text, sample+"\n") {
+				t.Errorf("no %s", sample)
+			}
 		}
 	})
 	b.sub("a log that does not arrive", func(t *testing.T) {

@@ -279,22 +279,7 @@ func TestWhatIsCreatedIsSealedAsWhatItIs(t *testing.T) {
 		}
 	})
 	b.sub("the metrics that alerts and dashboard ask for are there", func(t *testing.T) {
-		text := get(t, "http://"+metrics+"/metrics")
-		for _, file := range []string{"alerts.yaml", "dashboard.json"} {
-			asking, err := os.ReadFile(filepath.Join("../../charts/graven/files", file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			names := regexp.MustCompile(`graven_operator_\w+`).FindAllString(string(asking), -1)
-			if len(names) == 0 {
-				t.Error("none is asked for in", file)
-			}
-			for _, name := range names {
-				if !regexp.MustCompile(`(?m)^` + name + `[{ ]`).MatchString(text) {
-					t.Errorf("%s asks for %s", file, name)
-				}
-			}
-		}
+		text := has(t, metrics, `graven_operator_\w+`)
 		for _, sample := range []string{"graven_operator_immutability_rung 3", "graven_operator_schema_degraded 0", "graven_operator_lost_unsealed_total 1"} {
 			if !strings.Contains(text, sample+"\n") {
 				t.Errorf("no %s", sample)
@@ -480,4 +465,27 @@ func TestNothingThatAnObjectSaysOfItselfIsBelieved(t *testing.T) {
 			return false
 		})
 	})
+}
+
+// has holds the metrics of a pattern that alerts and dashboard ask for against those that
+// are served, and returns these.
+func has(t *testing.T, address, pattern string) string {
+	t.Helper()
+	text := get(t, "http://"+address+"/metrics")
+	for _, file := range []string{"alerts.yaml", "dashboard.json"} {
+		asking, err := os.ReadFile(filepath.Join("../../charts/graven/files", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile(pattern).FindAllString(string(asking), -1)
+		if len(names) == 0 {
+			t.Error("none is asked for in", file)
+		}
+		for _, name := range names {
+			if !regexp.MustCompile(`(?m)^` + name + `[{ ]`).MatchString(text) {
+				t.Errorf("%s asks for %s", file, name)
+			}
+		}
+	}
+	return text
 }

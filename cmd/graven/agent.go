@@ -101,6 +101,9 @@ who did what counts as hearsay.`,
 // kubeAuditPolicy returns what is recorded of an API server's audit log; nil if none is
 // read.
 func kubeAuditPolicy(log, file string) (*auditlog.Policy, error) {
+	if log == "" && file != "" {
+		return nil, errors.New("no use without --kube-audit-log")
+	}
 	if log == "" {
 		return nil, nil
 	}

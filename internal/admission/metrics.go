@@ -9,6 +9,13 @@ type Metrics struct {
 	took                            prometheus.Histogram
 }
 
+// begin has what a policy counts begin with 0, so that the first shows as an increase.
+func (m *Metrics) begin(policy string) {
+	for _, v := range []*prometheus.CounterVec{m.recorded, m.refused, m.failed, m.lost} {
+		v.WithLabelValues(policy)
+	}
+}
+
 // NewMetrics returns metrics, which are registered unless reg is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	vector := func(name, help string) *prometheus.CounterVec {

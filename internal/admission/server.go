@@ -75,6 +75,7 @@ func (s *Server) Set(programs []*capture.Program) {
 	for _, p := range programs {
 		if p.Policy.At == capture.Admission {
 			byName[p.Policy.Name] = p
+			s.c.Metrics.begin(p.Policy.Name)
 		}
 	}
 	s.mu.Lock()

@@ -8,6 +8,12 @@ type Metrics struct {
 	gaps             *prometheus.CounterVec
 }
 
+// begin has what a policy counts begin with 0, so that the first shows as an increase.
+func (m *Metrics) begin(policy string) {
+	m.recorded.WithLabelValues(policy)
+	m.failed.WithLabelValues(policy)
+}
+
 // NewMetrics returns metrics, which are registered unless reg is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	vector := func(name, help, label string) *prometheus.CounterVec {

@@ -132,6 +132,7 @@ func (o *Observer) Set(programs []*capture.Program) {
 		if p.Policy.At == capture.Watch {
 			o.wanted = append(o.wanted, p)
 			names[p.Policy.Name] = true
+			o.c.Metrics.begin(p.Policy.Name)
 			continue
 		}
 		for _, kind := range p.Policy.Match.Resources {

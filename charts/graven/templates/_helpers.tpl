@@ -134,6 +134,16 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
   | replace "system:serviceaccount:chatcli-system:chatcli-superadmin" (printf "system:serviceaccount:%s:chatcli-superadmin" $.Values.chatcli.namespace) -}}
 {{- end -}}
 
+{{/* The API servers' audit policy. */}}
+{{- define "graven.auditPolicy" -}}
+{{- default (include "graven.manifest" (list . "files/audit/policy.yaml")) .Values.operator.auditLog.policy -}}
+{{- end -}}
+
+{{/* The Secret with the webhook's certificate, where cert-manager makes it. */}}
+{{- define "graven.webhook.secret" -}}
+{{- if and .Values.operator.webhook.enabled .Values.operator.webhook.certManager.issuerRef.name -}}{{ include "graven.operator" . }}-webhook-tls{{- end -}}
+{{- end -}}
+
 {{/* The objects of a manifest with labels and, perhaps, an annotation to stay. Takes (list $ "text" "component" keep). */}}
 {{- define "graven.objects" -}}
 {{- $ := index . 0 -}}
