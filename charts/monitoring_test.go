@@ -228,7 +228,7 @@ func leads(t *testing.T, url string) {
 	}
 	for line := range strings.Lines(string(page)) {
 		if title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
-			if strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ", "-") == heading {
+			if strings.NewReplacer(" ", "-", "'", "").Replace(strings.ToLower(strings.TrimSpace(title))) == heading {
 				return
 			}
 		}

@@ -52,9 +52,9 @@ type Options struct {
 	// WebhookFiles is a directory with a certificate that others renew; empty for one of
 	// its own.
 	WebhookFiles string
-	AuditLog    AuditLog
-	Metrics     prometheus.Registerer
-	Log         *slog.Logger
+	AuditLog     AuditLog
+	Metrics      prometheus.Registerer
+	Log          *slog.Logger
 }
 
 // Add has a manager apply the CapturePolicies of its cluster, once there is a
