@@ -94,15 +94,15 @@ func (r *rule) matches(q *Request) bool {
 	case !given(r.Users, q.User), !given(r.Verbs, q.Verb), len(r.UserGroups) > 0 && !slices.ContainsFunc(r.UserGroups, inGroup):
 		return false
 	case len(r.Namespaces) > 0 || len(r.Resources) > 0:
-		return q.Resource != "" && given(r.Namespaces, q.Namespace) && (len(r.Resources) == 0 || slices.ContainsFunc(r.Resources, q.isOf))
+		return q.Resource != "" && given(r.Namespaces, q.Namespace) && (len(r.Resources) == 0 || slices.ContainsFunc(r.Resources, func(of resources) bool { return of.have(q) }))
 	case len(r.NonResourceURLs) > 0:
-		return q.Resource == "" && slices.ContainsFunc(r.NonResourceURLs, q.isBelow)
+		return q.Resource == "" && slices.ContainsFunc(r.NonResourceURLs, func(pattern string) bool { return isBelow(pattern, q.URI) })
 	}
 	return true
 }
 
-// isOf reports whether a request is about some of the resources.
-func (q *Request) isOf(of resources) bool {
+// have reports whether a request is about some of the resources.
+func (of resources) have(q *Request) bool {
 	if of.Group != q.Group {
 		return false
 	}
@@ -126,10 +126,10 @@ func (q *Request) isOf(of resources) bool {
 	})
 }
 
-// isBelow reports whether a request's path is what a pattern says: a path, or the
+// isBelow reports whether the path of a URI is what a pattern says: a path, or the
 // beginning of one with * behind it.
-func (q *Request) isBelow(pattern string) bool {
-	path, _, _ := strings.Cut(q.URI, "?")
+func isBelow(pattern, uri string) bool {
+	path, _, _ := strings.Cut(uri, "?")
 	if begin, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(path, begin)
 	}
