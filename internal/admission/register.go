@@ -105,6 +105,9 @@ func (r *Registrar) Registered(policy string) error {
 // look compares the registration with what it is to be, and mends it.
 func (r *Registrar) look(ctx context.Context) error {
 	programs := r.Server.Programs()
+	if programs == nil {
+		return errors.New("the policies are not known yet")
+	}
 	want := r.want(programs)
 	if err := r.own(ctx, want); err != nil {
 		return err
@@ -187,13 +190,22 @@ func (r *Registrar) want(programs map[string]*capture.Program) *admissionregistr
 			policy = admissionregistrationv1.Fail
 		}
 		c.Webhooks = append(c.Webhooks, admissionregistrationv1.ValidatingWebhook{
-			Name: name + ".capture.graven.dev", ClientConfig: at, Rules: rulesOf(p), FailurePolicy: &policy, MatchPolicy: new(admissionregistrationv1.Equivalent),
+			Name: webhookName(name), ClientConfig: at, Rules: rulesOf(p), FailurePolicy: &policy, MatchPolicy: new(admissionregistrationv1.Equivalent),
 			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "kubernetes.io/metadata.name",
 				Operator: metav1.LabelSelectorOpNotIn, Values: slices.Compact([]string{metav1.NamespaceSystem, r.Namespace})}}},
 			ObjectSelector: &metav1.LabelSelector{}, // all that has a default says it, so that it can be held against what is there
 			SideEffects:    new(admissionregistrationv1.SideEffectClassNoneOnDryRun), TimeoutSeconds: new(int32(maxLedger/time.Second) + 2), AdmissionReviewVersions: []string{"v1"}})
 	}
 	return c
+}
+
+// webhookName returns a name of a policy's webhook that no other policy's can have: the
+// operator's own policies have names in which there are capital letters.
+func webhookName(policy string) string {
+	if own := strings.ToLower(policy); own != policy {
+		return own + ".graven.dev"
+	}
+	return policy + ".capture.graven.dev"
 }
 
 // own has the registration go with the operator's ClusterRole: without the operator,

@@ -27,6 +27,10 @@ type Sender interface {
 	RecordMany(ctx context.Context, events ...*event.Event) error
 }
 
+// A Check says what is wrong with an object, as JSON, that is to take the place of an
+// old one; nil for nothing.
+type Check func(object, old []byte) error
+
 // Config of a Server. Kept, Ledger, Key and Secrets are required.
 type Config struct {
 	// Kept takes events on the operator's own disk, and Ledger in the ledger itself,
@@ -37,6 +41,8 @@ type Config struct {
 	Key []byte
 	// Secrets returns the words of which one begins a good path.
 	Secrets func() []string
+	// Checks are what policies refuse beside what they require, by their names.
+	Checks  map[string]Check
 	Metrics *Metrics
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -48,7 +54,7 @@ type Server struct {
 	c Config
 
 	mu       sync.Mutex
-	programs map[string]*capture.Program
+	programs map[string]*capture.Program // nil before they were set
 	// recent are requests that were recorded, by uid, so that one that the API server
 	// asks about again is recorded once.
 	recent, before map[string]bool
@@ -167,6 +173,11 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 		return
 	}
 	words, err := p.Refuses(ctx, in)
+	if check := s.c.Checks[p.Policy.Name]; check != nil && len(r.Object.Raw) > 0 {
+		if wrong := check(r.Object.Raw, r.OldObject.Raw); wrong != nil {
+			words = wrong.Error()
+		}
+	}
 	var events []*event.Event
 	switch {
 	case err != nil && p.Policy.Refusing():
@@ -349,7 +360,7 @@ func (s *Server) count(policy string, events int, err error) {
 	s.outcomes[policy] = o
 }
 
-// Programs returns the policies that are applied, by name.
+// Programs returns the policies that are applied, by name; nil before they were set.
 func (s *Server) Programs() map[string]*capture.Program {
 	s.mu.Lock()
 	defer s.mu.Unlock()

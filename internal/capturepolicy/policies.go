@@ -31,8 +31,7 @@ type reconciler struct {
 	observer  *observer.Observer
 	server    *admission.Server
 	registrar *admission.Registrar // nil where nothing is asked at admission
-	sender    observer.Sender
-	cluster   string
+	own       []*capture.Program
 	elected   <-chan struct{} // closed once this operator leads
 	log       *slog.Logger
 
@@ -90,15 +89,9 @@ func (r *reconciler) take(ctx context.Context, policy *v1alpha1.CapturePolicy) (
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.compiled == nil {
-		var all v1alpha1.CapturePolicyList
-		if err := r.api.List(ctx, &all); err != nil {
+		if err := r.takeAll(ctx); err != nil {
 			return nil, err
 		}
-		r.compiled = map[string]*compiled{}
-		for i := range all.Items {
-			r.compile(&all.Items[i])
-		}
-		r.apply()
 	}
 	if c := r.compiled[policy.Name]; c != nil && c.uid == string(policy.UID) && c.generation == policy.Generation {
 		return c, nil
@@ -106,6 +99,30 @@ func (r *reconciler) take(ctx context.Context, policy *v1alpha1.CapturePolicy) (
 	c := r.compile(policy)
 	r.apply()
 	return c, nil
+}
+
+// takeAll compiles all policies, and has them applied. r.mu must be held.
+func (r *reconciler) takeAll(ctx context.Context) error {
+	var all v1alpha1.CapturePolicyList
+	if err := r.api.List(ctx, &all); err != nil {
+		return err
+	}
+	r.compiled = map[string]*compiled{}
+	for i := range all.Items {
+		r.compile(&all.Items[i])
+	}
+	r.apply()
+	return nil
+}
+
+// begin has all policies applied, of which there may be none.
+func (r *reconciler) begin(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.compiled != nil {
+		return nil
+	}
+	return r.takeAll(ctx)
 }
 
 // compile compiles a policy. r.mu must be held.
@@ -129,7 +146,7 @@ func (r *reconciler) drop(name string) {
 
 // apply has what compiled applied. r.mu must be held.
 func (r *reconciler) apply() {
-	var programs []*capture.Program
+	programs := slices.Clone(r.own)
 	for _, name := range slices.Sorted(maps.Keys(r.compiled)) {
 		if c := r.compiled[name]; c.program != nil {
 			programs = append(programs, c.program)

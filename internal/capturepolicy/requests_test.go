@@ -200,7 +200,11 @@ func TestKubernautsPhasesAreRecorded(t *testing.T) {
 
 // TestWhatIsDoneToKubernetesIsRecorded, from who asks for it.
 func TestWhatIsDoneToKubernetesIsRecorded(t *testing.T) {
-	programs := preset(t, "kubernetes")
+	own, err := own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := append(preset(t, "kubernetes"), own...)
 	core, rbac := func(r string) capture.Resource { return capture.Resource{Version: "v1", Resource: r} }, "rbac.authorization.k8s.io"
 	for _, test := range []struct {
 		name      string
@@ -238,6 +242,30 @@ func TestWhatIsDoneToKubernetesIsRecorded(t *testing.T) {
 			}
 			if got := fmt.Sprintf("%s %s=%v", e.EventType, key, d[key]); got != test.want || e.Actor.Name != "jane" || e.Resource.Kind == "" || e.Resource.Name == "" {
 				t.Errorf("%s, %+v, %+v; want %s", got, e.Actor, e.Resource, test.want)
+			}
+		})
+	}
+}
+
+func TestACapturePolicyThatIsWrongIsRefused(t *testing.T) {
+	policy := func(when string) []byte {
+		return []byte(`{"metadata":{"name":"p"},"spec":{"at":"watch","match":{"resources":[{"version":"v1","resource":"pods"}]},"when":"` + when + `","record":[{"event":{"eventType":"'A'","fact":"'b'"}}]}}`)
+	}
+	for _, test := range []struct{ name, old, now, wrong string }{
+		{"one that is good", "", "true", ""},
+		{"one that is not", "", "nothing", "spec.when: 1:1: undeclared reference to 'nothing'"},
+		{"one that was good", "true", "nothing", "spec.when: "},
+		{"one that was taken before, and goes", "nothing", "nothing", ""},
+		{"one that is mended", "nothing", "true", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var old []byte
+			if test.old != "" {
+				old = policy(test.old)
+			}
+			err := checks(policy(test.now), old)
+			if test.wrong == "" && err != nil || test.wrong != "" && (err == nil || !strings.Contains(err.Error(), test.wrong)) {
+				t.Errorf("%v, want %q", err, test.wrong)
 			}
 		})
 	}

@@ -76,7 +76,10 @@ func Add(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	r := &reconciler{api: mgr.GetClient(), sender: seen, cluster: o.Cluster, log: o.Log, elected: mgr.Elected()}
+	r := &reconciler{api: mgr.GetClient(), log: o.Log, elected: mgr.Elected()}
+	if r.own, err = own(); err != nil {
+		return err
+	}
 	past := observer.Ledger{Client: o.Ledger}
 	watching := observer.Config{API: api, Sender: seen, Past: past, Intents: past, Dir: filepath.Join(o.Dir, "seen"), Cluster: o.Cluster,
 		Log: o.Log, Metrics: observer.NewMetrics(o.Metrics)}
@@ -93,7 +96,8 @@ func Add(mgr manager.Manager, o Options) error {
 	}
 	metrics := admission.NewMetrics(o.Metrics)
 	identity := &admission.Identity{Namespace: o.Namespace, Name: o.WebhookName + "-webhook", Files: o.WebhookFiles, Now: time.Now}
-	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets, Metrics: metrics, Log: o.Log})
+	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets,
+		Checks: map[string]admission.Check{ownName: checks}, Metrics: metrics, Log: o.Log})
 	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if o.Webhook != "" {
 		if identity.API, err = kube.New(mgr.GetConfig(), kube.Options{HTTPClient: mgr.GetHTTPClient()}); err != nil {
@@ -182,9 +186,21 @@ func (o *Options) control(ctx context.Context, mgr manager.Manager, r *reconcile
 			return nil
 		}
 	}
-	return builder.ControllerManagedBy(mgr).Named("capturepolicy").For(&v1alpha1.CapturePolicy{}).
+	err := builder.ControllerManagedBy(mgr).Named("capturepolicy").For(&v1alpha1.CapturePolicy{}).
 		WithOptions(controller.Options{NeedLeaderElection: new(false), UsePriorityQueue: new(false)}). // see the controller of AuditEvents
 		Complete(r)
+	for err == nil && ctx.Err() == nil {
+		failed := r.begin(ctx)
+		if failed == nil {
+			return nil
+		}
+		o.Log.Warn("capture waits for the CapturePolicies", "error", failed)
+		select {
+		case <-time.After(5 * time.Second):
+		case <-ctx.Done():
+		}
+	}
+	return err
 }
 
 // serve answers the API server until ctx ends.
