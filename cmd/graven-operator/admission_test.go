@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -258,6 +259,115 @@ func TestWhoAsksIsKnownFromTheAPIServer(t *testing.T) {
 		asks()
 		renew(2)
 		asks()
+	})
+}
+
+// TestWhatAClusterAdminTakesAwayIsInTheTrail has somebody with all rights take away what
+// records them, do something, and put it back.
+func TestWhatAClusterAdminTakesAwayIsInTheTrail(t *testing.T) {
+	t.Parallel()
+	masters := []string{"system:masters"}
+	b := newKube(t, map[string][]string{operatorUser: masters, "jane": masters, "mallory": masters})
+	b.server.start()
+	t.Cleanup(b.kill)
+	b.captured("approvalrequests")
+	_, flags := listen(t)
+	b.run(flags...)
+	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/chatcli.yaml")
+	b.k.Apply(testenv.KubeAdmin, approvalsPolicy)
+	b.ready("chatcli-approvals")
+	b.ready("approvals")
+	for _, name := range []string{"a", "b"} {
+		b.approval(name)
+	}
+	// changed waits until it is told what became of a policy, by who has seen it.
+	changed := func(operation, policy, attribution string) *event.Event {
+		b.t.Helper()
+		var found *event.Event
+		testenv.Eventually(b.t, operation+" of the policy "+policy+" is told by "+attribution, func() bool {
+			for _, e := range b.server.events(url.Values{"type": {"GuardChanged"}, "resource": {policy}}) {
+				if strings.Contains(string(e.Details), `"operation":"`+operation+`"`) && e.Recorded.Attribution == attribution {
+					found = e
+				}
+			}
+			return found != nil
+		})
+		return found
+	}
+	b.sub("a policy that is wrong is refused", func(t *testing.T) {
+		wrong := strings.ReplaceAll(approvalsPolicy, "size(reason) >= 10", "size(raeson) >= 10")
+		var out string
+		testenv.Eventually(t, "the API server asks", func() bool {
+			var err error
+			out, err = b.k.TryKubectl("mallory", []byte(wrong), "apply", "--server-side", "--force-conflicts", "-f", "-")
+			return err != nil
+		})
+		if !strings.Contains(out, "spec.require[0].that: 1:6: undeclared reference to 'raeson'") {
+			t.Error(out)
+		}
+		if e := b.told(1, url.Values{"type": {"RequestRefused"}, "resource": {"approvals"}})[0]; e.Actor.Name != "mallory" {
+			t.Errorf("%+v", e)
+		}
+	})
+	b.sub("who takes away a policy is told", func(t *testing.T) {
+		b.k.Kubectl("mallory", "delete", "capturepolicy", "rules")
+		asked, seen := changed("delete", "rules", event.AttributionAdmission), changed("delete", "rules", event.AttributionObserved)
+		if asked.Actor.Name != "mallory" || asked.Fact != seen.Fact {
+			t.Errorf("%+v, %+v", asked, seen)
+		}
+	})
+	takeAway := func() (registration string) {
+		registration = b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-operator", "-o", "yaml")
+		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-operator")
+		b.k.Kubectl("mallory", "delete", "capturepolicy", "approvals")
+		return registration
+	}
+	putBack := func(registration string) {
+		b.k.Apply("mallory", approvalsPolicy)
+		for _, line := range []string{"resourceVersion", "uid", "creationTimestamp", "generation"} {
+			registration = regexp.MustCompile(`(?m)^  `+line+`: .*\n`).ReplaceAllString(registration, "")
+		}
+		_, _ = b.k.TryKubectl("mallory", []byte(registration), "create", "-f", "-") // the operator may have done so
+	}
+	annotated := func(name string) {
+		b.t.Helper()
+		e := b.told(1, url.Values{"type": {"ApprovalAttempted"}, "resource": {name}})[0]
+		if details(b.t, e)["claim"] != "jane:I was not there" || e.Recorded.Attribution != event.AttributionObserved {
+			t.Errorf("%+v, %s", e, e.Details)
+		}
+	}
+	b.sub("and changes something meanwhile", func(t *testing.T) {
+		registration := takeAway()
+		if out, err := b.approve("mallory", "a", "jane:I was not there"); err != nil {
+			t.Fatal(out, err)
+		}
+		putBack(registration)
+		annotated("a")
+		changed("delete", "approvals", event.AttributionObserved)
+		changed("create", "approvals", event.AttributionObserved)
+		if d := details(t, b.told(1, url.Values{"type": {"CaptureGap"}})[0]); d["resources"] != "admission" || !strings.Contains(d["reason"], "deleted") {
+			t.Error(d)
+		}
+		b.ready("approvals")
+	})
+	b.sub("and does so while the operator is dead", func(t *testing.T) {
+		time.Sleep(3 * time.Second) // the operator has looked at what it put back
+		before := len(b.server.events(url.Values{"type": {"GuardChanged"}, "resource": {"approvals"}}))
+		b.kill()
+		registration := takeAway()
+		if out, err := b.approve("mallory", "b", "jane:I was not there"); err != nil {
+			t.Fatal(out, err)
+		}
+		b.k.Kubectl("mallory", "annotate", "approvalrequest", "b", "-n", "production", "platform.chatcli.io/approve-")
+		putBack(registration)
+		b.run(flags...)
+		annotated("b")
+		if d := details(t, b.told(2, url.Values{"type": {"CaptureGap"}})[1]); d["resources"] != "admission" || !strings.Contains(d["reason"], "put back") {
+			t.Error(d)
+		}
+		testenv.Eventually(t, "that the policy went and came is told", func() bool {
+			return len(b.server.events(url.Values{"type": {"GuardChanged"}, "resource": {"approvals"}})) == before+2
+		})
 	})
 }
 

@@ -106,7 +106,7 @@ func (r *Registrar) Registered(policy string) error {
 func (r *Registrar) look(ctx context.Context) error {
 	programs := r.Server.Programs()
 	if programs == nil {
-		return errors.New("the policies are not known yet")
+		return nil // what is registered stays until it is known what is to be
 	}
 	want := r.want(programs)
 	if err := r.own(ctx, want); err != nil {
