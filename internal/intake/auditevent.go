@@ -234,6 +234,8 @@ func factOf(e *event.Event) string {
 	case "IssueCreated", "RemediationSucceeded", "RemediationFailed", "ApprovalRequested", "ApprovalGranted", "ApprovalRejected", "ApprovalExpired":
 	case "IssueEscalated", "IssueContained":
 		which = d.Attempts
+	case "IssueResolved": // ChatCLI says so of a contained Issue, too, at another time
+		which = d.Attempts + " " + strconv.FormatInt(e.Timestamp.Unix(), 10)
 	case "SLABreach":
 		which = d.Type
 	case "RemediationExecuted":

@@ -198,7 +198,7 @@ func TestWhatChatCLIsCodeTellsIsTheSameFact(t *testing.T) {
 		`"eventType":"remediation_completed"`:                       "u1/RemediationSucceeded/",
 		`"eventType":"approval_approved"`:                           "u1/ApprovalGranted/",
 		`"eventType":"sla_breach","details":{"type":"response"}`:    "u1/SLABreach/response",
-		`"eventType":"issue_resolved","details":{"attempts":"1"}`:   "", // which time it is, it does not say
+		`"eventType":"issue_resolved","details":{"attempts":"1"}`:   "u1/IssueResolved/1 1773921600",
 		`"eventType":"RemediationExecuted"`:                         "",
 		`"eventType":"issue_created","fact":"mine"`:                 "mine",
 		`"eventType":"something.else"`:                              "",
