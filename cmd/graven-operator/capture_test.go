@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/graven-audit/graven/config"
 	"github.com/graven-audit/graven/event"
@@ -134,6 +135,44 @@ func TestWhatNobodyRecordsIsCaptured(t *testing.T) {
 		if got := states(t, b.told(1, of("issue-0", "issue.state"))); got != ">Detected" {
 			t.Error(got)
 		}
+	})
+	b.sub("a state that lasts", func(t *testing.T) {
+		b.k.Apply(testenv.KubeAdmin, `
+apiVersion: graven.dev/v1alpha1
+kind: CapturePolicy
+metadata: {name: stuck}
+spec:
+  at: watch
+  match: {resources: [{group: platform.chatcli.io, version: v1alpha1, resource: issues}]}
+  when: object.status.state == 'Analyzing'
+  record:
+  - lasts: 4s
+    event: {eventType: "'issue.stuck'", fact: "object.metadata.uid + '/stuck/' + string(int(now))", correlationID: object.metadata.name}
+`)
+		b.ready("stuck")
+		for _, name := range []string{"slow", "fast", "unseen"} {
+			b.issue(name)
+			b.state(name, "Analyzing")
+		}
+		b.state("fast", "Resolved")
+		e := b.told(1, of("slow", "issue.stuck"))[0]
+		if lasted := e.Timestamp.Sub(b.told(1, of("slow", "issue.state"))[0].Timestamp); lasted != 4*time.Second {
+			t.Error(lasted)
+		}
+		b.told(1, of("unseen", "issue.stuck"))
+		b.state("unseen", "Detected")
+		b.state("unseen", "Analyzing")
+		b.told(3, of("unseen", "issue.state"))
+		b.kill()
+		time.Sleep(6 * time.Second)
+		b.state("unseen", "Resolved")
+		b.run()
+		b.told(4, of("unseen", "issue.state"))
+		b.told(2, of("unseen", "issue.stuck")) // it had lasted, though nobody looked
+		time.Sleep(3 * time.Second)
+		b.told(1, of("slow", "issue.stuck"))
+		b.told(0, of("fast", "issue.stuck"))
+		b.k.Kubectl(testenv.KubeAdmin, "delete", "capturepolicy", "stuck")
 	})
 	b.sub("each state, however soon the next one follows", func(t *testing.T) {
 		b.issue("issue-1")

@@ -147,6 +147,7 @@ func TestAPolicyThatIsWrongIsRefusedWithThePlace(t *testing.T) {
 		"record[0].event.fact":           func(p *capture.Policy) { delete(p.Records[0].Event, "fact") },
 		"record[0].event.eventType":      func(p *capture.Policy) { p.Records[0].Event["eventType"] = "1" },
 		"record[0].event.correlationID":  func(p *capture.Policy) { p.Records[0].Event["correlationID"] = "item.name" },
+		"record[0].lasts":                func(p *capture.Policy) { p.Records[0].Lasts = -time.Second },
 		"record[1].each":                 func(p *capture.Policy) { p.Records[1].Each = "'a'" },
 		"record[1].event.recorded.at":    func(p *capture.Policy) { p.Records[1].Event["recorded.at"] = "now" },
 		"record[1].event.timestamp":      func(p *capture.Policy) { p.Records[1].Event["timestamp"] = "  " },
@@ -295,6 +296,42 @@ func (c counter) Count(key, fact string, at time.Time, within time.Duration) int
 		}
 	}
 	return n
+}
+
+func TestAStateThatLastsIsToldAsOfWhenItHadLasted(t *testing.T) {
+	p := compile(t, capture.Policy{Name: "stuck", At: capture.Watch, Match: plans().Match, When: "object.status.state == 'Failed'", Records: []capture.Record{
+		{Name: "long", Lasts: time.Hour, Event: map[string]string{"eventType": "'long'", "fact": "'a'"}},
+		{Name: "longer", Lasts: 2 * time.Hour, Event: map[string]string{"eventType": "'longer'", "fact": "string(int(now))"}},
+		{Name: "at once", Event: map[string]string{"eventType": "'now'", "fact": "'c'"}}}})
+	o := object(t, failed)
+	lasted := func(o map[string]any, dur time.Duration) string {
+		t.Helper()
+		events, again, err := p.Lasted(t.Context(), &capture.Input{Object: o, Old: o, Operation: "UPDATE", Now: at.Add(dur)}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, e := range events {
+			told = append(told, fmt.Sprintf("%s after %s", e.EventType, e.Timestamp.Sub(at)))
+		}
+		if !again.IsZero() {
+			told = append(told, "again at "+again.Sub(at).String())
+		}
+		return strings.Join(told, ", ")
+	}
+	for dur, want := range map[time.Duration]string{
+		time.Minute: "again at 1h0m0s", time.Hour: "long after 1h0m0s, again at 2h0m0s", 3 * time.Hour: "long after 1h0m0s, longer after 2h0m0s"} {
+		if got := lasted(o, dur); got != want {
+			t.Errorf("%s: %s", dur, got)
+		}
+	}
+	if events, err := p.Events(t.Context(), &capture.Input{Object: o, Now: at}); err != nil || len(events) != 1 || events[0].EventType != "now" {
+		t.Errorf("at a change: %v, %v", events, err)
+	}
+	o["status"].(map[string]any)["state"] = "Completed"
+	if got := lasted(o, 3*time.Hour); got != "" {
+		t.Error("of another state:", got)
+	}
 }
 
 func TestAThresholdIsReachedOnce(t *testing.T) {

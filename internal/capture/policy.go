@@ -65,6 +65,9 @@ type Record struct {
 	Name string // in messages
 	// When is a condition; empty is always.
 	When string
+	// Lasts, for what is watched only, is how long a state must have lasted: it is not
+	// looked at a change whether there is an event, but then. Zero is at changes.
+	Lasts time.Duration
 	// Each is a list; there is an event for each of its items, which is called item
 	// in When and Event. Empty is one event.
 	Each string
@@ -106,6 +109,7 @@ type Program struct {
 
 type record struct {
 	name       string
+	lasts      time.Duration
 	when, each *expression
 	fields     []field
 	threshold  *Threshold
@@ -235,7 +239,13 @@ func (c *compiler) bound(field string, n, most int) {
 }
 
 func (c *compiler) record(env *environment, at string, r Record, admission bool) record {
-	out := record{name: r.Name}
+	out := record{name: r.Name, lasts: r.Lasts}
+	switch {
+	case r.Lasts != 0 && admission:
+		c.fail(at+".lasts", "only of what is watched: a request takes no time")
+	case r.Lasts < 0 || r.Lasts > maxWithin:
+		c.fail(at+".lasts", fmt.Sprintf("from 0s to %s", maxWithin))
+	}
 	if r.Each != "" {
 		out.each = c.compile(env, at+".each", r.Each, list)
 		env = env.withItem(out.each)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -199,11 +200,47 @@ func (p *Program) Events(ctx context.Context, in *Input) ([]*event.Event, error)
 	var events []*event.Event
 	var failed error
 	for i := range p.records {
+		if p.records[i].lasts != 0 {
+			continue // at its time
+		}
 		found, err := s.events(&p.records[i], in)
 		events = append(events, found...)
 		failed = errors.Join(failed, err)
 	}
 	return events, failed
+}
+
+// Lasts reports whether a policy has records of states that have lasted.
+func (p *Program) Lasts() bool {
+	return slices.ContainsFunc(p.records, func(r record) bool { return r.lasts != 0 })
+}
+
+// Lasted returns what a policy records of a state that has lasted since a time until
+// in.Now, as of when it had lasted long enough, and when it is to be looked again; zero
+// for not at all. The state stands in the input as the old one, too.
+func (p *Program) Lasted(ctx context.Context, in *Input, since time.Time) (events []*event.Event, again time.Time, failed error) {
+	for i := range p.records {
+		r := &p.records[i]
+		if r.lasts == 0 {
+			continue
+		}
+		then := *in
+		if then.Now = since.Add(r.lasts); then.Now.After(in.Now) {
+			if again.IsZero() || then.Now.Before(again) {
+				again = then.Now
+			}
+			continue
+		}
+		s := p.scope(ctx, &then)
+		yes, err := s.holds(p.when)
+		if yes {
+			var found []*event.Event
+			found, err = s.events(r, &then)
+			events = append(events, found...)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return events, again, failed
 }
 
 // maxItems bounds the events of one record.

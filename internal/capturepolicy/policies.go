@@ -168,7 +168,7 @@ func policyOf(from *v1alpha1.CapturePolicy) capture.Policy {
 		p.Variables = append(p.Variables, capture.Variable(v))
 	}
 	for _, r := range s.Record {
-		record := capture.Record{Name: r.Name, When: r.When, Each: r.Each, Claim: r.Claim, Event: r.Event}
+		record := capture.Record{Name: r.Name, When: r.When, Lasts: r.Lasts.Duration, Each: r.Each, Claim: r.Claim, Event: r.Event}
 		if t := r.Threshold; t != nil {
 			record.Threshold = &capture.Threshold{Times: int(t.Times), Within: t.Within.Duration, By: t.By}
 		}

@@ -358,6 +358,29 @@ func TestWhatChatCLIDoesIsRecorded(t *testing.T) {
 	}
 }
 
+func TestAModelThatDoesNotAnswerForAQuarterOfAnHourHasFailed(t *testing.T) {
+	kind := capture.Resource{Group: "platform.chatcli.io", Version: "v1alpha1", Resource: "aiinsights"}
+	for status, want := range map[string]string{"{}": "u1/AIInsightFailed/1773922500", "{analysis: a, generatedAt: '" + at + "'}": ""} {
+		state := object(t, kind, 0, "{spec: {issueRef: {name: inc}, provider: p, model: m}, status: "+status+"}")
+		got := ""
+		for _, p := range preset(t, "chatcli") {
+			if !p.Policy.Match.Matches(kind, "UPDATE", "production") {
+				continue
+			}
+			events, _, err := p.Lasted(t.Context(), &capture.Input{Object: state, Old: state, Operation: "UPDATE", Now: noon.Add(time.Hour)}, noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range events {
+				got += e.Fact
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", status, got, want)
+		}
+	}
+}
+
 func TestThreePlansThatFailOpenTheCircuitBreaker(t *testing.T) {
 	programs, c := preset(t, "chatcli"), counter{}
 	kind := capture.Resource{Group: "platform.chatcli.io", Version: "v1alpha1", Resource: "remediationplans"}

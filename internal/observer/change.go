@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 )
@@ -57,6 +59,14 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 		next.Snapshot, old = before.Snapshot, before.Object
 	}
 	var t told
+	if before != nil && c.fresh == nil && !c.derived && (c.deleted || before.Version != c.version) {
+		was := *before
+		events, _, err := j.lasted(ctx, &was, c.at)
+		if err != nil {
+			return t, err
+		}
+		t.events, next.Told = events, was.Told
+	}
 	record := func(programs []*capture.Program, operation string, object, old object) error {
 		for _, p := range programs {
 			if !p.Policy.Match.Matches(j.kind, operation, c.namespace) {
@@ -124,6 +134,46 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 		t.next = nil
 	}
 	return t, nil
+}
+
+// lasted returns what is to be recorded because a state has lasted until a time, and
+// when it is to be looked again; zero for not at all. The state remembers it.
+func (j *judge) lasted(ctx context.Context, st *state, until time.Time) (events []*event.Event, again time.Time, err error) {
+	u := unstructured.Unstructured{Object: st.Object}
+	c := &change{uid: st.UID, version: st.Version, namespace: u.GetNamespace(), at: st.At, now: st.Object}
+	for _, p := range j.programs {
+		if !p.Lasts() || !p.Policy.Match.Matches(j.kind, "UPDATE", c.namespace) {
+			continue
+		}
+		found, later, err := p.Lasted(ctx, &capture.Input{Object: c.now, Old: c.now, Operation: "UPDATE", Cluster: j.cluster, Now: until.UTC(), Counter: j.counter}, st.At.UTC())
+		if ctx.Err() != nil {
+			return nil, again, ctx.Err()
+		}
+		if err != nil {
+			j.failed(p.Policy.Name, err)
+			if j.loud(p.Policy.Name + "/" + c.uid) {
+				events = append(events, j.failure(p.Policy.Name, c, err))
+			}
+		}
+		if !later.IsZero() && (again.IsZero() || later.Before(again)) {
+			again = later
+		}
+		given := 0
+		for _, e := range found {
+			if slices.Contains(st.Told, e.Fact) {
+				continue
+			}
+			st.Told = append(slices.Clip(st.Told), e.Fact)
+			if e, err = j.valid(p.Policy.Name, c, e, false); err != nil {
+				return nil, again, err
+			}
+			events, given = append(events, e), given+1
+		}
+		if given > 0 {
+			j.count(p.Policy.Name, given)
+		}
+	}
+	return events, again, nil
 }
 
 // valid returns an event as the ledger takes it, or one that says why it would not.

@@ -39,6 +39,9 @@ type follower struct {
 	missed prometheus.Counter
 	// at is where it is.
 	at *position
+	// due is when it is to be looked how long a state has lasted, by uid; nil before it is
+	// known of those that there are.
+	due map[string]time.Time
 	// knew is set if something was known of a resource before this operator began.
 	knew bool
 }
@@ -151,6 +154,8 @@ func (f *follower) watch(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(flushPause)
 	defer tick.Stop()
+	// Whether a state has lasted is known once all is known that happened until now.
+	caught, quiet := false, false
 	for {
 		var batch []watch.Event
 		select {
@@ -160,6 +165,12 @@ func (f *follower) watch(ctx context.Context) error {
 			}
 			batch = append(batch, e)
 		case <-tick.C: // nothing more comes for now
+			caught, quiet = caught || quiet, true
+			if caught {
+				if err := f.look(ctx); err != nil {
+					return err
+				}
+			}
 			if len(f.store.changed) > 0 {
 				if err := f.flush(f.at); err != nil {
 					return err
@@ -182,6 +193,7 @@ func (f *follower) watch(ctx context.Context) error {
 		if err := f.take(ctx, batch); err != nil {
 			return err
 		}
+		caught, quiet = caught || !later(newest.GetResourceVersion(), f.at.ResourceVersion), false
 	}
 }
 
@@ -265,6 +277,9 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 	}
 	for uid, st := range states {
 		f.store.put(uid, st)
+		if f.due != nil {
+			f.due[uid] = time.Time{} // which may be another now
+		}
 	}
 	if ordered {
 		f.saw(changes)
@@ -275,6 +290,48 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 	}
 	if f.store.due(f.judge.now()) {
 		return f.flush(at)
+	}
+	return nil
+}
+
+// look records what there is to say of states that have lasted.
+func (f *follower) look(ctx context.Context) error {
+	if !slices.ContainsFunc(f.judge.programs, (*capture.Program).Lasts) {
+		return nil
+	}
+	if f.due == nil {
+		f.due = map[string]time.Time{}
+		for _, uid := range f.store.uids() {
+			f.due[uid] = time.Time{}
+		}
+	}
+	now := f.judge.now()
+	for uid, due := range f.due {
+		if due.After(now) {
+			continue
+		}
+		kept, err := f.store.get(uid)
+		if err != nil {
+			return err
+		}
+		if kept == nil || kept.Object == nil {
+			delete(f.due, uid)
+			continue
+		}
+		st := *kept
+		events, again, err := f.judge.lasted(ctx, &st, now)
+		if err == nil && len(events) > 0 {
+			err = f.sender.RecordMany(ctx, events...)
+		}
+		if err != nil {
+			return fmt.Errorf("record that a state has lasted: %w", err)
+		}
+		if len(events) > 0 {
+			f.store.put(uid, &st)
+		}
+		if delete(f.due, uid); !again.IsZero() {
+			f.due[uid] = again
+		}
 	}
 	return nil
 }

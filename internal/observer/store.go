@@ -28,6 +28,8 @@ type state struct {
 	At      time.Time // by the resource's own account
 	// Snapshot is the digest of the state that the ledger has a snapshot of.
 	Snapshot string `json:",omitempty"`
+	// Told are the facts that were told because states had lasted.
+	Told []string `json:",omitempty"`
 	// Gone is when it was seen that the resource is deleted.
 	Gone time.Time `json:",omitzero"`
 }

@@ -102,6 +102,11 @@ type CaptureRecord struct {
 	Name string `json:"name,omitempty"`
 	// When is a condition. Empty is always.
 	When string `json:"when,omitempty"`
+	// Lasts is how long a resource that is watched must have stayed as it is: the
+	// record is not looked at when it changes, but then, once, with the resource as
+	// oldObject, too.
+	// +optional
+	Lasts metav1.Duration `json:"lasts,omitzero"`
 	// Each gives a list: there is an event for each of its items, which is called
 	// item in when and event. Empty is one event.
 	Each string `json:"each,omitempty"`
