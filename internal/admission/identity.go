@@ -26,7 +26,8 @@ import (
 
 // An Identity is what the API server knows a webhook by, and the webhook the API
 // server: a certificate, the authority that signed it, and secret words that begin the
-// path. It stands in a Secret, for all of several operators.
+// path. It stands in a Secret, for all of several operators, as does the key of their
+// digests.
 type Identity struct {
 	// API reads and writes the Secret, without a cache.
 	API             client.Client
@@ -39,11 +40,13 @@ type Identity struct {
 	Now   func() time.Time
 
 	current atomic.Pointer[keys]
+	digest  atomic.Pointer[[]byte]
 }
 
 // keys are one generation of an identity.
 type keys struct {
 	authority []byte // PEM
+	digest    []byte
 	cert      tls.Certificate
 	paths     []string // the newest first
 	made      time.Time
@@ -56,6 +59,8 @@ const (
 	renewal  = 60 * 24 * time.Hour
 	// authorityLifetime is that of the authority.
 	authorityLifetime = 10 * 365 * 24 * time.Hour
+	// digestSize is that of the key of digests, in bytes.
+	digestSize = 32
 )
 
 // The names under which a Secret has them.
@@ -64,6 +69,7 @@ const (
 	keyAuthorityKey = "ca.key"
 	keyPath         = "path"
 	keyPathBefore   = "path.before"
+	keyDigest       = "digest.key"
 )
 
 // Load reads the identity, or makes one, and renews it when it is time.
@@ -77,6 +83,7 @@ func (id *Identity) Load(ctx context.Context) error {
 		}
 		k, err := parseKeys(secret)
 		if err == nil && id.good(k) {
+			id.digest.Store(&k.digest)
 			if id.Files != "" {
 				if err := id.given(k); err != nil {
 					return err
@@ -125,14 +132,14 @@ func (id *Identity) given(k *keys) (err error) {
 	return nil
 }
 
-// good reports whether a certificate is for all hosts, and not to be renewed.
+// good reports whether all is there, for all hosts, and not to be renewed.
 func (id *Identity) good(k *keys) bool {
 	for _, host := range id.Hosts {
 		if k.cert.Leaf.VerifyHostname(host) != nil {
 			return false
 		}
 	}
-	return id.Now().Before(k.made.Add(renewal)) && !id.Now().Before(k.made.Add(-time.Hour))
+	return len(k.digest) == digestSize && id.Now().Before(k.made.Add(renewal)) && !id.Now().Before(k.made.Add(-time.Hour))
 }
 
 func parseKeys(secret *corev1.Secret) (*keys, error) {
@@ -144,7 +151,7 @@ func parseKeys(secret *corev1.Secret) (*keys, error) {
 	if len(d[keyAuthority]) == 0 || len(d[keyPath]) < 20 {
 		return nil, fmt.Errorf("%s, %s: required", keyAuthority, keyPath)
 	}
-	k := &keys{authority: d[keyAuthority], cert: cert, paths: []string{string(d[keyPath])}, made: cert.Leaf.NotBefore}
+	k := &keys{authority: d[keyAuthority], digest: d[keyDigest], cert: cert, paths: []string{string(d[keyPath])}, made: cert.Leaf.NotBefore}
 	if before := string(d[keyPathBefore]); before != "" {
 		k.paths = append(k.paths, before)
 	}
@@ -183,6 +190,13 @@ func (id *Identity) renew(secret *corev1.Secret) error {
 	if err != nil {
 		return err
 	}
+	if len(secret.Data[keyDigest]) != digestSize { // it stays, or all digests would change
+		digest := make([]byte, digestSize)
+		if _, err := rand.Read(digest); err != nil {
+			return err
+		}
+		secret.Data[keyDigest] = digest
+	}
 	if was := secret.Data[keyPath]; len(was) > 0 {
 		secret.Data[keyPathBefore] = was
 	}
@@ -217,6 +231,16 @@ func sign(template *x509.Certificate, by *tls.Certificate) (certPEM, keyPEM []by
 		return nil, nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}), nil
+}
+
+// Digest returns the key of the digests that stand in the place of credentials, which
+// all of several operators, and those after them, have in common; nil before it is
+// loaded.
+func (id *Identity) Digest() []byte {
+	if d := id.digest.Load(); d != nil {
+		return *d
+	}
+	return nil
 }
 
 // Secrets returns the words that begin good paths.

@@ -90,27 +90,51 @@ func Add(mgr manager.Manager, o Options) error {
 		}
 		watching.Answers = answers{w}
 	}
-	r.observer, err = observer.New(watching)
-	if err != nil {
-		return fmt.Errorf("keep what is seen: %w", err)
-	}
 	metrics := admission.NewMetrics(o.Metrics)
 	identity := &admission.Identity{Namespace: o.Namespace, Name: o.WebhookName + "-webhook", Files: o.WebhookFiles, Now: time.Now}
-	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets,
-		Checks: map[string]admission.Check{ownName: checks}, Metrics: metrics, Log: o.Log})
-	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if o.Webhook != "" {
 		if identity.API, err = kube.New(mgr.GetConfig(), kube.Options{HTTPClient: mgr.GetHTTPClient()}); err != nil {
 			return err
 		}
-		r.registrar = &admission.Registrar{API: identity.API, Name: o.WebhookName, Namespace: o.Namespace, Identity: identity, Server: r.server,
+		r.registrar = &admission.Registrar{API: identity.API, Name: o.WebhookName, Namespace: o.Namespace, Identity: identity,
 			File: filepath.Join(o.Dir, "registration.json"), Sender: seen, Cluster: o.Cluster, Metrics: metrics, Log: o.Log}
 		if err := o.reached(r.registrar); err != nil {
 			return fmt.Errorf("--webhook-url: %w", err)
 		}
+		watching.Key = o.key(identity)
+	}
+	r.observer, err = observer.New(watching)
+	if err != nil {
+		return fmt.Errorf("keep what is seen: %w", err)
+	}
+	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets,
+		Checks: map[string]admission.Check{ownName: checks}, Metrics: metrics, Log: o.Log})
+	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
+	if r.registrar != nil {
+		r.registrar.Server = r.server
 		add = append(add, mgr.Add(r.registrar), mgr.Add(standing{func(ctx context.Context) error { return o.serve(ctx, identity, r.server) }}))
 	}
 	return errors.Join(add...)
+}
+
+// key returns the key of digests that all operators of a cluster have in common. Where
+// there is no way to it for a while, it is nil: what an operator seals does not wait for
+// it.
+func (o *Options) key(identity *admission.Identity) []byte {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		err := identity.Load(ctx)
+		if key := identity.Digest(); key != nil {
+			return key
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			o.Log.Warn("digests of credentials are not those of other operators", "error", err)
+			return nil
+		}
+	}
 }
 
 // spool opens a spool, which is delivered as long as the manager runs.

@@ -188,6 +188,8 @@ func (j *judge) valid(policy string, c *change, e *event.Event, derived bool) (*
 		if err := mark(e); err != nil {
 			return nil, err
 		}
+		// The same may have been told when it was seen, and that be forgotten.
+		e.ID = event.DeriveID("capture/derived", e.ID.String())
 	}
 	if err := errors.Join(e.CheckReserved(), e.Validate(now)); err != nil {
 		j.failed(policy, err)
@@ -210,14 +212,15 @@ func mark(e *event.Event) error {
 	return e.SetDetails(details)
 }
 
-// own returns an event of the operator's own about a change.
-func (j *judge) own(eventType string, c *change, which string, details any) *event.Event {
+// own returns an event of the operator's own about a change. Its id is of all that it
+// says: in other words, it is told again.
+func (j *judge) own(eventType string, c *change, which, correlationID string, details any) *event.Event {
 	e := &event.Event{EventType: eventType, Timestamp: c.at.UTC(), Cluster: j.cluster, Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"},
-		Resource: about(c.now), Fact: c.uid + "/" + eventType + "/" + which}
-	e.ID = event.DeriveID("capture", j.cluster, e.Fact).Reserve()
+		Resource: about(c.now), Fact: c.uid + "/" + eventType + "/" + which, CorrelationID: correlationID}
 	if err := e.SetDetails(details); err != nil { // strings are JSON
 		panic(err)
 	}
+	e.ID = event.DeriveID("capture", j.cluster, e.Fact, correlationID, string(e.Details)).Reserve()
 	return e
 }
 
@@ -245,7 +248,7 @@ func (j *judge) failure(policy string, c *change, err error) *event.Event {
 	if errors.As(err, &wrong) {
 		field = wrong.Field
 	}
-	return j.own("CaptureFailed", c, policy+"/"+c.version, map[string]string{"policy": policy, "field": field, "reason": cut(err.Error(), 4096), "resourceVersion": c.version})
+	return j.own("CaptureFailed", c, policy+"/"+c.version, "", map[string]string{"policy": policy, "field": field, "reason": cut(err.Error(), 4096), "resourceVersion": c.version})
 }
 
 // typeSnapshot is the type of an event that has a resource's state.
@@ -271,6 +274,10 @@ func (j *judge) snapshot(t *told, c *change, version string, o object, because s
 	if err != nil {
 		return err
 	}
+	correlationID := ""
+	if len(t.events) > 0 {
+		correlationID = t.events[0].CorrelationID
+	}
 	parts := 0
 	for rest := string(text); rest != ""; parts++ {
 		rest = rest[len(cut(rest, maxPart)):]
@@ -282,10 +289,7 @@ func (j *judge) snapshot(t *told, c *change, version string, o object, because s
 		if parts > 1 {
 			d.Part, d.Parts = n, parts
 		}
-		e := j.own(typeSnapshot, c, version+"/"+strconv.Itoa(n), d)
-		if len(t.events) > 0 {
-			e.CorrelationID = t.events[0].CorrelationID
-		}
+		e := j.own(typeSnapshot, c, version+"/"+strconv.Itoa(n), correlationID, d)
 		e.Complete(j.now())
 		if err := e.Validate(j.now()); err != nil {
 			return fmt.Errorf("keep a snapshot of %s: %w", c.uid, err)

@@ -14,6 +14,10 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 	"github.com/graven-audit/graven/internal/seglog"
@@ -76,6 +80,7 @@ type intent struct {
 	event *event.Event
 	who   capture.Requester
 	until time.Time // by when it is to be
+	asked bool      // for the state that the resource is in
 }
 
 const (
@@ -130,6 +135,29 @@ func (o *Observer) confirms(in *intent) (sighting, bool) {
 	return sighting{}, false
 }
 
+// stands reports whether a resource is in the state that an intent asked for, which may
+// have come before there was anybody to see it.
+func (o *Observer) stands(ctx context.Context, in *intent, kind capture.Resource) (sighting, bool) {
+	in.asked = true
+	of := o.c.API.Resource(schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: kind.Resource}).Namespace(in.event.Resource.Namespace)
+	list, err := of.List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", in.event.Resource.Name).String()})
+	if err != nil {
+		o.c.Log.Warn("see whether an intent was done", "resource", kind.Resource, "error", err)
+		return sighting{}, false
+	}
+	for i := range list.Items {
+		u := &list.Items[i]
+		if string(u.GetUID()) != in.event.Resource.UID {
+			continue
+		}
+		if in.who.Operation == "DELETE" {
+			return sighting{version: u.GetResourceVersion(), at: in.event.Timestamp}, u.GetDeletionTimestamp() != nil
+		}
+		return sighting{version: u.GetResourceVersion(), at: in.event.Timestamp}, digestOf(capture.Clean(u.Object, o.key)) == in.who.After
+	}
+	return sighting{version: list.GetResourceVersion(), at: in.event.Timestamp}, in.who.Operation == "DELETE"
+}
+
 // confirm has all intents confirmed, or called unconfirmed, until ctx ends.
 func (o *Observer) confirm(ctx context.Context) {
 	if o.c.Intents == nil {
@@ -140,6 +168,7 @@ func (o *Observer) confirm(ctx context.Context) {
 	if err != nil {
 		o.c.Log.Warn("read up to where intents are confirmed", "error", err)
 	}
+	last := after
 	go func() {
 		for ctx.Err() == nil {
 			err := o.c.Intents.Follow(ctx, after, func(index int64, e *event.Event) error {
@@ -171,7 +200,6 @@ func (o *Observer) confirm(ctx context.Context) {
 	tick := time.NewTicker(settlePause)
 	defer tick.Stop()
 	var pending []*intent
-	last := after
 	for {
 		select {
 		case in := <-arrived:
@@ -204,7 +232,7 @@ func (o *Observer) settle(ctx context.Context, pending []*intent) ([]*intent, er
 	var open []*intent
 	var events []*event.Event
 	for _, in := range pending {
-		e := o.verdict(in)
+		e := o.verdict(ctx, in)
 		if e == nil {
 			open = append(open, in)
 			continue
@@ -221,9 +249,15 @@ func (o *Observer) settle(ctx context.Context, pending []*intent) ([]*intent, er
 
 // verdict returns the event that says what became of an intent; nil if that is not
 // known yet.
-func (o *Observer) verdict(in *intent) *event.Event {
+func (o *Observer) verdict(ctx context.Context, in *intent) *event.Event {
 	now := o.c.Now()
+	kind, watchable := in.kind()
+	changes := in.who.Before != in.who.After || in.who.After == ""
 	state, seen := o.confirms(in)
+	if late := !now.Before(in.until) || in.event.Recorded.At.Before(o.began); !seen && watchable && changes && late && !in.asked {
+		state, seen = o.stands(ctx, in, kind)
+		in.asked = now.Before(in.until) // else there is no other time
+	}
 	// Where the API server's audit log arrives, it is waited for: it tells besides who
 	// impersonated whom.
 	var told *Answer
@@ -232,8 +266,6 @@ func (o *Observer) verdict(in *intent) *event.Event {
 		told = o.c.Answers.Answer(in.event.ID)
 		awaited = told == nil && o.c.Answers.Live() == "" && now.Before(in.until)
 	}
-	kind, watchable := in.kind()
-	changes := in.who.Before != in.who.After || in.who.After == ""
 	switch {
 	case told != nil && !told.Done:
 		return in.verdict("IntentFailed", told.At, told.details())

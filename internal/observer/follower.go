@@ -207,8 +207,10 @@ func (f *follower) take(ctx context.Context, batch []watch.Event) error {
 			if expired(err) {
 				err = errExpired
 			}
-			if failed := f.record(ctx, changes, true, &at); failed != nil {
-				return failed
+			if len(changes) > 0 { // else nothing is known of the time until now
+				if failed := f.record(ctx, changes, true, &at); failed != nil {
+					return failed
+				}
 			}
 			return err
 		}

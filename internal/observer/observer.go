@@ -46,7 +46,10 @@ type Config struct {
 	Answers Answers
 	// Dir keeps how resources were seen last. It should outlive the process: else
 	// what happens while none runs is seen as one change.
-	Dir     string
+	Dir string
+	// Key is that of the digests that stand in the place of credentials; nil for one
+	// that Dir keeps.
+	Key     []byte
 	Cluster string // the cluster's name, for events
 	Log     *slog.Logger
 	// Metrics, if not nil, count what is seen.
@@ -60,13 +63,19 @@ type Observer struct {
 	key []byte
 
 	mu       sync.Mutex
-	wanted   []*capture.Program
+	wanted   map[capture.Resource][]*capture.Program
 	changed  chan struct{} // closed when wanted changes
-	kinds    map[capture.Resource]error
+	kinds    map[capture.Resource]following
 	policies map[string]*Outcome
 	seen     map[string][]sighting // by uid
 	swept    time.Time
-	asked    []capture.Resource // kinds of which states are asked for at admission
+	began    time.Time
+}
+
+// A following is how a kind is followed: for which policies, and why it is not.
+type following struct {
+	programs []*capture.Program
+	err      error
 }
 
 // An Outcome is what came of a policy since the start.
@@ -77,9 +86,6 @@ type Outcome struct {
 	Failure error
 	Failed  time.Time
 }
-
-// errUnknown means that nothing is known of a kind yet.
-var errUnknown = errors.New("not asked yet")
 
 // New returns an Observer, which begins with Start.
 func New(c Config) (*Observer, error) {
@@ -95,11 +101,14 @@ func New(c Config) (*Observer, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	key, err := readKey(filepath.Join(c.Dir, "digest.key"))
-	if err != nil {
-		return nil, err
+	key := c.Key
+	if key == nil {
+		var err error
+		if key, err = readKey(filepath.Join(c.Dir, "digest.key")); err != nil {
+			return nil, err
+		}
 	}
-	return &Observer{c: c, key: key, changed: make(chan struct{}), kinds: map[capture.Resource]error{}, policies: map[string]*Outcome{}, seen: map[string][]sighting{}}, nil
+	return &Observer{c: c, key: key, began: c.Now(), changed: make(chan struct{}), kinds: map[capture.Resource]following{}, policies: map[string]*Outcome{}, seen: map[string][]sighting{}}, nil
 }
 
 // readKey reads the key of digests, or makes one.
@@ -126,20 +135,24 @@ func (o *Observer) Key() []byte { return o.key }
 func (o *Observer) Set(programs []*capture.Program) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.wanted, o.asked = nil, nil
+	wanted := map[capture.Resource][]*capture.Program{}
 	names := map[string]bool{}
 	for _, p := range programs {
 		if p.Policy.At == capture.Watch {
-			o.wanted = append(o.wanted, p)
 			names[p.Policy.Name] = true
 			o.c.Metrics.begin(p.Policy.Name)
-			continue
 		}
 		for _, kind := range p.Policy.Match.Resources {
-			kind.Resource, _, _ = strings.Cut(kind.Resource, "/")
-			o.asked = append(o.asked, kind)
+			switch {
+			case p.Policy.At == capture.Watch:
+				wanted[kind] = append(wanted[kind], p)
+			case o.c.Intents != nil:
+				kind.Resource, _, _ = strings.Cut(kind.Resource, "/")
+				wanted[kind] = slices.Clip(wanted[kind])
+			}
 		}
 	}
+	o.wanted = wanted
 	maps.DeleteFunc(o.policies, func(name string, _ *Outcome) bool { return !names[name] })
 	close(o.changed)
 	o.changed = make(chan struct{})
@@ -150,14 +163,15 @@ func (o *Observer) Set(programs []*capture.Program) {
 func (o *Observer) Kind(r capture.Resource) (reason, message string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	err, ok := o.kinds[r]
-	switch {
-	case !ok || errors.Is(err, errUnknown):
+	now, ok := o.kinds[r]
+	switch err := now.err; {
+	case !ok || !slices.Equal(now.programs, o.wanted[r]): // or for some of its policies only
 		return "Starting", "it is not followed yet"
 	case err == nil:
 		return "Watching", ""
+	default:
+		return why(err), err.Error()
 	}
-	return why(err), err.Error()
 }
 
 // Outcome returns what came of a policy.
@@ -206,18 +220,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	}()
 	for {
 		o.mu.Lock()
-		changed := o.changed
-		wanted := map[capture.Resource][]*capture.Program{}
-		for _, p := range o.wanted {
-			for _, kind := range p.Policy.Match.Resources {
-				wanted[kind] = append(wanted[kind], p)
-			}
-		}
-		for _, kind := range o.asked {
-			if o.c.Intents != nil && wanted[kind] == nil {
-				wanted[kind] = []*capture.Program{}
-			}
-		}
+		changed, wanted := o.changed, o.wanted
 		o.mu.Unlock()
 		for kind, r := range followed {
 			if programs, ok := wanted[kind]; !ok || !slices.Equal(r.programs, programs) {
@@ -231,7 +234,6 @@ func (o *Observer) Start(ctx context.Context) error {
 			ctx, stop := context.WithCancel(ctx)
 			r := &running{programs: programs, stop: stop, done: make(chan struct{})}
 			followed[kind] = r
-			o.say(kind, errUnknown)
 			go func() {
 				defer close(r.done)
 				o.follow(ctx, kind, programs)
@@ -253,21 +255,22 @@ func (o *Observer) Start(ctx context.Context) error {
 // settling is how long it is waited for more policies to change.
 const settling = 250 * time.Millisecond
 
-func (o *Observer) say(kind capture.Resource, err error) {
+// say is told how a kind is followed for some policies.
+func (o *Observer) say(kind capture.Resource, programs []*capture.Program, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.kinds[kind] = err
+	o.kinds[kind] = following{programs, err}
 }
 
 // follow follows one kind until ctx ends.
 func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs []*capture.Program) {
-	store, counts := o.open(ctx, kind)
+	store, counts := o.open(ctx, kind, programs)
 	if store == nil {
 		return
 	}
 	last := ""
 	says := func(err error) {
-		o.say(kind, err)
+		o.say(kind, programs, err)
 		reason := why(err)
 		if reason == last && err == nil {
 			return
@@ -293,7 +296,7 @@ func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs [
 
 // open opens what is kept of a kind, and tries again until ctx ends: then it returns
 // nil.
-func (o *Observer) open(ctx context.Context, kind capture.Resource) (*store, *counts) {
+func (o *Observer) open(ctx context.Context, kind capture.Resource, programs []*capture.Program) (*store, *counts) {
 	for {
 		store, err := openStore(o.c.Dir, kind)
 		if err == nil {
@@ -302,7 +305,7 @@ func (o *Observer) open(ctx context.Context, kind capture.Resource) (*store, *co
 				return store, counts
 			}
 		}
-		o.say(kind, err)
+		o.say(kind, programs, err)
 		o.c.Log.Error("capture cannot keep what it sees", "resources", kind.Resource, "error", err)
 		select {
 		case <-time.After(lastPause):
