@@ -29,7 +29,7 @@ func (l Ledger) Events(ctx context.Context, q Query, fn func(*event.Event)) erro
 	for {
 		var page struct {
 			Events []*event.Event `json:"events"`
-			Next   string         `json:"next_cursor"`
+			Next   string         `json:"next"`
 		}
 		if err := l.Client.Get(ctx, "/api/v1/audit", query, &page); err != nil {
 			return err

@@ -28,6 +28,45 @@ type Intents interface {
 	// Follow calls fn for each that stands behind an index in the ledger, until ctx
 	// ends or fn fails.
 	Follow(ctx context.Context, after int64, fn func(index int64, e *event.Event) error) error
+	// Settled calls fn for each event behind an index that says what became of one.
+	Settled(ctx context.Context, after int64, fn func(*event.Event)) error
+}
+
+// verdicts are the types of the events that say what became of an intent.
+var verdicts = []string{"IntentConfirmed", "IntentUnconfirmed", "IntentFailed"}
+
+// Settled implements [Intents].
+func (l Ledger) Settled(ctx context.Context, after int64, fn func(*event.Event)) error {
+	query := url.Values{"type": {strings.Join(verdicts, ",")}, "limit": {"1000"}}
+	for {
+		var page struct {
+			Events []json.RawMessage `json:"events"`
+			Next   string            `json:"next"`
+		}
+		if err := l.Client.Get(ctx, "/api/v1/audit", query, &page); err != nil {
+			return err
+		}
+		for _, raw := range page.Events { // the newest first
+			var at struct {
+				Index int64 `json:"index"`
+			}
+			if err := json.Unmarshal(raw, &at); err != nil {
+				return fmt.Errorf("read an event: %w", err)
+			}
+			if at.Index <= after {
+				return nil
+			}
+			e, err := event.ParseServed(raw)
+			if err != nil {
+				return fmt.Errorf("read event %d: %w", at.Index, err)
+			}
+			fn(e)
+		}
+		if page.Next == "" {
+			return nil
+		}
+		query.Set("cursor", page.Next)
+	}
 }
 
 // Follow implements [Intents].
@@ -169,6 +208,7 @@ func (o *Observer) confirm(ctx context.Context) {
 		o.c.Log.Warn("read up to where intents are confirmed", "error", err)
 	}
 	last := after
+	settled := o.alreadySettled(ctx, after)
 	go func() {
 		for ctx.Err() == nil {
 			err := o.c.Intents.Follow(ctx, after, func(index int64, e *event.Event) error {
@@ -180,7 +220,9 @@ func (o *Observer) confirm(ctx context.Context) {
 				if json.Unmarshal(e.Details, &d) != nil || e.Cluster != o.c.Cluster || e.Recorded.Attribution != event.AttributionAdmission {
 					return nil // another's, or erased
 				}
-				in.who = d.Admission
+				if in.who = d.Admission; settled[e.ID] {
+					return nil
+				}
 				select {
 				case arrived <- in:
 					return nil
@@ -223,6 +265,31 @@ func (o *Observer) confirm(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			o.c.Log.Warn("confirm intents", "error", err)
+		}
+	}
+}
+
+// alreadySettled returns the intents behind an index of which it was told what became of
+// them: by an operator before this one, or by this one before it was killed.
+func (o *Observer) alreadySettled(ctx context.Context, after int64) map[event.ID]bool {
+	for {
+		settled := map[event.ID]bool{}
+		err := o.c.Intents.Settled(ctx, after, func(e *event.Event) {
+			var d struct{ Intent string }
+			if json.Unmarshal(e.Details, &d) != nil {
+				return // it was erased, as what it is of
+			}
+			if id, err := event.ParseID(d.Intent); err == nil && e.ID == verdictID(e.EventType, id) {
+				settled[id] = true
+			}
+		})
+		if err == nil || ctx.Err() != nil {
+			return settled
+		}
+		o.c.Log.Warn("read what became of intents", "error", err)
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -311,10 +378,15 @@ func (in *intent) kind() (kind capture.Resource, watchable bool) {
 	return capture.Resource{Group: parts[0], Version: parts[1], Resource: parts[2]}, true
 }
 
+// verdictID returns the id of the event that says what became of an intent.
+func verdictID(eventType string, intent event.ID) event.ID {
+	return event.DeriveID(eventType, intent.String()).Reserve()
+}
+
 func (in *intent) verdict(eventType string, at time.Time, details map[string]string) *event.Event {
 	e := &event.Event{EventType: eventType, Timestamp: at.UTC(), Cluster: in.event.Cluster, Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"},
 		Resource: in.event.Resource, CorrelationID: in.event.CorrelationID, Fact: in.event.Fact + "/" + eventType}
-	e.ID = event.DeriveID(eventType, in.event.ID.String()).Reserve()
+	e.ID = verdictID(eventType, in.event.ID)
 	details["intent"], details["eventType"] = in.event.ID.String(), in.event.EventType
 	if err := e.SetDetails(details); err != nil { // strings are JSON
 		panic(err)

@@ -69,7 +69,7 @@ type Observer struct {
 	policies map[string]*Outcome
 	seen     map[string][]sighting // by uid
 	swept    time.Time
-	began    time.Time
+	began    time.Time // to follow; what was before nobody may have seen
 }
 
 // A following is how a kind is followed: for which policies, and why it is not.
@@ -108,7 +108,7 @@ func New(c Config) (*Observer, error) {
 			return nil, err
 		}
 	}
-	return &Observer{c: c, key: key, began: c.Now(), changed: make(chan struct{}), kinds: map[capture.Resource]following{}, policies: map[string]*Outcome{}, seen: map[string][]sighting{}}, nil
+	return &Observer{c: c, key: key, changed: make(chan struct{}), kinds: map[capture.Resource]following{}, policies: map[string]*Outcome{}, seen: map[string][]sighting{}}, nil
 }
 
 // readKey reads the key of digests, or makes one.
@@ -197,6 +197,7 @@ func (o *Observer) Start(ctx context.Context) error {
 		stop     context.CancelFunc
 		done     chan struct{}
 	}
+	o.began = o.c.Now()
 	followed := map[capture.Resource]*running{}
 	var confirming sync.WaitGroup
 	confirming.Go(func() { o.confirm(ctx) })
