@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"net"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/auditlog"
+	"github.com/graven-audit/graven/internal/postgres"
 	"github.com/graven-audit/graven/internal/testenv"
 )
 
@@ -378,13 +381,54 @@ const canary = "canary-3f9d1c"
 // that the operator and the server have written.
 func TestNoSecretIsKept(t *testing.T) {
 	t.Parallel()
+	t.Run("in files", func(t *testing.T) {
+		t.Parallel()
+		noSecretIsKept(t, newServer(t))
+	})
+	t.Run("in a database", func(t *testing.T) {
+		t.Parallel()
+		p := testenv.StartPostgres(t)
+		database := p.Database()
+		if _, _, err := postgres.Migrate(t.Context(), p.DSN(database, "postgres")); err != nil {
+			t.Fatal(err)
+		}
+		p.SQL(database, "CREATE ROLE app LOGIN; GRANT graven_writer TO app")
+		s := newServer(t)
+		s.store = p.DSN(database, "app")
+		forms := noSecretIsKept(t, s)
+		tables := strings.Fields(p.SQL(database, "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"))
+		rows := 0
+		for _, table := range tables {
+			text := p.SQL(database, "SELECT t::text FROM "+table+" t")
+			rows += len(text)
+			for _, form := range forms {
+				if strings.Contains(text, form) || strings.Contains(text, hex.EncodeToString([]byte(form))) { // of bytes
+					t.Errorf("the table %s has %s", table, form)
+				}
+			}
+		}
+		if len(tables) < 5 || rows < 10_000 {
+			t.Errorf("%d characters in %v", rows, tables)
+		}
+		for _, form := range forms {
+			if names := p.Holds([]byte(form)); len(names) > 0 {
+				t.Errorf("%v have %s", names, form)
+			}
+		}
+	})
+}
+
+// noSecretIsKept plants secrets and returns their forms, none of which stands in a file.
+func noSecretIsKept(t *testing.T, s *server) (forms []string) {
 	masters := []string{"system:masters"}
-	b := newKube(t, map[string][]string{operatorUser: masters, "jane": masters})
+	b := newKubeBeside(t, s, testenv.KubeOptions{Users: map[string][]string{operatorUser: masters, "jane": masters}})
 	b.server.start()
 	t.Cleanup(b.kill)
 	b.captured()
 	_, flags := listen(t)
 	b.run(flags...)
+	read := t.TempDir()
+	stop := b.read(read) // the API server's log, in which all bodies are
 	b.k.Kubectl(testenv.KubeAdmin, "apply", "-f", "../../config/capture/kubernetes.yaml")
 	b.k.Apply(testenv.KubeAdmin, `
 apiVersion: graven.dev/v1alpha1
@@ -435,11 +479,23 @@ spec:
 	}
 	b.told(1, url.Values{"type": {"IntentConfirmed"}, "kind": {"Node"}})
 	b.told(1, url.Values{"type": {"everything"}, "resource": {"web"}})
+	b.k.Apply("jane", "{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: production}}")
+	token := b.k.Kubectl("jane", "create", "token", "default", "-n", "production")
+	testenv.Eventually(t, "the log has the token's request", func() bool {
+		for _, e := range b.server.events(url.Values{"type": {auditlog.TypeRequest}, "actor": {"jane"}}) {
+			if strings.Contains(string(e.Details), `"subresource":"token"`) {
+				return true
+			}
+		}
+		return false
+	})
+	stop()
 	b.stop()
 	b.server.stop()
-	forms := []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16]}
+	_, signature, _ := strings.Cut(token, ".")
+	forms = []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16], signature[:40]}
 	files := 0
-	for _, dir := range []string{b.dir, b.server.dir} {
+	for _, dir := range []string{b.dir, b.server.dir, read} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -460,6 +516,7 @@ spec:
 	if files < 10 {
 		t.Errorf("%d files", files)
 	}
+	return forms
 }
 
 // kubernautKind is a definition of one of Kubernaut's kinds, without a schema.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,5 +213,32 @@ func TestAnAPIServerPostsItsAuditLog(t *testing.T) {
 	mirrored := b.k.Kubectl("jane", "get", "ae", "-A", "-o", "jsonpath={.items[*].spec.eventType}")
 	if strings.Contains(mirrored, auditlog.TypeRequest) {
 		t.Error("what the API server says of mirroring is mirrored")
+	}
+}
+
+// TestTheLedgerIsReadPageByPage of as many events as one answer does not have.
+func TestTheLedgerIsReadPageByPage(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	now, n := time.Now().UTC(), 1100
+	batch := &client.Batch{}
+	for i := range n {
+		e := &event.Event{ID: event.DeriveID("page", fmt.Sprint(i)), EventType: "issue.note", Timestamp: now.Add(-time.Duration(i) * time.Second), Actor: event.Actor{Type: "user", Name: "jane"},
+			Resource: event.Resource{Kind: "Issue", Name: "i", Namespace: "production"}}
+		batch.Events = append(batch.Events, e.AppendJSON(nil))
+	}
+	for part := range slices.Chunk(batch.Events, 500) {
+		if _, err := s.admin.RecordBatch(t.Context(), &client.Batch{Events: part}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := map[event.ID]bool{}
+	q := auditlog.Query{From: now.Add(-time.Hour), Until: now.Add(time.Minute), Types: []string{"issue.note"}, Namespace: "production"}
+	if err := (auditlog.Ledger{Client: s.admin}).Events(t.Context(), q, func(e *event.Event) { found[e.ID] = true }); err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != n {
+		t.Errorf("%d of %d events", len(found), n)
 	}
 }

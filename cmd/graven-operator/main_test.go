@@ -171,6 +171,7 @@ func (b *bed) stop() {
 type server struct {
 	t              *testing.T
 	dir, url       string
+	store          string // a database's address; empty for the directory
 	tokenFile      string
 	admin          *client.Client
 	cancel         context.CancelFunc
@@ -187,7 +188,7 @@ func newServer(t *testing.T) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	a, err := app.New(s.t.Context(), app.Config{Data: s.dir, Listen: s.listen, Kubernetes: s.kubernetes}, "test", slog.New(slog.DiscardHandler), nil)
+	a, err := app.New(s.t.Context(), app.Config{Data: s.dir, Store: s.store, Listen: s.listen, Kubernetes: s.kubernetes}, "test", slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
