@@ -200,11 +200,12 @@ func (rm *RBACManager) Revoke(ctx context.Context, g Grant) error {
 	return rm.remove(ctx, g, who, have)
 }
 
-// remove deletes a binding, and none that was made since.
+// remove deletes a binding as it was read: not one that was made since, nor one that was
+// given another end.
 func (rm *RBACManager) remove(ctx context.Context, g Grant, who string, have client.Object) error {
-	uid := have.GetUID()
+	uid, version := have.GetUID(), have.GetResourceVersion()
 	return rm.change(ctx, "RoleRevoked", g, who, have, func(ctx context.Context) error {
-		return client.IgnoreNotFound(rm.config.Client.Delete(ctx, have, client.Preconditions{UID: &uid}))
+		return client.IgnoreNotFound(rm.config.Client.Delete(ctx, have, client.Preconditions{UID: &uid, ResourceVersion: &version}))
 	}, func(ctx context.Context) error {
 		now := have.DeepCopyObject().(client.Object)
 		err := rm.config.Client.Get(ctx, client.ObjectKeyFromObject(have), now)

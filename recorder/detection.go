@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	v1alpha1 "github.com/graven-audit/graven/api/platform/v1alpha1"
 	"github.com/graven-audit/graven/event"
 )
@@ -49,7 +51,8 @@ var resolvers = map[string]struct {
 }
 
 // RecordIssueResolved records that an Issue ended, and how; empty means as its
-// status says.
+// status says. Within ten minutes it is told once for each attempt, for a status that
+// could not be written has another time when it is written again.
 func (r *Recorder) RecordIssueResolved(ctx context.Context, issue *v1alpha1.Issue, resolution string) error {
 	by := issue.Annotations["aiops.chatcli.io/resolved-by"]
 	who, known := resolvers[by]
@@ -65,7 +68,7 @@ func (r *Recorder) RecordIssueResolved(ctx context.Context, issue *v1alpha1.Issu
 	if took > 0 {
 		d["durationSeconds"] = strconv.Itoa(int(took.Seconds()))
 	}
-	return r.tell(ctx, telling{eventType: "IssueResolved", object: issue, which: attempts(issue) + ended, at: first(issue.Status.ResolvedAt), actor: who.actor,
+	return r.tell(ctx, telling{eventType: "IssueResolved", object: issue, which: attempts(issue) + ended, once: attempts(issue), window: again, at: first(issue.Status.ResolvedAt), actor: who.actor,
 		incident: incidentOf(issue), duration: took, details: d})
 }
 
@@ -115,7 +118,8 @@ func (r *Recorder) RecordNotificationSent(ctx context.Context, channel string, i
 	return r.tell(ctx, t)
 }
 
-// RecordSLOViolation records that a service uses up what may go wrong too fast.
+// RecordSLOViolation records that a service uses up what may go wrong too fast: once,
+// as long as it is told at least every ten minutes, though the alert is made anew.
 func (r *Recorder) RecordSLOViolation(ctx context.Context, slo *v1alpha1.ServiceLevelObjective, window string, burnRate float64) error {
 	t := telling{eventType: "SLOViolation", object: slo, actor: controller("slo-reconciler"), incident: slo.Name,
 		details: details{"window": window, "burn_rate": strconv.FormatFloat(burnRate, 'f', 2, 64), "service": slo.Spec.ServiceName}}
@@ -124,8 +128,9 @@ func (r *Recorder) RecordSLOViolation(ctx context.Context, slo *v1alpha1.Service
 			t.at, t.severity = alert.FiredAt.Time, alert.Severity
 		}
 	}
-	if t.which = window + " " + strconv.FormatInt(t.at.Unix(), 10); t.at.IsZero() {
-		t.which, t.window, t.slides = window, again, true
+	t.which, t.window, t.slides = window, again, true
+	if !t.at.IsZero() {
+		t.which, t.once = window+" "+strconv.FormatInt(t.at.Unix(), 10), window
 	}
 	return r.tell(ctx, t)
 }
@@ -139,7 +144,7 @@ func attempts(issue *v1alpha1.Issue) string {
 // say.
 func since(issue *v1alpha1.Issue, condition string) time.Time {
 	for _, c := range issue.Status.Conditions {
-		if c.Type == condition {
+		if c.Type == condition && c.Status == metav1.ConditionTrue {
 			return c.LastTransitionTime.Time
 		}
 	}
@@ -149,7 +154,7 @@ func since(issue *v1alpha1.Issue, condition string) time.Time {
 // reason returns the reason of an Issue's condition.
 func reason(issue *v1alpha1.Issue, condition string) string {
 	for _, c := range issue.Status.Conditions {
-		if c.Type == condition {
+		if c.Type == condition && c.Status == metav1.ConditionTrue {
 			return c.Reason
 		}
 	}

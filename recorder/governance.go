@@ -81,7 +81,7 @@ func (r *Recorder) RecordRoleChange(ctx context.Context, subject, role, action s
 	if !ok {
 		return unknown("RoleChange", "action", action, "granted, revoked")
 	}
-	return r.tell(ctx, telling{eventType: eventType, kind: "ClusterRoleBinding", name: role + ":" + subject, state: "role/" + role + ":" + subject, window: again,
+	return r.tell(ctx, telling{eventType: eventType, kind: "ClusterRoleBinding", name: role + ":" + subject, state: "role/" + role + "\x00" + subject, window: again,
 		actor:   controller("rbac-manager"),
 		details: details{"user": subject, "role": role, "action": strings.ToLower(action)}})
 }

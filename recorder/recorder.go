@@ -83,6 +83,9 @@ type telling struct {
 	// state, if not empty, names something that is now one way and now the other:
 	// it is told again after it was the other way, whatever which says.
 	state string
+	// once, if not empty, stands for which in what is remembered: within window it is
+	// told once, though which is another by then.
+	once string
 	// window, if not 0, is how long the same words are one telling; longer, where
 	// slides, if they come again within it.
 	window time.Duration
@@ -153,10 +156,29 @@ func (r *Recorder) event(ctx context.Context, t telling) (*event.Event, error) {
 			delete(t.details, name)
 		}
 	}
+	r.fit(e)
 	if len(t.details) == 0 {
 		return e, nil
 	}
 	return e, e.SetDetails(t.details)
+}
+
+// fit has an event say what others wrote as the ledger takes it, and keeps what they
+// wrote: nobody keeps an event from the ledger by what they are called.
+func (r *Recorder) fit(e *event.Event) {
+	for field, s := range map[string]*string{"actor.name": &e.Actor.Name, "actor.serviceAccount": &e.Actor.ServiceAccount, "correlationID": &e.CorrelationID} {
+		if good := clipTo(event.MaxString, *s); good != *s {
+			e.KeepOriginal(field, clip(*s))
+			*s = good
+		}
+	}
+	if e.Actor.Name == "" {
+		e.Actor.Name = "unknown"
+	}
+	if _, known := event.Severity(e.Severity); !known && e.Severity != "" {
+		e.KeepOriginal("severity", clip(e.Severity))
+		e.Severity = ""
+	}
 }
 
 // resourceOf names an object.
@@ -211,12 +233,15 @@ func incidentOf(issue *v1alpha1.Issue) string {
 }
 
 // clip cuts a text where it is longer than a detail may be.
-func clip(text string) string {
+func clip(text string) string { return clipTo(maxDetail, text) }
+
+// clipTo cuts a text where it has more than so many bytes.
+func clipTo(most int, text string) string {
 	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
-	if len(text) <= maxDetail {
+	if len(text) <= most {
 		return text
 	}
-	n := maxDetail - len("…")
+	n := most - len("…")
 	for !utf8.RuneStart(text[n]) {
 		n--
 	}

@@ -560,8 +560,8 @@ func TestWordsThatSayNothingAreRefused(t *testing.T) {
 func TestWhatIsRefusedIsNotKept(t *testing.T) {
 	l, dir := &ledger{t: t}, t.TempDir()
 	i := issue()
-	i.Spec.CorrelationId = strings.Repeat("x", 600)
-	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), i); err == nil || !strings.Contains(err.Error(), "correlationID") {
+	i.Name = strings.Repeat("x", 600) // which no API server takes
+	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), i); err == nil || !strings.Contains(err.Error(), "resource.name") {
 		t.Errorf("600 bytes: %v", err)
 	}
 	if err := start(t, l, dir, now, nil).RecordIssueCreated(t.Context(), issue()); err != nil || len(l.events) != 1 {
@@ -592,6 +592,48 @@ func TestHostileTextIsRecordedAsFarAsItCanBe(t *testing.T) {
 	}
 	if len(l.events) != 2 {
 		t.Errorf("%d events", len(l.events))
+	}
+}
+
+// TestNobodyKeepsADecisionFromTheLedger by what they call themselves, or how grave they
+// say that something is.
+func TestNobodyKeepsADecisionFromTheLedger(t *testing.T) {
+	for _, approver := range []string{strings.Repeat("x", 600), "a\x00b", "a\xffb"} {
+		l := &ledger{t: t}
+		r := start(t, l, "", now, nil)
+		a := approval()
+		a.Status.Decisions[len(a.Status.Decisions)-1].Approver = approver
+		i := issue()
+		i.Spec.Severity, i.Spec.CorrelationId = "P1", strings.Repeat("c", 600)
+		i.Annotations = map[string]string{"aiops.chatcli.io/resolved-by": approver}
+		err := errors.Join(r.RecordApprovalDecision(t.Context(), a, "approved"), r.RecordIssueCreated(t.Context(), i), r.RecordIssueResolved(t.Context(), i, ""))
+		if err != nil || len(l.events) != 3 {
+			t.Fatalf("%d events, %v", len(l.events), err)
+		}
+		if e := l.events[0]; e.Original["actor.name"] == "" || e.Actor.Name == "" {
+			t.Errorf("%+v", e)
+		}
+		if e := l.events[1]; e.Original["severity"] != "P1" || e.Original["correlationID"] == "" {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+// TestWhatIsWrittenAgainIsToldOnce though its time is another then.
+func TestWhatIsWrittenAgainIsToldOnce(t *testing.T) {
+	l, dir := &ledger{t: t}, t.TempDir()
+	for minute := range 5 {
+		i := issue()
+		i.Status.ResolvedAt = at(20 + minute)
+		slo := &v1alpha1.ServiceLevelObjective{ObjectMeta: metav1.ObjectMeta{Name: "pay", Namespace: "production", UID: "u9"}}
+		slo.Status.ActiveAlerts = []v1alpha1.SLOAlert{{Window: "1h", Severity: "page", FiredAt: *at(20 + minute)}}
+		r := start(t, l, dir, now.Add(time.Duration(minute)*time.Minute), nil)
+		if err := errors.Join(r.RecordIssueResolved(t.Context(), i, ""), r.RecordSLOViolation(t.Context(), slo, "1h", 14)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.events) != 2 {
+		t.Errorf("%v", l.words())
 	}
 }
 

@@ -84,7 +84,10 @@ func (t *told) first(e *event.Event, as telling) (*event.Event, error) {
 	about := cmp.Or(e.Resource.UID, e.Resource.Kind+" "+e.Resource.Namespace+"/"+e.Resource.Name)
 	fact := strings.Join([]string{about, e.EventType, as.which}, "/")
 	key := e.Cluster + "\x00" + fact
+	id := key
 	switch {
+	case as.once != "":
+		key = e.Cluster + "\x00" + strings.Join([]string{about, e.EventType, as.once}, "/") + "\x00once"
 	case as.state != "":
 		key = e.Cluster + "\x00" + as.state
 	case as.object == nil:
@@ -102,7 +105,7 @@ func (t *told) first(e *event.Event, as telling) (*event.Event, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		age := now.Sub(m.At)
-		if had.EventType == e.EventType && (as.window == 0 || age.Abs() < as.window) {
+		if had.EventType == e.EventType && (as.window == 0 || age.Abs() < as.window || as.once != "" && had.Fact == fact) {
 			if as.slides {
 				m.At = now
 				err = t.write(file, m)
@@ -113,13 +116,16 @@ func (t *told) first(e *event.Event, as telling) (*event.Event, error) {
 	if e.Timestamp.IsZero() {
 		e.Timestamp = now
 	}
-	if as.window != 0 || as.state != "" { // which time it is, nobody else knows
+	if as.once == "" && (as.window != 0 || as.state != "") { // which time it is, nobody else knows
 		fact += "/" + strconv.FormatInt(e.Timestamp.UnixNano(), 10)
 	}
 	if as.object != nil {
 		e.Fact = fact
 	}
-	e.ID = event.DeriveID("recorder", key, fact)
+	if as.once == "" {
+		id = key
+	}
+	e.ID = event.DeriveID("recorder", id, fact)
 	whole := e.Clone()
 	whole.Complete(now)
 	if err := whole.Validate(now); err != nil { // and what is refused is not kept
