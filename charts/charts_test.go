@@ -569,6 +569,10 @@ func TestBadValuesAreRefusedByTheirName(t *testing.T) {
 		{"a severity that is none", `operator: {mirror: {severities: [grave]}}`, "severities"},
 		{"an age that is none", `operator: {mirror: {for: long}}`, "for"},
 		{"a namespace that is none", `chatcli: {namespace: "A B"}`, "namespace"},
+		{"one port twice", `{server: {service: {port: 8080}}, chatcli: {compatibility: {enabled: true}}}`, "server.service.port"},
+		{"a webhook where metrics are", `operator: {webhook: {port: 8080}}`, "operator.webhook.port"},
+		{"a label of the chart's own", `commonLabels: {app.kubernetes.io/name: x}`, "commonLabels"},
+		{"a certificate without TLS", `tls: {enabled: false, existingSecret: mine}`, "tls.enabled"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := charts.Render(charts.Release{Dir: dir, Name: "graven", Namespace: "graven-system", KubeVersion: "v1.36.3", Values: values(t, tt.values)})
@@ -577,12 +581,31 @@ func TestBadValuesAreRefusedByTheirName(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a release with a dot", func(t *testing.T) {
+		_, err := charts.Render(charts.Release{Dir: dir, Name: "graven.eu", Namespace: "x", KubeVersion: "v1.36.3"})
+		if err == nil || !strings.Contains(err.Error(), "the release's name") {
+			t.Error(err)
+		}
+	})
 	t.Run("an old Kubernetes", func(t *testing.T) {
 		_, err := charts.Render(charts.Release{Dir: dir, Name: "graven", Namespace: "x", KubeVersion: "v1.29.0"})
 		if err == nil || !strings.Contains(err.Error(), "1.30") {
 			t.Error(err)
 		}
 	})
+}
+
+func TestAReleaseThatIsNamedLikeAnAccountNamesItsOwn(t *testing.T) {
+	r, err := charts.Render(charts.Release{Dir: dir, Name: "graven-retention", Namespace: "graven-system", KubeVersion: "v1.36.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range r.Objects {
+		if text := asText(t, o); o.GetName() == "graven-auditevents" && o.GetKind() == "ValidatingAdmissionPolicy" &&
+			(!strings.Contains(text, `graven-system:graven-retention-operator\"`) || !strings.Contains(text, `graven-system:graven-retention-retention\"`)) {
+			t.Error(text)
+		}
+	}
 }
 
 func TestTheChartIsWellFormed(t *testing.T) {

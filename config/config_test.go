@@ -205,6 +205,8 @@ func anAuditEventIsNotChangedAndDeletedOnlyAsItMay(t *testing.T, k *testenv.Kube
 		t.Errorf("another creator was claimed: %s", out)
 	}
 	refused("jane", "only the operator gives", sealed("audit-1710856301-f2b8a7"), "create", "-f", "-")
+	refused("jane", "has no finalizers", strings.Replace(strings.Replace(seed, name, "audit-1710856304-f2b8a7", 1), "  annotations:",
+		"  finalizers: [example.com/mine]\n  annotations:", 1), "create", "-f", "-")
 	refused("jane", "has no owner", strings.Replace(strings.Replace(seed, name, "audit-1710856302-f2b8a7", 1), "  annotations:",
 		"  ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: x, uid: \"0\"}]\n  annotations:", 1), "create", "-f", "-")
 
@@ -296,6 +298,19 @@ func whateverBearsTheAnnotationIsProtected(t *testing.T, k *testenv.Kube) {
 	}
 	must("patch", "configmap", "free", "--type=merge", "-p", `{"data":{"a":"c"}}`)
 	must("delete", "configmap", "free")
+	must("create", "deployment", "web", "--image=web", "--replicas=0")
+	must("create", "configmap", "ours")
+	for _, controller := range []struct{ apiVersion, kind, name string }{{"apps/v1", "Deployment", "web"}, {"v1", "ConfigMap", "ours"}} {
+		uid := k.Kubectl(testenv.KubeAdmin, "get", controller.kind, controller.name, "-n", "protected", "-o", "jsonpath={.metadata.uid}")
+		if out, err := k.TryKubectl(testenv.KubeAdmin, fmt.Appendf(nil, "{apiVersion: v1, kind: ConfigMap, metadata: {name: of-%s, namespace: protected, annotations: {platform.chatcli.io/immutable: 'true'}, "+
+			"ownerReferences: [{apiVersion: %s, kind: %s, name: %[1]s, uid: %[4]s, controller: true}]}}", controller.name, controller.apiVersion, controller.kind, uid), "create", "-f", "-"); err != nil {
+			t.Fatal(out)
+		}
+	}
+	must("label", "configmap", "of-web", "x=y")
+	if out, err := try("label", "configmap", "of-ours", "x=y"); err == nil || !strings.Contains(out, "bears the annotation") {
+		t.Errorf("what another controller made is not protected: %s", out)
+	}
 	must("delete", "configmap", "kept", "--as", retention, "--as-group", "system:masters")
 
 	must("create", "configmap", "kept", "--from-literal=a=b")

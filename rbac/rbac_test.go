@@ -14,6 +14,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -29,9 +30,13 @@ type trail struct {
 	mu     sync.Mutex
 	events []string
 	fails  error
+	before func(e *event.Event)
 }
 
 func (l *trail) Record(_ context.Context, e *event.Event) error {
+	if l.before != nil {
+		l.before(e)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fails != nil {
@@ -220,6 +225,21 @@ func TestRolesAreGrantedAndRevokedByWhomTheyMayAndRecorded(t *testing.T) {
 	if got := fmt.Sprint(len(grants)); err != nil || got != "2" || grants[0].Name != "boss" || grants[1].Kind != rbacv1.ServiceAccountKind {
 		t.Errorf("grants %+v, %v", grants, err)
 	}
+
+	// What is given another end while it ends stays.
+	must(admin.Grant(ctx, rbac.Grant{Name: "carol", Role: rbac.Viewer, Expires: clock.Add(time.Minute)}))
+	clock = clock.Add(time.Minute)
+	l.before = func(e *event.Event) {
+		if l.before = nil; e.EventType == "RoleRevoked" {
+			l.took()
+			must(admin.Grant(ctx, rbac.Grant{Name: "carol", Role: rbac.Viewer, Expires: clock.Add(time.Hour)}))
+		}
+	}
+	if n, err := admin.Expire(ctx); n != 0 || !apierrors.IsConflict(err) || !can(testenv.KubeAdmin, "list", "issues.platform.chatcli.io", "--as", "carol") {
+		t.Errorf("%d grants expired, %v, and carol's was renewed", n, err)
+	}
+	recorded("RoleGranted pending admin ClusterRoleBinding\nRoleGranted success admin ClusterRoleBinding\nRoleRevoked pending admin ClusterRoleBinding\nRoleRevoked failure admin ClusterRoleBinding")
+	must(admin.RevokeRole(ctx, "carol", rbac.Viewer))
 
 	// What has an end goes then, whomever it names by now, and others with it.
 	for i, user := range []string{"alice", "bob", "zed"} {

@@ -80,7 +80,8 @@ func newRole() *cobra.Command {
 		Long: `Grant and revoke the roles of a cluster: ` + strings.Join(rbac.Roles(), ", ") + `.
 
 It acts as the kubeconfig's user, who must have the verb bind on the role's
-ClusterRole. The ledger says what is to be done before it is done, and then how it
+ClusterRole and may create bindings; revoking takes the right to delete them, and
+another end for a grant that to update them. The ledger says what is to be done before it is done, and then how it
 ended: a server that cannot be reached keeps anything from being done. It is found
 by --url or GRAVEN_URL; the token is in --token-file or GRAVEN_TOKEN.`,
 	}

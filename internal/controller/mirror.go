@@ -420,6 +420,9 @@ func (m *mirror) prune(ctx context.Context) error {
 	var items []item
 	unsealed := 0
 	for i := range objects {
+		if objects[i].GetDeletionTimestamp() != nil {
+			continue // somebody's finalizer has it stay
+		}
 		if _, ok := receiptOf(&objects[i]); !ok {
 			unsealed++
 		} else if it, ok := m.item(&objects[i], origin); ok {

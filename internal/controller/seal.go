@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -378,20 +380,58 @@ func (s *sealer) sealedAs(ctx context.Context, index int64, leaf string, duplica
 	return sealed{receipt: receipt{index, leaf, origin}, duplicate: duplicate}, err
 }
 
-// maxKept bounds what is kept of an object that is no event, in bytes.
-const maxKept = 128 << 10
+// maxKept bounds what is kept of an object that is no event, in bytes of JSON. Beside
+// it stand the reason and who created it.
+const maxKept = event.MaxDetails - 32<<10
+
+// kept returns an object's spec as text that has room in an event's details: whole, or
+// with the longest of its own details shortened, whose names it returns.
+func kept(spec map[string]any) (text string, shortened []string, err error) {
+	spec = runtime.DeepCopyJSON(spec)
+	for {
+		whole, err := json.Marshal(spec)
+		if err != nil {
+			return "", nil, err
+		}
+		quoted, err := json.Marshal(string(whole))
+		if err != nil {
+			return "", nil, err
+		}
+		if len(quoted) <= maxKept {
+			slices.Sort(shortened)
+			return string(whole), slices.Compact(shortened), nil
+		}
+		member, name, length := "", "", 1024 // less is no matter
+		for _, of := range []string{"details", "original"} {
+			values, _ := spec[of].(map[string]any)
+			for k, v := range values {
+				if s, ok := v.(string); ok && (len(s) > length || len(s) == length && k < name) {
+					member, name, length = of, k, len(s)
+				}
+			}
+		}
+		if member == "" { // it is the rest, which is odd
+			return cut(string(whole), maxKept/6), append(shortened, "spec"), nil // a byte takes six at most
+		}
+		values := spec[member].(map[string]any)
+		values[name] = cut(values[name].(string), length/2)
+		shortened = append(shortened, member+"."+name)
+	}
+}
 
 // recordRefused records that an object is no event, and what it is.
 func (s *sealer) recordRefused(ctx context.Context, u *unstructured.Unstructured, why error) (sealed, error) {
 	e := own(typeRefused, u.GetCreationTimestamp().Time, describe(u))
 	e.ID = event.DeriveID(typeRefused, string(u.GetUID())).Reserve()
-	spec, err := json.Marshal(u.Object["spec"])
+	e.CorrelationID = cut(correlationOf(u), event.MaxString)
+	whole, _, _ := unstructured.NestedMap(u.Object, "spec")
+	spec, shortened, err := kept(whole)
 	if err != nil {
 		return sealed{}, err
 	}
-	details := map[string]string{"reason": cut(why.Error(), 4096), "spec": cut(string(spec), maxKept), "creator": cut(creatorOf(u), event.MaxString)}
-	if len(spec) > maxKept {
-		details["specSize"] = strconv.Itoa(len(spec))
+	details := map[string]string{"reason": cut(why.Error(), 4096), "spec": spec, "creator": cut(creatorOf(u), event.MaxString)}
+	if len(shortened) > 0 {
+		details["shortened"] = strings.Join(shortened, ",")
 	}
 	if err := e.SetDetails(details); err != nil {
 		return sealed{}, err

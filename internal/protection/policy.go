@@ -113,6 +113,22 @@ func (p *policy) weaker(file, self string) (string, error) {
 	return "", nil
 }
 
+// retires returns who may delete AuditEvents by the policy, separated by commas.
+func (p *policy) retires() string {
+	for _, v := range p.Spec.Variables {
+		if v.Name == "retires" {
+			var names []string
+			for _, m := range quoted.FindAllStringSubmatch(v.Expression, -1) {
+				names = append(names, m[1])
+			}
+			return strings.Join(names, ",")
+		}
+	}
+	return ""
+}
+
+var quoted = regexp.MustCompile(`"([^"]+)"`)
+
 // oneOf is an expression that names users.
 var oneOf = regexp.MustCompile(`^request\.userInfo\.username (== "[^"]+"|in \[ ?"[^"]+"(, "[^"]+")* ?\])$`)
 

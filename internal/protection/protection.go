@@ -51,6 +51,8 @@ func (r Rung) String() string {
 type Found struct {
 	Rung       Rung
 	Definition *Definition
+	// Retires are the users who may delete AuditEvents, in the policy's words.
+	Retires string
 	// since is when creators began to be true.
 	since time.Time
 	// read is set if the API server has answered: what fails then, others may be
@@ -234,7 +236,7 @@ func (p *Prober) probe(ctx context.Context) (*Found, error) {
 		}
 		found.Rung = r.rung
 		if r.rung == Policy {
-			found.since = p.holds(installed)
+			found.since, found.Retires = p.holds(installed), installed.retires()
 		}
 	}
 	return found, nil
@@ -347,18 +349,18 @@ const typeChanged = "AuditEventProtectionChanged"
 
 // tell records a change.
 func (p *Prober) tell(ctx context.Context, found *Found) error {
-	state := found.Rung.String() + " " + strings.Join(found.Definition.Lacks, ",")
+	state := found.Rung.String() + " " + strings.Join(found.Definition.Lacks, ",") + " " + found.Retires
 	if p.told == "" {
 		last, err := p.c.Ledger.Told(ctx, typeChanged)
 		if err != nil {
 			return err
 		}
 		if len(last) > 0 {
-			var d struct{ Rung, Lacks string }
+			var d struct{ Rung, Lacks, Retires string }
 			if err := json.Unmarshal(last, &d); err != nil {
 				return err
 			}
-			p.told = d.Rung + " " + d.Lacks
+			p.told = d.Rung + " " + d.Lacks + " " + d.Retires
 		}
 	}
 	if p.told == state {
@@ -373,7 +375,7 @@ func (p *Prober) tell(ctx context.Context, found *Found) error {
 		severity = event.SeverityCritical
 	}
 	err := p.c.Ledger.Tell(ctx, typeChanged, severity, p.began, event.Resource{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition", Name: definitionName},
-		map[string]string{"rung": found.Rung.String(), "was": was, "lacks": strings.Join(found.Definition.Lacks, ","), "level": strconv.Itoa(int(found.Rung))})
+		map[string]string{"rung": found.Rung.String(), "was": was, "lacks": strings.Join(found.Definition.Lacks, ","), "retires": found.Retires, "level": strconv.Itoa(int(found.Rung))})
 	if err == nil {
 		p.c.Log.Info("AuditEvents are protected", "rung", found.Rung.String(), "was", was, "lacks", found.Definition.Lacks)
 		p.told, p.telling = state, ""

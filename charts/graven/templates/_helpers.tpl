@@ -129,9 +129,12 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- define "graven.manifest" -}}
 {{- $ := index . 0 -}}
 {{- $.Files.Get (index . 1)
-  | replace "system:serviceaccount:graven-system:graven-operator" (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "graven.operator.account" $))
-  | replace "system:serviceaccount:graven-system:graven-retention" (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "graven.retention.account" $))
-  | replace "system:serviceaccount:chatcli-system:chatcli-superadmin" (printf "system:serviceaccount:%s:chatcli-superadmin" $.Values.chatcli.namespace) -}}
+  | replace "system:serviceaccount:graven-system:graven-operator" "<operator>"
+  | replace "system:serviceaccount:graven-system:graven-retention" "<retention>"
+  | replace "system:serviceaccount:chatcli-system:chatcli-superadmin" "<superadmin>"
+  | replace "<operator>" (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "graven.operator.account" $))
+  | replace "<retention>" (printf "system:serviceaccount:%s:%s" $.Release.Namespace (include "graven.retention.account" $))
+  | replace "<superadmin>" (printf "system:serviceaccount:%s:chatcli-superadmin" $.Values.chatcli.namespace) -}}
 {{- end -}}
 
 {{/* The API servers' audit policy. */}}
@@ -182,6 +185,11 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- if and .Values.chatcli.compatibility.enabled .Values.server.config.anonymousRole }}{{ fail "server.config.anonymousRole: chatcli.compatibility.anonymousRole is what counts with chatcli.compatibility.enabled" }}{{ end -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.tokenSecret.name) }}{{ fail "serviceMonitor.tokenSecret.name: required, a Secret with a token of the role viewer, for the server's metrics are not for everybody" }}{{ end -}}
 {{- if and .Values.operator.enabled (not .Values.kubernetes.enabled) (not .Values.operator.tokenSecret.name) }}{{ fail "operator.tokenSecret.name: required without kubernetes.enabled, for the server does not know service accounts then" }}{{ end -}}
+{{- if contains "." .Release.Name }}{{ fail "the release's name: it stands in the names of Services, in which no dot may be" }}{{ end -}}
+{{- range $label, $_ := .Values.commonLabels }}{{ if or (hasPrefix "app.kubernetes.io/" $label) (hasPrefix "helm.sh/" $label) }}{{ fail (printf "commonLabels: %s is the chart's own" $label) }}{{ end }}{{ end -}}
+{{- if and .Values.chatcli.compatibility.enabled (eq (int .Values.server.service.port) 8080) }}{{ fail "server.service.port: 8080 is the address that chatcli.compatibility serves" }}{{ end -}}
+{{- if and .Values.operator.webhook.enabled (has (int .Values.operator.webhook.port) (list 8080 8081)) }}{{ fail (printf "operator.webhook.port: %d is that of metrics (8080) or health (8081)" (int .Values.operator.webhook.port)) }}{{ end -}}
+{{- if and (not .Values.tls.enabled) (or .Values.tls.existingSecret .Values.tls.certManager.issuerRef.name) }}{{ fail "tls.enabled: false, and yet tls.existingSecret or tls.certManager" }}{{ end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}{{ fail "httpRoute.parentRefs: required with httpRoute.enabled" }}{{ end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}{{ fail "ingress.hosts: required with ingress.enabled" }}{{ end -}}
 {{- end -}}
