@@ -108,6 +108,16 @@ func (e *Event) KeepOriginal(field, spelling string) {
 	}
 }
 
+// ClampTimestamp has a time that lies further ahead of now than a ledger takes
+// ([MaxFuture]) be now, and remembers the other: for events whose times a clock gave that
+// nobody can set right.
+func (e *Event) ClampTimestamp(now time.Time) {
+	if e.Timestamp.After(now.Add(MaxFuture)) {
+		e.KeepOriginal("timestamp", FormatTime(e.Timestamp))
+		e.Timestamp = now.UTC()
+	}
+}
+
 // Rename gives the event another id. The one that it had is kept, as long as there
 // is room for it.
 func (e *Event) Rename(id ID) {

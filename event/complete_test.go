@@ -141,6 +141,17 @@ func TestTheCallersFirstWordsAreKept(t *testing.T) {
 	}
 }
 
+func TestATimeThatIsTooFarAheadBecomesNow(t *testing.T) {
+	now := time.Date(2026, 3, 19, 12, 0, 0, 0, time.UTC)
+	for ahead, want := range map[time.Duration]string{-time.Hour: "", event.MaxFuture: "", event.MaxFuture + 1: "2026-03-19T13:00:00.000000001Z"} {
+		e := &event.Event{Timestamp: now.Add(ahead)}
+		e.ClampTimestamp(now)
+		if e.Original["timestamp"] != want || want != "" && !e.Timestamp.Equal(now) {
+			t.Errorf("%v ahead: %v, %v", ahead, e.Timestamp, e.Original)
+		}
+	}
+}
+
 func TestAnEventThatGetsAnotherIdKeepsItsOwnWhereThereIsRoom(t *testing.T) {
 	own, other := event.DeriveID("own"), event.DeriveID("other")
 	for name, test := range map[string]struct {

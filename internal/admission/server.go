@@ -31,7 +31,7 @@ type Sender interface {
 // old one; nil for nothing.
 type Check func(object, old []byte) error
 
-// Config of a Server. Kept, Ledger, Key and Secrets are required.
+// Config of a Server. Kept, Ledger, Key, Secrets and Stands are required.
 type Config struct {
 	// Kept takes events on the operator's own disk, and Ledger in the ledger itself,
 	// for policies that refuse what it does not have.
@@ -42,7 +42,10 @@ type Config struct {
 	// Secrets returns the words of which one begins a good path.
 	Secrets func() []string
 	// Checks are what policies refuse beside what they require, by their names.
-	Checks  map[string]Check
+	Checks map[string]Check
+	// Stands reports whether the API server has a policy for admission of that name. It
+	// is asked about those that were not set, which may be gone, or be yet to be set.
+	Stands  func(ctx context.Context, policy string) (bool, error)
 	Metrics *Metrics
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -55,6 +58,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	programs map[string]*capture.Program // nil before they were set
+	changed  chan struct{}               // closed when they are set
 	// recent are requests that were recorded, by uid, so that one that the API server
 	// asks about again is recorded once.
 	recent, before map[string]bool
@@ -72,7 +76,7 @@ func New(c Config) *Server {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{c: c, recent: map[string]bool{}, outcomes: map[string]Outcome{}}
+	return &Server{c: c, changed: make(chan struct{}), recent: map[string]bool{}, outcomes: map[string]Outcome{}}
 }
 
 // Set has the policies applied that are for admission.
@@ -87,6 +91,33 @@ func (s *Server) Set(programs []*capture.Program) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.programs = byName
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// program returns a policy; nil for one that is gone. It waits for one that stands until
+// it is set.
+func (s *Server) program(ctx context.Context, name string) (*capture.Program, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		programs, changed := s.programs, s.changed
+		s.mu.Unlock()
+		if p := programs[name]; p != nil {
+			return p, nil
+		}
+		if programs != nil {
+			if stands, err := s.c.Stands(ctx, name); err == nil && !stands {
+				return nil, nil
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the policy %.253q is not applied yet", name)
+		}
+	}
 }
 
 const (
@@ -97,6 +128,8 @@ const (
 	maxRecent = 10_000
 	// maxLedger bounds how long somebody waits for the ledger.
 	maxLedger = 5 * time.Second
+	// maxWait bounds how long somebody waits for a policy.
+	maxWait = 3 * time.Second
 )
 
 // ServeHTTP implements http.Handler.
@@ -107,9 +140,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	s.mu.Lock()
-	program := s.programs[name]
-	s.mu.Unlock()
 	if r.Method != http.MethodPost {
 		http.Error(w, "POST an AdmissionReview", http.StatusMethodNotAllowed)
 		return
@@ -123,6 +153,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.c.Metrics.stray.Inc()
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	program, err := s.program(r.Context(), name)
+	if err != nil {
+		s.c.Log.Warn("a request is not judged", "error", err)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	answer := &admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
@@ -192,19 +228,20 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 		s.count(p.Policy.Name, 0, err)
 		s.c.Metrics.failed.WithLabelValues(p.Policy.Name).Inc()
 		s.c.Log.Warn("a capture policy has failed on a request", "policy", p.Policy.Name, "error", err)
+		if words == "" {
+			events = append(events, p.Failed(in, err))
+		}
 	}
 	if words != "" {
 		answer.Allowed = false
 		answer.Result = &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "graven: " + words}
 		s.c.Metrics.refused.WithLabelValues(p.Policy.Name).Inc()
-		if refused, err := p.Refused(in, words); err == nil {
-			events = []*event.Event{refused}
-		}
+		events = []*event.Event{p.Refused(in, words)}
 	}
 	if r.DryRun != nil && *r.DryRun || !s.fresh(string(r.UID)+"/"+p.Policy.Name) {
 		return
 	}
-	err = s.record(ctx, p, events)
+	err = s.record(ctx, p, in, events)
 	if err == nil {
 		answer.AuditAnnotations = annotations(events)
 	}
@@ -236,15 +273,27 @@ func (s *Server) deny(p *capture.Program, answer *admissionv1.AdmissionResponse,
 	answer.Result = &metav1.Status{Code: code, Message: words}
 }
 
-// record makes events durable: in the ledger, where the policy asks for that.
-func (s *Server) record(ctx context.Context, p *capture.Program, events []*event.Event) error {
+// record makes events durable: in the ledger, where the policy asks for that. In the
+// place of one that no ledger takes stands that the policy has failed.
+func (s *Server) record(ctx context.Context, p *capture.Program, in *capture.Input, events []*event.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
 	now := s.c.Now()
-	for _, e := range events {
+	for i, e := range events {
 		e.Complete(now)
-		if err := errors.Join(e.CheckReserved(), e.Validate(now)); err != nil {
+		err := errors.Join(e.CheckReserved(), e.Validate(now))
+		if err == nil {
+			continue
+		}
+		s.count(p.Policy.Name, 0, err)
+		s.c.Metrics.failed.WithLabelValues(p.Policy.Name).Inc()
+		if p.Policy.Refusing() {
+			return err
+		}
+		events[i] = p.Failed(in, err)
+		events[i].Complete(now)
+		if err := events[i].Validate(now); err != nil {
 			return err
 		}
 	}

@@ -203,6 +203,7 @@ func (k *KubeLog) event(line []byte) (*event.Event, error) {
 		return nil, err
 	}
 	e.Cluster = k.Cluster
+	e.ClampTimestamp(time.Now())
 	return e, nil
 }
 

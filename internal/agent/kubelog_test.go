@@ -151,6 +151,11 @@ func TestAnAuditLogIsReadOnceAcrossRotations(t *testing.T) {
 	k.write(request("f"))
 	k.start()
 	k.wants("a", "b", "c", "d", "e", "f")
+	k.write(strings.ReplaceAll(request("ahead"), "2026-11-21", "2126-11-21"))
+	k.wants("a", "b", "c", "d", "e", "f", "ahead")
+	if e := k.spool.got[6]; e.Timestamp.After(time.Now()) || e.Original["timestamp"] != "2126-11-21T10:00:00Z" {
+		t.Errorf("by a clock that is ahead: %v, %v", e.Timestamp, e.Original)
+	}
 	if _, gaps := k.spool.told(); gaps != nil {
 		t.Errorf("gaps: %q", gaps)
 	}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 const (
 	typeForged  = "IdentityForged"
 	typeRefused = "RequestRefused"
+	typeFailed  = "CaptureFailed"
 )
 
 // By returns the actor that an API server has authenticated, from a request's
@@ -136,18 +138,34 @@ func unwrapped(v ref.Val) any {
 }
 
 // Refused returns the event that says that a request was refused, in which words.
-func (p *Program) Refused(in *Input, words string) (*event.Event, error) {
+func (p *Program) Refused(in *Input, words string) *event.Event {
+	return p.beside(typeRefused, in, map[string]string{"policy": p.Policy.Name, "message": words})
+}
+
+// Failed returns the event that says that a policy has failed on a request, which is let
+// pass.
+func (p *Program) Failed(in *Input, err error) *event.Event {
+	details := map[string]string{"policy": p.Policy.Name, "reason": strings.ToValidUTF8(err.Error()[:min(len(err.Error()), 4096)], "")}
+	var wrong *EvalError
+	if errors.As(err, &wrong) {
+		details["field"] = wrong.Field
+	}
+	return p.beside(typeFailed, in, details)
+}
+
+// beside returns an event about a request that no policy has described.
+func (p *Program) beside(eventType string, in *Input, details any) *event.Event {
 	s := &scope{program: p}
-	e := &event.Event{EventType: typeRefused, Timestamp: in.Now.UTC(), Cluster: in.Cluster, Resource: about(in), Outcome: event.OutcomeFailure}
+	e := &event.Event{EventType: eventType, Timestamp: in.Now.UTC(), Cluster: in.Cluster, Resource: about(in), Outcome: event.OutcomeFailure}
 	request, _ := in.Request["uid"].(string)
-	e.Fact = strings.Join([]string{e.Resource.UID, typeRefused, request}, "/")
+	e.Fact = strings.Join([]string{e.Resource.UID, eventType, request}, "/")
 	if e.Resource.Name == "" { // it has none yet
 		e.Resource.Name, _ = in.Request["name"].(string)
 	}
-	if err := e.SetDetails(map[string]string{"policy": p.Policy.Name, "message": words}); err != nil {
-		return nil, err
+	if err := errors.Join(e.SetDetails(details), s.asked(e, in)); err != nil { // of what was JSON
+		panic(err)
 	}
-	return e, s.asked(e, in)
+	return e
 }
 
 // Refusing reports whether what a policy cannot judge, or record, is refused.

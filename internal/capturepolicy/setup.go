@@ -27,6 +27,7 @@ import (
 	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/admission"
+	"github.com/graven-audit/graven/internal/capture"
 	"github.com/graven-audit/graven/internal/observer"
 )
 
@@ -108,13 +109,22 @@ func Add(mgr manager.Manager, o Options) error {
 		return fmt.Errorf("keep what is seen: %w", err)
 	}
 	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets,
-		Checks: map[string]admission.Check{ownName: checks}, Metrics: metrics, Log: o.Log})
+		Checks: map[string]admission.Check{ownName: checks}, Stands: stands(mgr.GetAPIReader()), Metrics: metrics, Log: o.Log})
 	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if r.registrar != nil {
 		r.registrar.Server = r.server
 		add = append(add, mgr.Add(r.registrar), mgr.Add(standing{func(ctx context.Context) error { return o.serve(ctx, identity, r.server) }}))
 	}
 	return errors.Join(add...)
+}
+
+// stands reports whether the API server has a policy for admission.
+func stands(api kube.Reader) func(ctx context.Context, policy string) (bool, error) {
+	return func(ctx context.Context, policy string) (bool, error) {
+		p := new(v1alpha1.CapturePolicy)
+		err := api.Get(ctx, kube.ObjectKey{Name: policy}, p)
+		return err == nil && p.Spec.At == capture.Admission, kube.IgnoreNotFound(err)
+	}
 }
 
 // key returns the key of digests that all operators of a cluster have in common. Where

@@ -35,8 +35,10 @@ const family = "graven-operator"
 
 // own returns an event of the operator's own doing.
 func own(eventType string, at time.Time, resource event.Resource) *event.Event {
-	return &event.Event{EventType: eventType, Timestamp: at.UTC(), Resource: resource,
+	e := &event.Event{EventType: eventType, Timestamp: at.UTC(), Resource: resource,
 		Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"}}
+	e.ClampTimestamp(time.Now())
+	return e
 }
 
 // A Ledger is the server, as far as the operator needs it.

@@ -179,11 +179,8 @@ func (j *judge) lasted(ctx context.Context, st *state, until time.Time) (events 
 // valid returns an event as the ledger takes it, or one that says why it would not.
 func (j *judge) valid(policy string, c *change, e *event.Event, derived bool) (*event.Event, error) {
 	now := j.now()
+	e.ClampTimestamp(now)
 	e.Complete(now)
-	if limit := now.Add(event.MaxFuture); e.Timestamp.After(limit) { // the API server's clock is ahead of ours
-		e.KeepOriginal("timestamp", event.FormatTime(e.Timestamp))
-		e.Timestamp = now.UTC()
-	}
 	if derived {
 		if err := mark(e); err != nil {
 			return nil, err
@@ -220,6 +217,7 @@ func (j *judge) own(eventType string, c *change, which, correlationID string, de
 	if err := e.SetDetails(details); err != nil { // strings are JSON
 		panic(err)
 	}
+	e.ClampTimestamp(j.now())
 	e.ID = event.DeriveID("capture", j.cluster, e.Fact, correlationID, string(e.Details)).Reserve()
 	return e
 }

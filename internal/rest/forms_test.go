@@ -3,6 +3,7 @@ package rest_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,6 +180,11 @@ func TestWhatHappenedInTheAPIServerIsTakenFromItsAuditLog(t *testing.T) {
 	d.as("recorder").post("/api/v1/ingest/kube-audit/east", strings.ReplaceAll(kubeAuditList, "383eb4a1", "383eb4a4")).want(http.StatusOK).into(&b)
 	if events := d.recorded("KubernetesAPIRequest"); len(events) != 2 || events[0].Cluster+events[1].Cluster != "east" {
 		t.Errorf("recorded %+v", events)
+	}
+	ahead := strings.NewReplacer("383eb4a1", "383eb4a6", "2026-03-19", "2126-03-19").Replace(kubeAuditList)
+	d.as("recorder").post("/api/v1/ingest/kube-audit/west", ahead).want(http.StatusOK).into(&b)
+	if events := d.recorded("KubernetesAPIRequest"); len(events) != 3 || !slices.ContainsFunc(events, func(e *event.Event) bool { return e.Original["timestamp"] == "2126-03-19T14:30:00.000001Z" }) {
+		t.Errorf("by a clock that is ahead: %+v, %+v", b, events)
 	}
 	d.unchanged(func() {
 		d.as("recorder").post("/api/v1/ingest/kube-audit/"+strings.Repeat("a", 513), strings.ReplaceAll(kubeAuditList, "383eb4a1", "383eb4a5")).want(http.StatusOK).into(&b)

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/intake"
@@ -22,6 +23,7 @@ func (s *Server) ingestKubeAudit(c *call) error {
 	err = intake.KubeAuditList(data, maxItems, func(_ int, e *event.Event, err error) error {
 		if err == nil {
 			e.Cluster = cluster
+			e.ClampTimestamp(time.Now())
 			err = s.recordable(c, e)
 		}
 		items = append(items, item{event: e, err: err})
