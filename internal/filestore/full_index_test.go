@@ -66,7 +66,7 @@ func TestWhatIsThereIsAnsweredWhileTheIndexCannotBeWritten(t *testing.T) {
 
 // execute runs a statement on the index.
 func execute(dir, statement string) error {
-	db, err := sql.Open("sqlite", filepath.Join(dir, datadir.IndexFile))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, datadir.IndexFile)+"?_pragma=busy_timeout(60000)")
 	if err != nil {
 		return err
 	}
