@@ -284,7 +284,7 @@ func TestAMatchIsOfResourcesOperationsAndNamespaces(t *testing.T) {
 // A counter counts in memory.
 type counter map[string]map[string]time.Time
 
-func (c counter) Count(key, fact string, at time.Time, within time.Duration) int {
+func (c counter) Reaches(key, fact string, at time.Time, within time.Duration, times int) bool {
 	if c[key] == nil {
 		c[key] = map[string]time.Time{}
 	}
@@ -295,7 +295,7 @@ func (c counter) Count(key, fact string, at time.Time, within time.Duration) int
 			n++
 		}
 	}
-	return n
+	return n == times
 }
 
 func TestAStateThatLastsIsToldAsOfWhenItHadLasted(t *testing.T) {

@@ -259,9 +259,10 @@ type Input struct {
 
 // A Counter counts what happens.
 type Counter interface {
-	// Count adds what happened at a time under a key, if it has not been added yet,
-	// and returns how often something happened under the key in the time until then.
-	Count(key, fact string, at time.Time, within time.Duration) int
+	// Reaches adds what happened at a time under a key, if it has not been added yet, and
+	// reports whether it is what made it so many times within the time. It is once in
+	// that time.
+	Reaches(key, fact string, at time.Time, within time.Duration, times int) bool
 }
 
 // scope returns what a policy's expressions see of an input.

@@ -373,7 +373,7 @@ func (s *scope) reaches(r *record, in *Input, e *event.Event) (bool, error) {
 		return false, nil
 	}
 	key := strings.Join([]string{s.program.Policy.Name, r.name, by}, "/")
-	return in.Counter.Count(key, e.Fact, e.Timestamp, r.threshold.Within) == r.threshold.Times, nil
+	return in.Counter.Reaches(key, e.Fact, e.Timestamp, r.threshold.Within, r.threshold.Times), nil
 }
 
 var setters = func() map[string]func(*event.Event, ref.Val) error {

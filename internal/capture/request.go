@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +26,7 @@ const (
 // system's.
 func By(user map[string]any) event.Actor {
 	name, _ := user["username"].(string)
-	a := event.Actor{Type: event.ActorUser, Name: name}
+	a := event.Actor{Type: event.ActorUser, Name: nameOf(name)}
 	account, isAccount := strings.CutPrefix(name, "system:serviceaccount:")
 	switch {
 	case strings.HasPrefix(account, "kube-system:") && isAccount:
@@ -36,7 +38,7 @@ func By(user map[string]any) event.Actor {
 		a.Type = event.ActorSystem
 	}
 	if _, account, ok := strings.Cut(account, ":"); isAccount && ok {
-		a.ServiceAccount = account
+		a.ServiceAccount = nameOf(account)
 	}
 	if name == "" {
 		a.Name = "unknown"
@@ -64,6 +66,37 @@ type Requester struct {
 	// for.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
+	// BeforeVersion is the resourceVersion of the state until then.
+	BeforeVersion string `json:"beforeVersion,omitempty"`
+	// Omitted are members that have no room here, or only in part.
+	Omitted []string `json:"omitted,omitempty"`
+}
+
+// maxRequester bounds a Requester, in bytes of JSON.
+const maxRequester = 64 << 10
+
+// bound leaves out what has no room: what one may claim without bound comes first.
+func (r *Requester) bound() {
+	for _, leave := range []struct {
+		member string
+		out    func()
+	}{{"extra", func() { r.Extra = nil }}, {"groups", func() { r.Groups = nil }}, {"username", func() { r.Username = nameOf(r.Username) }}, {"uid", func() { r.UID = nameOf(r.UID) }}} {
+		if text, err := json.Marshal(r); err == nil && len(text) <= maxRequester {
+			return
+		}
+		leave.out()
+		r.Omitted = append(r.Omitted, leave.member)
+	}
+}
+
+// nameOf returns a name as an event can bear it: one that is too long is told from others
+// by a digest at its end.
+func nameOf(name string) string {
+	if len(name) <= event.MaxString {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.ToValidUTF8(name[:event.MaxString-20], "") + "…" + hex.EncodeToString(sum[:8])
 }
 
 // asked has an event be an intent: it bears who asks, and what for, and is pending
@@ -87,6 +120,10 @@ func (s *scope) asked(e *event.Event, in *Input) error {
 	if of, ok := in.Request["resource"].(map[string]any); ok {
 		who.Resource = fmt.Sprintf("%v/%v/%v", of["group"], of["version"], of["resource"])
 	}
+	if meta, ok := in.Old["metadata"].(map[string]any); ok {
+		who.BeforeVersion, _ = meta["resourceVersion"].(string)
+	}
+	who.bound()
 	details := map[string]any{}
 	if len(e.Details) > 0 {
 		if err := json.Unmarshal(e.Details, &details); err != nil {
@@ -139,19 +176,22 @@ func unwrapped(v ref.Val) any {
 
 // Refused returns the event that says that a request was refused, in which words.
 func (p *Program) Refused(in *Input, words string) *event.Event {
-	return p.beside(typeRefused, in, map[string]string{"policy": p.Policy.Name, "message": words})
+	return p.beside(typeRefused, in, map[string]string{"policy": p.Policy.Name, "message": cut(words)})
 }
 
 // Failed returns the event that says that a policy has failed on a request, which is let
 // pass.
 func (p *Program) Failed(in *Input, err error) *event.Event {
-	details := map[string]string{"policy": p.Policy.Name, "reason": strings.ToValidUTF8(err.Error()[:min(len(err.Error()), 4096)], "")}
+	details := map[string]string{"policy": p.Policy.Name, "reason": cut(err.Error())}
 	var wrong *EvalError
 	if errors.As(err, &wrong) {
 		details["field"] = wrong.Field
 	}
 	return p.beside(typeFailed, in, details)
 }
+
+// cut shortens text that somebody may make as long as they like.
+func cut(text string) string { return strings.ToValidUTF8(text[:min(len(text), 4096)], "") }
 
 // beside returns an event about a request that no policy has described.
 func (p *Program) beside(eventType string, in *Input, details any) *event.Event {

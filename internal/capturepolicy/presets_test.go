@@ -100,12 +100,12 @@ func TestThePolicyInTheDocsCompiles(t *testing.T) {
 // A counter counts in memory, for ever.
 type counter map[string]map[string]bool
 
-func (c counter) Count(key, fact string, _ time.Time, _ time.Duration) int {
+func (c counter) Reaches(key, fact string, _ time.Time, _ time.Duration, times int) bool {
 	if c[key] == nil {
 		c[key] = map[string]bool{}
 	}
 	c[key][fact] = true
-	return len(c[key])
+	return len(c[key]) == times
 }
 
 var noon = time.Date(2026, 3, 19, 12, 0, 0, 0, time.UTC)

@@ -3,12 +3,17 @@ package observer
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -20,6 +25,7 @@ import (
 type change struct {
 	uid, version, namespace string
 	at                      time.Time // by the resource's own account
+	since                   time.Time // from when on the state lasts
 	now                     object    // the state; the last one, where it is deleted
 	deleted                 bool
 	// derived is set if there may have been states in between that were not seen.
@@ -53,15 +59,15 @@ type judge struct {
 // judge returns what is to be recorded of a change. before is the state until then;
 // nil if there is none.
 func (j *judge) judge(ctx context.Context, c *change, before *state) (told, error) {
-	next := &state{UID: c.uid, Version: c.version, Object: c.now, At: c.at}
+	next := &state{UID: c.uid, Version: c.version, Object: c.now, At: c.at, Since: c.since}
 	var old object
 	if before != nil {
-		next.Snapshot, old = before.Snapshot, before.Object
+		next.Snapshot, next.Recorded, next.Facts, next.Gone, old = before.Snapshot, before.Recorded, maps.Clone(before.Facts), before.Gone, before.Object
 	}
 	var t told
 	if before != nil && c.fresh == nil && !c.derived && (c.deleted || before.Version != c.version) {
 		was := *before
-		events, _, err := j.lasted(ctx, &was, c.at)
+		events, _, err := j.lasted(ctx, &was, c.since)
 		if err != nil {
 			return t, err
 		}
@@ -78,6 +84,12 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 			}
 			if err != nil {
 				j.failed(p.Policy.Name, err)
+			}
+			if len(events) > 0 {
+				next.Recorded = true
+			}
+			if c.fresh == nil && !c.derived {
+				next.again(p.Policy.Name, c, events)
 			}
 			if err != nil && j.loud(p.Policy.Name+"/"+c.uid) {
 				events = append(events, j.failure(p.Policy.Name, c, err))
@@ -115,12 +127,13 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 		}
 	}
 	told := len(t.events) > 0
-	if before != nil && before.Snapshot != digestOf(old) && loses(old, c.now) {
+	next.Recorded = next.Recorded || told
+	if before != nil && next.Recorded && before.Snapshot != digestOf(old) && loses(old, c.now) {
 		if err := j.snapshot(&t, c, before.Version, old, "what it says is lost in the next state"); err != nil {
 			return t, err
 		}
 	}
-	if next.Snapshot != digestOf(c.now) && (told || c.deleted) {
+	if next.Snapshot != digestOf(c.now) && (told || c.deleted && next.Recorded) {
 		because := "something was recorded of it"
 		if c.deleted {
 			because = "it was deleted"
@@ -131,9 +144,34 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 		next.Snapshot = digestOf(c.now)
 	}
 	if t.next = next; c.deleted {
-		t.next = nil
+		t.next = &state{UID: c.uid, Version: c.version, Gone: c.at}
 	}
 	return t, nil
+}
+
+// maxFacts bounds the facts of a resource that are remembered.
+const maxFacts = 200
+
+// again has what a policy tells of a resource a second time be another fact: the same
+// may happen to it again, and a policy sees two states only.
+func (st *state) again(policy string, c *change, events []*event.Event) {
+	for _, e := range events {
+		if at, ok := strings.CutSuffix(e.Fact, c.version); ok && !strings.ContainsAny(at[max(0, len(at)-1):], "0123456789") {
+			continue // it says which time
+		}
+		sum := sha256.Sum256([]byte(policy + "\x00" + e.Fact))
+		key := hex.EncodeToString(sum[:8])
+		if st.Facts[key] == 0 && len(st.Facts) >= maxFacts {
+			continue
+		}
+		if st.Facts == nil {
+			st.Facts = map[string]int{}
+		}
+		if st.Facts[key]++; st.Facts[key] > 1 {
+			e.Fact += " #" + strconv.Itoa(st.Facts[key])
+			e.ID = event.DeriveID("capture/again", e.ID.String(), e.Fact)
+		}
+	}
 }
 
 // lasted returns what is to be recorded because a state has lasted until a time, and
@@ -145,7 +183,7 @@ func (j *judge) lasted(ctx context.Context, st *state, until time.Time) (events 
 		if !p.Lasts() || !p.Policy.Match.Matches(j.kind, "UPDATE", c.namespace) {
 			continue
 		}
-		found, later, err := p.Lasted(ctx, &capture.Input{Object: c.now, Old: c.now, Operation: "UPDATE", Cluster: j.cluster, Now: until.UTC(), Counter: j.counter}, st.At.UTC())
+		found, later, err := p.Lasted(ctx, &capture.Input{Object: c.now, Old: c.now, Operation: "UPDATE", Cluster: j.cluster, Now: until.UTC(), Counter: j.counter}, st.Since.UTC())
 		if ctx.Err() != nil {
 			return nil, again, ctx.Err()
 		}
@@ -181,14 +219,13 @@ func (j *judge) valid(policy string, c *change, e *event.Event, derived bool) (*
 	now := j.now()
 	e.ClampTimestamp(now)
 	e.Complete(now)
+	var marked error
 	if derived {
-		if err := mark(e); err != nil {
-			return nil, err
-		}
+		marked = mark(e)
 		// The same may have been told when it was seen, and that be forgotten.
 		e.ID = event.DeriveID("capture/derived", e.ID.String())
 	}
-	if err := errors.Join(e.CheckReserved(), e.Validate(now)); err != nil {
+	if err := errors.Join(marked, e.CheckReserved(), e.Validate(now)); err != nil {
 		j.failed(policy, err)
 		e = j.failure(policy, c, err)
 		e.Complete(now)
@@ -263,7 +300,7 @@ type snapshot struct {
 	Parts           int    `json:"parts,omitempty"`
 }
 
-// maxPart bounds what one event has of a snapshot, in bytes.
+// maxPart bounds what one event has of a snapshot, in bytes of JSON.
 const maxPart = 192 << 10
 
 // snapshot adds a state to what is told, in parts if it is large.
@@ -276,18 +313,17 @@ func (j *judge) snapshot(t *told, c *change, version string, o object, because s
 	if len(t.events) > 0 {
 		correlationID = t.events[0].CorrelationID
 	}
-	parts := 0
-	for rest := string(text); rest != ""; parts++ {
-		rest = rest[len(cut(rest, maxPart)):]
+	var parts []string
+	for rest := string(text); rest != ""; {
+		part := quotable(rest, maxPart)
+		parts, rest = append(parts, part), rest[len(part):]
 	}
-	for n, rest := 1, string(text); rest != ""; n++ {
-		part := cut(rest, maxPart)
-		rest = rest[len(part):]
+	for i, part := range parts {
 		d := snapshot{ResourceVersion: version, Object: part, Digest: digestOf(o), Because: because}
-		if parts > 1 {
-			d.Part, d.Parts = n, parts
+		if len(parts) > 1 {
+			d.Part, d.Parts = i+1, len(parts)
 		}
-		e := j.own(typeSnapshot, c, version+"/"+strconv.Itoa(n), correlationID, d)
+		e := j.own(typeSnapshot, c, version+"/"+strconv.Itoa(i+1), correlationID, d)
 		e.Complete(j.now())
 		if err := e.Validate(j.now()); err != nil {
 			return fmt.Errorf("keep a snapshot of %s: %w", c.uid, err)
@@ -295,6 +331,24 @@ func (j *judge) snapshot(t *told, c *change, version string, o object, because s
 		t.events = append(t.events, e)
 	}
 	return nil
+}
+
+// quotable returns the beginning of a text that takes up to n bytes as JSON.
+func quotable(text string, n int) string {
+	for i, r := range text {
+		switch size := utf8.RuneLen(r); {
+		case r == '"' || r == '\\':
+			n -= 2
+		case r < 0x20 || r == utf8.RuneError || r == '<' || r == '>' || r == '&' || r == '\u2028' || r == '\u2029': // as encoding/json writes them
+			n -= 6
+		default:
+			n -= size
+		}
+		if n < 0 {
+			return text[:i]
+		}
+	}
+	return text
 }
 
 // cut shortens text to a number of bytes, not amid a letter.

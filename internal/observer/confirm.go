@@ -167,11 +167,17 @@ func (o *Observer) confirms(in *intent) (sighting, bool) {
 	of := slices.Clone(o.seen[in.event.Resource.UID])
 	o.mu.Unlock()
 	for _, s := range of {
-		if in.who.Operation == "DELETE" && s.gone || in.who.Operation != "DELETE" && s.digest == in.who.After {
+		if in.follows(s.version) && (in.who.Operation == "DELETE" && s.gone || in.who.Operation != "DELETE" && s.digest == in.who.After) {
 			return s, true
 		}
 	}
 	return sighting{}, false
+}
+
+// follows reports whether a state is one that came behind the one in which the resource
+// was when the request was made.
+func (in *intent) follows(version string) bool {
+	return in.who.BeforeVersion == "" || later(version, in.who.BeforeVersion)
 }
 
 // stands reports whether a resource is in the state that an intent asked for, which may
@@ -192,7 +198,7 @@ func (o *Observer) stands(ctx context.Context, in *intent, kind capture.Resource
 		if in.who.Operation == "DELETE" {
 			return sighting{version: u.GetResourceVersion(), at: in.event.Timestamp}, u.GetDeletionTimestamp() != nil
 		}
-		return sighting{version: u.GetResourceVersion(), at: in.event.Timestamp}, digestOf(capture.Clean(u.Object, o.key)) == in.who.After
+		return sighting{version: u.GetResourceVersion(), at: in.event.Timestamp}, in.follows(u.GetResourceVersion()) && digestOf(capture.Clean(u.Object, o.key)) == in.who.After
 	}
 	return sighting{version: list.GetResourceVersion(), at: in.event.Timestamp}, in.who.Operation == "DELETE"
 }
@@ -386,6 +392,7 @@ func verdictID(eventType string, intent event.ID) event.ID {
 func (in *intent) verdict(eventType string, at time.Time, details map[string]string) *event.Event {
 	e := &event.Event{EventType: eventType, Timestamp: at.UTC(), Cluster: in.event.Cluster, Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"},
 		Resource: in.event.Resource, CorrelationID: in.event.CorrelationID, Fact: in.event.Fact + "/" + eventType}
+	e.ClampTimestamp(time.Now())
 	e.ID = verdictID(eventType, in.event.ID)
 	details["intent"], details["eventType"] = in.event.ID.String(), in.event.EventType
 	if err := e.SetDetails(details); err != nil { // strings are JSON

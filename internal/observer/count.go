@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/graven-audit/graven/internal/seglog"
@@ -15,15 +16,20 @@ type counts struct {
 	store   *store
 	byKey   map[string]map[string]counted
 	changed bool
+	now     func() time.Time
 }
 
-// A counted is when something happened, and until when it counts.
-type counted struct{ At, Until time.Time }
+// A counted is when something happened, and until when it counts. Reached is set if the
+// threshold was with it.
+type counted struct {
+	At, Until time.Time
+	Reached   bool `json:",omitempty"`
+}
 
 const countsFile = "counts.json"
 
-func openCounts(s *store) (*counts, error) {
-	c := &counts{store: s, byKey: map[string]map[string]counted{}}
+func openCounts(s *store, now func() time.Time) (*counts, error) {
+	c := &counts{store: s, byKey: map[string]map[string]counted{}, now: now}
 	_, err := s.read(countsFile, &c.byKey)
 	return c, err
 }
@@ -31,23 +37,47 @@ func openCounts(s *store) (*counts, error) {
 // maxCounted bounds what is counted under one key.
 const maxCounted = 10_000
 
-// Count implements [capture.Counter].
-func (c *counts) Count(key, fact string, at time.Time, within time.Duration) int {
+// Reaches implements [capture.Counter]. Things may come in another order than they
+// happened in.
+func (c *counts) Reaches(key, fact string, at time.Time, within time.Duration, times int) bool {
 	of := c.byKey[key]
 	if of == nil {
 		of = map[string]counted{}
 		c.byKey[key] = of
 	}
-	if _, ok := of[fact]; !ok && len(of) < maxCounted {
-		of[fact], c.changed = counted{at, at.Add(within)}, true
+	if now := c.now(); at.After(now) { // by somebody's word
+		at = now
 	}
-	n := 0
+	it, ok := of[fact]
+	if !ok && len(of) >= maxCounted {
+		return false
+	}
+	if !ok {
+		it = counted{At: at, Until: at.Add(within)}
+		of[fact], c.changed = it, true
+	}
+	if it.Reached {
+		return true // which was told, perhaps
+	}
+	all := make([]counted, 0, len(of))
 	for _, other := range of {
-		if !other.At.After(at) && other.At.After(at.Add(-within)) {
-			n++
-		}
+		all = append(all, other)
 	}
-	return n
+	slices.SortFunc(all, func(x, y counted) int { return x.At.Compare(y.At) })
+	// The spans of so many within the time that have it in them: one that was reached by
+	// another of them is the same.
+	for i := 0; i+times <= len(all); i++ {
+		span := all[i : i+times]
+		if last := span[times-1].At; it.At.Before(span[0].At) || it.At.After(last) || last.Sub(span[0].At) >= within {
+			continue
+		}
+		if !slices.ContainsFunc(all, func(other counted) bool { return other.Reached && other.At.Sub(it.At).Abs() < within }) {
+			it.Reached = true
+			of[fact], c.changed = it, true
+		}
+		return it.Reached
+	}
+	return false
 }
 
 // write makes the counts durable, if there are others than before. What counts no

@@ -54,6 +54,8 @@ const (
 	// firstPause and lastPause are between attempts, twice as long each time.
 	firstPause = 250 * time.Millisecond
 	lastPause  = 30 * time.Second
+	// pastPause is between questions to a ledger that is away.
+	pastPause = time.Second
 	// maxSilence is how long a watch goes on before it is begun anew.
 	maxSilence = 10 * time.Minute
 )
@@ -82,8 +84,17 @@ func (f *follower) run(ctx context.Context) {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
-		pause = min(2*pause, lastPause)
+		pause = min(2*pause, longest(err))
 	}
+}
+
+// longest returns how long to wait after an error at most. What an API server that is
+// away has seen may be forgotten when it is back.
+func longest(err error) time.Duration {
+	if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown {
+		return 2 * time.Second
+	}
+	return lastPause
 }
 
 // follow watches from the position on, until the watch ends.
@@ -254,16 +265,19 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 				return err
 			}
 		}
-		if before != nil && ordered && c.fresh == nil && !later(c.version, before.Version) {
+		if before != nil && before.Version != "" && ordered && c.fresh == nil && !later(c.version, before.Version) {
 			continue // it was seen before
 		}
 		if c.deleted {
-			if err := f.dies(c, before); err != nil {
+			if err := f.dies(c); err != nil {
 				return err
 			}
 		}
-		if before != nil && before.Object == nil { // all that is known is when it went
+		if before != nil && before.Object == nil { // all that is known is that, or when, it went
 			before = nil
+		}
+		if c.since.IsZero() {
+			c.since = f.since(c)
 		}
 		t, err := f.judge.judge(ctx, c, before)
 		if err != nil {
@@ -294,6 +308,19 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 		return f.flush(at)
 	}
 	return nil
+}
+
+// since returns from when on a state lasts: when the resource says that it was changed, as
+// far as that can be, for whoever may change it may say anything.
+func (f *follower) since(c *change) time.Time {
+	at := c.at
+	if f.at != nil && at.Before(f.at.At) && !c.derived && c.fresh == nil {
+		at = f.at.At
+	}
+	if now := f.judge.now().UTC(); at.After(now) {
+		at = now
+	}
+	return at
 }
 
 // look records what there is to say of states that have lasted.
@@ -359,9 +386,21 @@ func (f *follower) before(ctx context.Context, c *change, ordered bool) (*state,
 	if before != nil || err != nil || ordered || f.past == nil {
 		return before, err
 	}
-	text, err := f.past.Snapshot(ctx, about(c.now))
-	if err != nil || text == nil {
-		return nil, err
+	// The states that follow are told once it is known: the API server remembers them.
+	var text []byte
+	for {
+		if text, err = f.past.Snapshot(ctx, about(c.now)); err == nil {
+			break
+		}
+		f.says(fmt.Errorf("ask the ledger what it knows: %w", err))
+		select {
+		case <-time.After(pastPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if text == nil {
+		return nil, nil
 	}
 	st := &state{UID: c.uid}
 	if err := json.Unmarshal(text, &st.Object); err != nil {
@@ -371,23 +410,29 @@ func (f *follower) before(ctx context.Context, c *change, ordered bool) (*state,
 	return st, nil
 }
 
-// dies has the time at which a resource went be the same whenever it is told.
-func (f *follower) dies(c *change, before *state) error {
-	if before == nil || before.Gone.IsZero() {
-		now := f.judge.now().UTC()
-		if _, ending, _ := unstructured.NestedString(c.now, "metadata", "deletionTimestamp"); ending {
-			return nil // it says so itself
-		}
-		gone := state{UID: c.uid, Gone: now}
-		if before != nil {
-			gone = *before
-			gone.Gone = now
-		}
-		c.at = now
-		return f.store.write(map[string]*state{c.uid: &gone})
+// dies has the time at which a resource went be the same whenever it is told. What was
+// recorded of it before stays as it is until then: all that has happened since is told
+// again, if it must.
+func (f *follower) dies(c *change) error {
+	if _, ending, _ := unstructured.NestedString(c.now, "metadata", "deletionTimestamp"); ending {
+		return nil // it says so itself
 	}
-	c.at = before.Gone
-	return nil
+	kept, err := f.store.get(c.uid)
+	if err != nil {
+		return err
+	}
+	if kept != nil && !kept.Gone.IsZero() {
+		c.at = kept.Gone
+		return nil
+	}
+	gone := state{UID: c.uid}
+	if kept != nil {
+		gone = *kept
+	}
+	gone.Gone = f.judge.now().UTC()
+	c.at = gone.Gone
+	f.store.put(c.uid, &gone)
+	return f.store.write(map[string]*state{c.uid: &gone})
 }
 
 // introduce shows the last states to policies that are new.
@@ -406,7 +451,7 @@ func (f *follower) introduce(ctx context.Context) error {
 	if len(fresh) > 0 {
 		err := f.each(func(st *state) error {
 			u := unstructured.Unstructured{Object: st.Object}
-			c := &change{uid: st.UID, version: st.Version, namespace: u.GetNamespace(), at: st.At, now: st.Object, fresh: fresh}
+			c := &change{uid: st.UID, version: st.Version, namespace: u.GetNamespace(), at: st.At, since: st.Since, now: st.Object, fresh: fresh}
 			return f.record(ctx, []*change{c}, true, nil)
 		})
 		if err != nil {

@@ -302,7 +302,7 @@ func (o *Observer) open(ctx context.Context, kind capture.Resource, programs []*
 		store, err := openStore(o.c.Dir, kind)
 		if err == nil {
 			var counts *counts
-			if counts, err = openCounts(store); err == nil {
+			if counts, err = openCounts(store, o.c.Now); err == nil {
 				return store, counts
 			}
 		}

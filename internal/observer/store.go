@@ -30,9 +30,19 @@ type state struct {
 	Snapshot string `json:",omitempty"`
 	// Told are the facts that were told because states had lasted.
 	Told []string `json:",omitempty"`
-	// Gone is when it was seen that the resource is deleted.
+	// Recorded is set if a policy has recorded something of the resource.
+	Recorded bool `json:",omitempty"`
+	// Facts are how often each policy has told each fact of the resource, by digest.
+	Facts map[string]int `json:",omitempty"`
+	// Gone is when it was seen that the resource is deleted. Without an object, that was
+	// told, and is known until the position is behind it.
 	Gone time.Time `json:",omitzero"`
+	// Since is from when on the state has lasted, by the operator's clock.
+	Since time.Time
 }
+
+// dead reports whether all of a resource was told.
+func (st *state) dead() bool { return st.Object == nil && st.Version != "" }
 
 // An object is decoded JSON, in which whole numbers are int64.
 type object map[string]any
@@ -66,6 +76,9 @@ type store struct {
 	at   map[string]place // by uid
 	end  int64
 	live int64 // bytes of the log that are still needed
+	// dead are resources of which all was told, and that are forgotten once the position
+	// is behind that.
+	dead map[string]bool
 }
 
 // A place is where a state stands in the log, with its head.
@@ -86,7 +99,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // openStore opens the store of a kind of resources below dir.
 func openStore(dir string, kind capture.Resource) (*store, error) {
-	s := &store{dir: filepath.Join(dir, strings.Join([]string{kind.Resource, kind.Version, kind.Group}, ".")), changed: map[string]*state{}, at: map[string]place{}}
+	s := &store{dir: filepath.Join(dir, strings.Join([]string{kind.Resource, kind.Version, kind.Group}, ".")), changed: map[string]*state{}, at: map[string]place{}, dead: map[string]bool{}}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -131,6 +144,11 @@ func (s *store) stands(st *state, length int64) {
 	} else {
 		s.at[st.UID] = place{s.end, length}
 		s.live += length
+	}
+	if st.dead() {
+		s.dead[st.UID] = true
+	} else {
+		delete(s.dead, st.UID)
 	}
 	s.end += length
 }
@@ -220,7 +238,13 @@ func (s *store) flush(at *position, now time.Time) error {
 	if at == nil {
 		return nil
 	}
-	return s.move(at)
+	if err := s.move(at); err != nil {
+		return err
+	}
+	for uid := range s.dead {
+		s.put(uid, nil)
+	}
+	return nil
 }
 
 // write appends states to the log.
@@ -254,7 +278,7 @@ func (s *store) write(states map[string]*state) error {
 // compact writes the log anew, of what is needed.
 func (s *store) compact() error {
 	path := filepath.Join(s.dir, logFile)
-	next := &store{dir: s.dir, at: map[string]place{}}
+	next := &store{dir: s.dir, at: map[string]place{}, dead: map[string]bool{}}
 	var err error
 	if next.file, err = os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		return err
@@ -272,7 +296,7 @@ func (s *store) compact() error {
 		return errors.Join(err, next.close())
 	}
 	err = s.close()
-	s.file, s.at, s.end, s.live = next.file, next.at, next.end, next.live
+	s.file, s.at, s.end, s.live, s.dead = next.file, next.at, next.end, next.live, next.dead
 	return err
 }
 

@@ -137,29 +137,50 @@ func TestALogIsWrittenAnewOnceMostOfItIsOld(t *testing.T) {
 	}
 }
 
-func TestThingsAreCountedOnceHoweverOftenTheyAreSeen(t *testing.T) {
-	dir := t.TempDir()
-	s := reopen(t, dir, nil)
-	c, err := openCounts(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestAThresholdIsReachedOnceInItsTimeInWhateverOrderThingsAreSeen(t *testing.T) {
 	at := time.Date(2026, 3, 19, 12, 0, 0, 0, time.UTC)
-	for i, fact := range []string{"a", "a", "b"} {
-		if n := c.Count("k", fact, at.Add(time.Duration(i)*time.Minute), time.Hour); n != map[string]int{"a": 1, "b": 2}[fact] {
-			t.Errorf("%s: %d", fact, n)
-		}
-	}
-	if err := c.write(at); err != nil {
-		t.Fatal(err)
-	}
-	if c, err = openCounts(s); err != nil {
-		t.Fatal(err)
-	}
-	if n := c.Count("k", "c", at.Add(50*time.Minute), time.Hour); n != 3 {
-		t.Errorf("after a restart: %d", n)
-	}
-	if n := c.Count("k", "d", at.Add(61*time.Minute), time.Hour); n != 3 { // b, c and d
-		t.Errorf("an hour later: %d", n)
+	for _, test := range []struct {
+		name    string
+		minutes []int // when each happened, in the order in which it is seen
+		want    string
+	}{
+		{"three within the hour", []int{0, 20, 40}, "2"},
+		{"three in more", []int{0, 40, 61}, ""},
+		{"five in an hour are one", []int{0, 1, 2, 3, 4}, "2"},
+		{"the third is seen late", []int{20, 30, 0}, "2"},
+		{"the first is seen third, and two more", []int{30, 31, 20, 32, 33}, "2"},
+		{"again after an hour", []int{0, 1, 2, 90, 91, 92}, "2 5"},
+		{"by a clock that is ahead", []int{0, 1, 10_000_000}, ""},
+		{"one is seen again and again", []int{0, 0, 0, 0}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := reopen(t, t.TempDir(), nil)
+			open := func() *counts {
+				c, err := openCounts(s, func() time.Time { return at.Add(100 * time.Minute) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			for _, again := range []bool{false, true} { // what was seen before a kill is seen again
+				var reached []string
+				for i, m := range test.minutes {
+					c := open()
+					fact := fmt.Sprint("fact ", i)
+					if test.name == "one is seen again and again" {
+						fact = "fact"
+					}
+					if c.Reaches("k", fact, at.Add(time.Duration(m)*time.Minute), time.Hour, 3) {
+						reached = append(reached, fmt.Sprint(i))
+					}
+					if err := c.write(at); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := strings.Join(reached, " "); got != test.want {
+					t.Errorf("reached with %q, want %q, again %v", got, test.want, again)
+				}
+			}
+		})
 	}
 }
