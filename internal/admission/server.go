@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -215,21 +216,18 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 		}
 	}
 	var events []*event.Event
-	switch {
-	case err != nil && p.Policy.Refusing():
-		words = fmt.Sprintf("the policy %s cannot be applied: %v", p.Policy.Name, err)
-	case words == "":
+	if err == nil && words == "" {
 		events, err = p.Events(ctx, in)
-		if err != nil && p.Policy.Refusing() {
-			words = fmt.Sprintf("the policy %s cannot say what is to be recorded: %v", p.Policy.Name, err)
-		}
+		err = errors.Join(err, s.complete(events))
 	}
 	if err != nil {
 		s.count(p.Policy.Name, 0, err)
 		s.c.Metrics.failed.WithLabelValues(p.Policy.Name).Inc()
 		s.c.Log.Warn("a capture policy has failed on a request", "policy", p.Policy.Name, "error", err)
-		if words == "" {
-			events = append(events, p.Failed(in, err))
+		if p.Policy.Refusing() {
+			words = fmt.Sprintf("the policy %s cannot be applied: %v", p.Policy.Name, err)
+		} else {
+			events = append(slices.DeleteFunc(events, s.unfit), p.Failed(in, err))
 		}
 	}
 	if words != "" {
@@ -238,10 +236,15 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 		s.c.Metrics.refused.WithLabelValues(p.Policy.Name).Inc()
 		events = []*event.Event{p.Refused(in, words)}
 	}
+	if err := s.complete(events); err != nil { // they are made of the request alone
+		s.c.Log.Error("a request is not recorded", "policy", p.Policy.Name, "error", err)
+		s.deny(p, answer, "graven: the request cannot be recorded: "+err.Error(), http.StatusBadRequest)
+		return
+	}
 	if r.DryRun != nil && *r.DryRun || !s.fresh(string(r.UID)+"/"+p.Policy.Name) {
 		return
 	}
-	err = s.record(ctx, p, in, events)
+	err = s.record(ctx, p, events)
 	if err == nil {
 		answer.AuditAnnotations = annotations(events)
 	}
@@ -273,29 +276,27 @@ func (s *Server) deny(p *capture.Program, answer *admissionv1.AdmissionResponse,
 	answer.Result = &metav1.Status{Code: code, Message: words}
 }
 
-// record makes events durable: in the ledger, where the policy asks for that. In the
-// place of one that no ledger takes stands that the policy has failed.
-func (s *Server) record(ctx context.Context, p *capture.Program, in *capture.Input, events []*event.Event) error {
+// complete fills in what events leave out, and says what keeps a ledger from taking them.
+func (s *Server) complete(events []*event.Event) error {
+	now := s.c.Now()
+	var all []error
+	for _, e := range events {
+		e.ClampTimestamp(now)
+		e.Complete(now)
+		all = append(all, fit(e, now))
+	}
+	return errors.Join(all...)
+}
+
+func fit(e *event.Event, now time.Time) error { return errors.Join(e.CheckReserved(), e.Validate(now)) }
+
+// unfit reports whether a ledger would not take an event.
+func (s *Server) unfit(e *event.Event) bool { return fit(e, s.c.Now()) != nil }
+
+// record makes events durable: in the ledger, where the policy asks for that.
+func (s *Server) record(ctx context.Context, p *capture.Program, events []*event.Event) error {
 	if len(events) == 0 {
 		return nil
-	}
-	now := s.c.Now()
-	for i, e := range events {
-		e.Complete(now)
-		err := errors.Join(e.CheckReserved(), e.Validate(now))
-		if err == nil {
-			continue
-		}
-		s.count(p.Policy.Name, 0, err)
-		s.c.Metrics.failed.WithLabelValues(p.Policy.Name).Inc()
-		if p.Policy.Refusing() {
-			return err
-		}
-		events[i] = p.Failed(in, err)
-		events[i].Complete(now)
-		if err := events[i].Validate(now); err != nil {
-			return err
-		}
 	}
 	to := s.c.Kept
 	if p.Policy.OnFailure == capture.Refuse {

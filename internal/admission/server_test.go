@@ -61,8 +61,13 @@ func nodes(t *testing.T, policy capture.Policy) *capture.Program {
 // ask asks about a node that bears a label, and returns the answer's status, or allowed,
 // or why it is not.
 func ask(s http.Handler, uid, path, label string) string {
+	return askAs(s, `{"username":"jane"}`, uid, path, label)
+}
+
+// askAs asks as a user, who is given as JSON.
+func askAs(s http.Handler, user, uid, path, label string) string {
 	body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":%q,"resource":{"group":"","version":"v1","resource":"nodes"},"name":"n",
-		"operation":"UPDATE","userInfo":{"username":"jane"},"object":{"apiVersion":"v1","kind":"Node","metadata":{"name":"n","uid":"u","labels":{"team":%q}}},"oldObject":{"apiVersion":"v1","kind":"Node","metadata":{"name":"n","uid":"u"}}}}`, uid, label)
+		"operation":"UPDATE","userInfo":%s,"object":{"apiVersion":"v1","kind":"Node","metadata":{"name":"n","uid":"u","labels":{"team":%q}}},"oldObject":{"apiVersion":"v1","kind":"Node","metadata":{"name":"n","uid":"u"}}}}`, uid, user, label)
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
 	if w.Code != http.StatusOK {
@@ -126,7 +131,10 @@ func TestAPolicyThatFailsOnARequestIsRecordedOrRefuses(t *testing.T) {
 		{"it does not fail", capture.Policy{Records: []capture.Record{describes}}, "7", "allowed", "team.changed"},
 		{"an expression", capture.Policy{Records: []capture.Record{describes}}, "x", "allowed", "CaptureFailed"},
 		{"an event that no ledger takes", capture.Policy{Records: []capture.Record{{Event: map[string]string{"eventType": label, "fact": "request.uid", "correlationID": "'c'"}}}}, "<b>", "allowed", "CaptureFailed"},
-		{"an expression of one that refuses", capture.Policy{Records: []capture.Record{describes}, OnFailure: capture.Refuse}, "x", "cannot say what is to be recorded", "RequestRefused"},
+		{"an expression of one that refuses", capture.Policy{Records: []capture.Record{describes}, OnFailure: capture.Refuse}, "x", "cannot be applied", "RequestRefused"},
+		{"an event that no ledger takes, of one that requires", capture.Policy{Records: []capture.Record{{Event: map[string]string{"eventType": label, "fact": "request.uid", "correlationID": "'c'"}}},
+			Require: []capture.Requirement{{That: "true", Message: "m"}}}, "<b>", "cannot be applied", "RequestRefused"},
+		{"words without end", capture.Policy{Records: []capture.Record{describes}, Require: []capture.Requirement{{That: "false", Message: "m", MessageExpression: label + " + 'x'"}}}, strings.Repeat("x", 300_000), "xxx", "RequestRefused"},
 		{"a requirement", capture.Policy{Records: []capture.Record{describes}, Require: []capture.Requirement{{That: "int(" + label + ") > 0", Message: "m"}}}, "x", "cannot be applied", "RequestRefused"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -149,6 +157,29 @@ func TestAPolicyThatFailsOnARequestIsRecordedOrRefuses(t *testing.T) {
 				t.Errorf("asked again, recorded %s", got)
 			}
 		})
+	}
+}
+
+func TestWhoeverAsksIsRecordedHoweverTheyAreCalled(t *testing.T) {
+	record := capture.Record{Event: map[string]string{"eventType": "'team.changed'", "fact": "request.uid", "correlationID": "'c'"}}
+	for name, user := range map[string]string{
+		"a long name": fmt.Sprintf(`{"username":%q}`, strings.Repeat("ü", 400)),
+		"many extras": fmt.Sprintf(`{"username":"jane","extra":{"a":[%q]}}`, strings.Repeat("x", 300_000)),
+		"many groups": fmt.Sprintf(`{"username":"jane","groups":[%s"x"]}`, strings.Repeat(`"system:masters-of-the-universe",`, 9000)),
+		"all of them": fmt.Sprintf(`{"username":%q,"uid":%[1]q,"groups":[%[1]q],"extra":{"a":[%[1]q]}}`, strings.Repeat("x", 100_000)),
+		"a service":   fmt.Sprintf(`{"username":"system:serviceaccount:a:%s"}`, strings.Repeat("x", 600)),
+		"nobody":      `{}`,
+	} {
+		k := &kept{}
+		s := admission.New(admission.Config{Kept: k, Ledger: k, Secrets: func() []string { return []string{"secret"} }})
+		s.Set([]*capture.Program{nodes(t, capture.Policy{Records: []capture.Record{record}, Require: []capture.Requirement{{That: "true", Message: "m"}}})})
+		if got := askAs(s, user, "1", "/secret/nodes", ""); got != "allowed" || k.events == nil || k.events[0].EventType != "team.changed" {
+			t.Errorf("%s: %s, recorded %s", name, got, k.types())
+			continue
+		}
+		if e := k.events[0]; len(e.Actor.Name) > event.MaxString || e.Actor.Name == "" || len(e.Details) > event.MaxDetails {
+			t.Errorf("%s: %+v", name, e.Actor)
+		}
 	}
 }
 
