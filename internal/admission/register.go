@@ -203,9 +203,9 @@ func (r *Registrar) want(programs map[string]*capture.Program) *admissionregistr
 // operator's own policies have names in which there are capital letters.
 func webhookName(policy string) string {
 	if own := strings.ToLower(policy); own != policy {
-		return own + ".graven.dev"
+		return own + capture.WebhookSuffix
 	}
-	return policy + ".capture.graven.dev"
+	return policy + ".capture" + capture.WebhookSuffix
 }
 
 // own has the registration go with the operator's ClusterRole: without the operator,

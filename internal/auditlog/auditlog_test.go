@@ -129,14 +129,14 @@ func TestARealAuditLogIsReadAsItsEvents(t *testing.T) {
 func TestWhereAnAuditLogDoesNotArriveNothingIsCovered(t *testing.T) {
 	zero := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
 	at := func(minutes float64) time.Time { return zero.Add(time.Duration(minutes * float64(time.Minute))) }
-	p := &auditlog.Pulse{Every: time.Minute}
+	p := &auditlog.Pulse{Every: time.Minute, Namespace: "graven-system", User: func() string { return operator }}
 	p.Expect(nil, "nobody asked")
 	if why, _ := p.Covered(at(0), at(1), at(2)); why != "nobody asked" {
 		t.Errorf("without API servers: %q", why)
 	}
 	p.Expect([]string{"a", "b"}, "")
 	beat := func(server string, minute float64) {
-		r := &auditlog.Request{Stage: "ResponseComplete", Verb: "patch", URI: "/x?fieldManager=" + auditlog.Manager(server), Resource: "leases", Name: auditlog.Lease, Code: 200}
+		r := &auditlog.Request{Stage: "ResponseComplete", Verb: "patch", URI: "/x?fieldManager=" + auditlog.Manager(server), User: operator, Namespace: "graven-system", Resource: "leases", Name: auditlog.Lease, Code: 200}
 		if !p.Beat(r, at(minute)) {
 			t.Fatal("no sign of life")
 		}
@@ -172,7 +172,16 @@ func TestWhereAnAuditLogDoesNotArriveNothingIsCovered(t *testing.T) {
 	if p.Beat(&auditlog.Request{Resource: "leases", Name: auditlog.Lease}, at(0)) || p.Beat(&auditlog.Request{URI: "/x?fieldManager=" + auditlog.Manager("a"), Resource: "pods"}, at(0)) {
 		t.Error("others are signs of life")
 	}
+	for _, forged := range []auditlog.Request{{User: "mallory", Namespace: "graven-system"}, {User: operator, Namespace: "mallorys"}, {User: "mallory", Impersonated: operator, Namespace: "graven-system"}} {
+		forged.Stage, forged.Verb, forged.URI, forged.Resource, forged.Name, forged.Code = "ResponseComplete", "patch", "/x?fieldManager="+auditlog.Manager("b"), "leases", auditlog.Lease, 200
+		p.Beat(&forged, at(60))
+		if why := p.Live(at(60)); why == "" {
+			t.Errorf("%+v is a sign of life", forged)
+		}
+	}
 }
+
+const operator = "system:serviceaccount:graven-system:graven-operator"
 
 const remediator = "system:serviceaccount:aiops:operator"
 
@@ -278,7 +287,7 @@ func live(t *testing.T, p *auditlog.Policy, alive time.Duration, fn func(w *worl
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w.arrive = make(chan *event.Event) // of this world's time
-		pulse := &auditlog.Pulse{Every: time.Minute}
+		pulse := &auditlog.Pulse{Every: time.Minute, Namespace: "graven-system", User: func() string { return operator }}
 		pulse.Expect([]string{"a"}, "")
 		judge := &auditlog.Judge{Identities: []string{"system:serviceaccount:aiops:*"}, Policy: p, Pulse: pulse, Trail: w, Window: 5 * time.Minute}
 		watcher := auditlog.NewWatcher(auditlog.WatcherConfig{Log: w, Judge: judge, Sender: w, Dir: dir})
@@ -288,7 +297,9 @@ func live(t *testing.T, p *auditlog.Policy, alive time.Duration, fn func(w *worl
 		began := time.Now()
 		for minute := range 60 {
 			if time.Since(began) <= alive {
-				w.asks("operator", "patch", "leases", auditlog.Lease, 200, func(d map[string]any) { d["requestURI"] = "/x?fieldManager=" + auditlog.Manager("a") })
+				w.asks(operator, "patch", "leases", auditlog.Lease, 200, func(d map[string]any) {
+					d["requestURI"], d["objectRef"].(map[string]any)["namespace"] = "/x?fieldManager="+auditlog.Manager("a"), "graven-system"
+				})
 			}
 			if minute == 20 {
 				fn(w, watcher)
@@ -326,6 +337,19 @@ func TestLedgerAndAuditLogAreHeldAgainstEachOther(t *testing.T) {
 			w.asks(remediator, "patch", "deployments", "api", 200)
 			w.asks(remediator, "patch", "deployments", "billing", 200)
 		}, "WriteUnexplained billing"},
+		{"a write to what only begins with the name", shipped, always, func(w *world) {
+			w.claims("deployment/api")
+			w.asks(remediator, "patch", "deployments", "api", 200)
+			w.asks(remediator, "delete", "secrets", "api-tls", 200, func(d map[string]any) { d["objectRef"].(map[string]any)["apiGroup"] = "" })
+		}, "WriteUnexplained api-tls"},
+		{"a write to another kind of the name", shipped, always, func(w *world) {
+			w.claims("deployment/api")
+			w.asks(remediator, "patch", "deployments", "api", 200)
+			w.asks(remediator, "create", "rolebindings", "api", 200, func(d map[string]any) {
+				d["objectRef"].(map[string]any)["apiGroup"] = "rbac.authorization.k8s.io"
+			})
+		}, "WriteUnexplained api"},
+		{"a write to what the event calls by its short kind", shipped, always, func(w *world) { w.claims("deploy/api"); w.asks(remediator, "patch", "deployments", "api", 200) }, ""},
 		{"a write in another's name", shipped, always, func(w *world) {
 			w.asks("mallory", "patch", "deployments", "api", 200, func(d map[string]any) { d["impersonatedUser"] = map[string]any{"username": remediator} })
 		}, "WriteUnexplained api"},
@@ -376,7 +400,7 @@ func TestWhetherAuditLogsArriveIsRecorded(t *testing.T) {
 func TestOnlyWhoAttestsIsBelievedOfAuditLogs(t *testing.T) {
 	intent := event.DeriveID("x", "y")
 	with := func(d map[string]any) {
-		d["annotations"] = map[string]string{"policy.graven.dev/intent": intent.String()}
+		d["annotations"] = map[string]string{"policy.capture.graven.dev/intent": intent.String(), "mallory.example.com/intent": event.NewID(time.Now()).String()}
 	}
 	live(t, nil, time.Hour, func(w *world, watcher *auditlog.Watcher) {
 		w.hearsay = true

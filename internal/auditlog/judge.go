@@ -113,18 +113,18 @@ const noPolicy = "the API servers' audit policy is not known"
 // explains reports whether an event explains a write: it is about what was written, or
 // names it, or is a claim that names nothing.
 func (j *Judge) explains(e *event.Event, r *Request) bool {
-	t, _ := event.Lookup(e.EventType)
-	if slices.Contains([]string{"kubernetes", "graven-operator", "graven-recorder", "graven"}, t.Family) || e.Outcome == event.OutcomeFailure {
+	of, _ := event.Lookup(e.EventType)
+	if slices.Contains([]string{"kubernetes", "graven-operator", "graven-recorder", "graven"}, of.Family) || e.Outcome == event.OutcomeFailure {
 		return false
 	}
 	if r.Name == "" { // many, or one that had no name yet
 		return j.Claims(e) || e.Resource.Namespace == r.Namespace && e.Resource.Kind != "" && strings.EqualFold(e.Resource.Kind+"s", r.Resource)
 	}
-	target := target(e)
-	if target == "" {
-		return j.Claims(e) || names(e.Details, r.Name)
+	t, ok := target(e)
+	if !ok {
+		return j.Claims(e) || names(e.Details, r)
 	}
-	return isPartOf(r.Name, target) || names(e.Details, r.Name)
+	return t.covers(r) || names(e.Details, r)
 }
 
 // Witnessed looks for a write that bears out what an event says was done.
@@ -140,14 +140,15 @@ func (j *Judge) Witnessed(ctx context.Context, e *event.Event, now time.Time) (V
 	if v, why := j.covered(e.Timestamp, now); v != "" {
 		return v, why, nil
 	}
-	found, target := false, target(e)
+	found := false
+	t, named := target(e)
 	q := Query{From: e.Timestamp.Add(-j.Window), Until: e.Timestamp.Add(j.Window), Types: []string{TypeRequest}}
-	if !strings.Contains(target, "/") {
+	if t.path == "" {
 		q.Namespace = e.Resource.Namespace
 	}
 	err := j.Trail.Events(ctx, q, func(of *event.Event) {
 		if r, err := Read(of.Details); err == nil && of.Recorded.Attribution == event.AttributionAdmission {
-			found = found || j.Remediates(r) && (target == "" || r.Name == "" || isPartOf(r.Name, target))
+			found = found || j.Remediates(r) && (!named || r.Name == "" || t.covers(r))
 		}
 	})
 	switch {
@@ -196,18 +197,71 @@ func (j *Judge) passedOver(identity, namespace string) string {
 	return ""
 }
 
-// target returns what an event says was acted upon, as NAME or with kind and namespace
-// before it, separated by slashes; "" where it does not say.
-func target(e *event.Event) string {
+// A thing is what is acted upon, by somebody's word.
+type thing struct {
+	kind, name string // kind is empty where they do not say
+	path       string // as they say it, where that is more than a name
+}
+
+// thingOf reads a thing: NAME, KIND/NAME or KIND/NAMESPACE/NAME, in any order of the first
+// two.
+func thingOf(text string) thing {
+	parts := strings.Split(text, "/")
+	t := thing{name: parts[len(parts)-1]}
+	if len(parts) > 1 {
+		t.kind, t.path = parts[0], text
+	}
+	return t
+}
+
+// is reports whether a resource is the thing.
+func (t thing) is(r *Request) bool {
+	if t.name != r.Name || t.name == "" {
+		return false
+	}
+	if t.kind == "" {
+		return !slices.Contains(guarded, r.Group) && r.Resource != "secrets" && r.Resource != "serviceaccounts"
+	}
+	return strings.Count(t.path, "/") > 1 || isKind(t.kind, r.Resource)
+}
+
+// guarded are the groups of what nobody changes who does not say so.
+var guarded = []string{"rbac.authorization.k8s.io", "admissionregistration.k8s.io", "apiextensions.k8s.io", "certificates.k8s.io"}
+
+// covers reports whether a resource is the thing, or was made for it, as the pods of a
+// deployment are.
+func (t thing) covers(r *Request) bool {
+	return t.is(r) || t.name != "" && strings.HasPrefix(r.Name, t.name+"-") && slices.Contains(parts, r.Resource)
+}
+
+// parts are the resources that controllers make for others, with their names before their
+// own.
+var parts = []string{"pods", "replicasets", "jobs", "controllerrevisions", "persistentvolumeclaims"}
+
+// isKind reports whether a kind, as people write it, is a resource's.
+func isKind(kind, resource string) bool {
+	kind = strings.ToLower(kind)
+	if long, ok := short[kind]; ok {
+		kind = long
+	}
+	return kind == resource || kind+"s" == resource || kind+"es" == resource || strings.TrimSuffix(kind, "y")+"ies" == resource
+}
+
+var short = map[string]string{"deploy": "deployments", "sts": "statefulsets", "ds": "daemonsets", "rs": "replicasets", "po": "pods", "cm": "configmaps", "svc": "services", "no": "nodes", "ns": "namespaces",
+	"hpa": "horizontalpodautoscalers", "pvc": "persistentvolumeclaims", "ing": "ingresses"}
+
+// target returns what an event says was acted upon, and whether it does.
+func target(e *event.Event) (thing, bool) {
 	for _, name := range []string{"target", "target_resource", "targetResource"} {
 		if t := detail(e, name); t != "" {
-			return t
+			return thingOf(t), true
 		}
 	}
-	if group, _, _ := strings.Cut(e.Resource.APIVersion, "/"); slices.Contains(bookkeeping, group) || own[e.Resource.Kind] {
-		return ""
+	if group, _, _ := strings.Cut(e.Resource.APIVersion, "/"); slices.Contains(bookkeeping, group) || own[e.Resource.Kind] || e.Resource.Name == "" {
+		return thing{}, false
 	}
-	return e.Resource.Name
+	t := thing{kind: e.Resource.Kind, name: e.Resource.Name}
+	return t, true
 }
 
 // own are kinds of remediation's own, for events that do not say the group.
@@ -222,28 +276,21 @@ func detail(e *event.Event, name string) string {
 	return text
 }
 
-// isPartOf reports whether a resource's name is the target's, or that of a part of it,
-// such as a pod of a deployment.
-func isPartOf(name, target string) bool {
-	target = target[strings.LastIndexByte(target, '/')+1:]
-	return target != "" && (name == target || strings.HasPrefix(name, target+"-"))
-}
-
-// names reports whether a name is some value in details, by itself or behind a slash.
-func names(details json.RawMessage, name string) bool {
+// names reports whether a resource is some value in details.
+func names(details json.RawMessage, r *Request) bool {
 	var v any
-	return json.Unmarshal(details, &v) == nil && has(v, name)
+	return json.Unmarshal(details, &v) == nil && has(v, r)
 }
 
-func has(v any, name string) bool {
+func has(v any, r *Request) bool {
 	switch v := v.(type) {
 	case string:
-		return v == name || strings.HasSuffix(v, "/"+name)
+		return thingOf(v).is(r)
 	case []any:
-		return slices.ContainsFunc(v, func(v any) bool { return has(v, name) })
+		return slices.ContainsFunc(v, func(v any) bool { return has(v, r) })
 	case map[string]any:
 		for _, v := range v {
-			if has(v, name) {
+			if has(v, r) {
 				return true
 			}
 		}

@@ -25,6 +25,10 @@ type Pulse struct {
 	// Every is how often a sign of life is sent; one that is three times as late is
 	// missing.
 	Every time.Duration
+	// Namespace has the object, and User sends the signs, whose name may not be known yet:
+	// what others do with objects of that name is none.
+	Namespace string
+	User      func() string
 
 	mu      sync.Mutex
 	servers []string
@@ -45,7 +49,10 @@ func (p *Pulse) Expect(servers []string, why string) {
 // Beat takes a request for what it is, and reports whether it is a sign of life.
 func (p *Pulse) Beat(r *Request, at time.Time) bool {
 	server, ok := strings.CutPrefix(r.parameter("fieldManager"), manager)
-	if !ok || r.Resource != "leases" || r.Name != Lease {
+	if !ok || r.Resource != "leases" || r.Name != Lease || r.Namespace != p.Namespace {
+		return false
+	}
+	if r.User != p.User() || r.Impersonated != "" {
 		return false
 	}
 	if !r.Wrote() {

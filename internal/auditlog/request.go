@@ -71,7 +71,7 @@ func Read(text []byte) (*Request, error) {
 		Group: d.ObjectRef.APIGroup, Version: d.ObjectRef.APIVersion, Resource: d.ObjectRef.Resource, Subresource: d.ObjectRef.Subresource,
 		Namespace: d.ObjectRef.Namespace, Name: d.ObjectRef.Name, Code: d.ResponseStatus.Code, DryRun: d.DryRun}
 	for name, value := range d.Annotations {
-		if strings.HasSuffix(name, "/"+capture.DetailIntent) {
+		if webhook, ok := strings.CutSuffix(name, "/"+capture.DetailIntent); ok && strings.HasSuffix(webhook, capture.WebhookSuffix) {
 			r.Intents = append(r.Intents, strings.Fields(value)...)
 		}
 	}

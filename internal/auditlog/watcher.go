@@ -1,6 +1,7 @@
 package auditlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -309,8 +310,8 @@ func (m *matter) mismatch(window time.Duration) *event.Event {
 	} else {
 		e.EventType = typeUnwitnessed
 		details["eventType"], details["actor"] = m.event.EventType, m.event.Actor.Name
-		if t := target(m.event); t != "" {
-			details["target"] = t
+		if t, ok := target(m.event); ok {
+			details["target"] = cmp.Or(t.path, t.name)
 		}
 	}
 	e.Fact = m.event.ID.String() + "/" + e.EventType

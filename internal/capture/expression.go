@@ -134,7 +134,7 @@ func (c *compiler) compile(e *environment, at, text string, want kinds) *express
 		c.fail(at, fmt.Sprintf("it gives %s, and is to give %s", gives, want))
 		return nil
 	}
-	program, err := e.env.Program(ast, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(checkEvery))
+	program, err := e.env.Program(ast, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(checkEvery), cel.CustomDecoratorV2(bounded))
 	if err != nil {
 		c.fail(at, err.Error())
 		return nil

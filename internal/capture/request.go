@@ -51,6 +51,9 @@ func By(user map[string]any) event.Actor {
 // in the API server's audit log: there, the webhook's name and a slash stand before it.
 const DetailIntent = "intent"
 
+// WebhookSuffix ends the names of Graven's webhooks.
+const WebhookSuffix = ".graven.dev"
+
 // A Requester is what admission knows of who asks, and for what: the detail
 // "admission" of an intent.
 type Requester struct {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,7 +46,9 @@ func (o *Options) watcher(mgr manager.Manager, sender auditlog.Sender) (*auditlo
 	case a.Every < time.Second:
 		return nil, fmt.Errorf("--audit-heartbeat: %s, from 1s on", a.Every)
 	}
-	judge := &auditlog.Judge{Identities: a.Identities, Pulse: &auditlog.Pulse{Every: a.Every}, Trail: auditlog.Ledger{Client: o.Ledger}, Window: a.Window}
+	heart := &heart{namespace: o.Namespace, log: o.Log, servers: map[string]kube.Client{}}
+	heart.pulse = &auditlog.Pulse{Every: a.Every, Namespace: o.Namespace, User: heart.name}
+	judge := &auditlog.Judge{Identities: a.Identities, Pulse: heart.pulse, Trail: auditlog.Ledger{Client: o.Ledger}, Window: a.Window}
 	if a.PolicyFile != "" {
 		text, err := os.ReadFile(a.PolicyFile)
 		if err == nil {
@@ -61,8 +64,11 @@ func (o *Options) watcher(mgr manager.Manager, sender auditlog.Sender) (*auditlo
 	if err != nil {
 		return nil, err
 	}
-	heart := &heart{config: mgr.GetConfig(), api: api, namespace: o.Namespace, pulse: judge.Pulse, log: o.Log, servers: map[string]kube.Client{}}
+	heart.config, heart.api = mgr.GetConfig(), api
 	return w, mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		if !heart.introduce(ctx) {
+			return nil
+		}
 		go heart.beat(ctx)
 		return w.Start(ctx)
 	}))
@@ -93,6 +99,27 @@ type heart struct {
 	pulse     *auditlog.Pulse
 	log       *slog.Logger
 	servers   map[string]kube.Client // by their addresses
+	user      string                 // whose the signs are
+}
+
+func (h *heart) name() string { return h.user }
+
+// introduce asks the API server who sends the signs, until it knows; false if ctx ends.
+func (h *heart) introduce(ctx context.Context) bool {
+	for {
+		var review authenticationv1.SelfSubjectReview
+		err := h.api.Create(ctx, &review)
+		if err == nil {
+			h.user = review.Status.UserInfo.Username
+			return true
+		}
+		h.log.Warn("ask the API server who the operator is", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // beat sends signs of life until ctx ends.

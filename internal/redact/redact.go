@@ -18,8 +18,8 @@ import (
 //     that a Secret has not; the keys stay
 //   - the Token of a TokenRequest or TokenReview
 //   - the values of environment variables, wherever a member is named env
-//   - the annotation in which kubectl keeps a copy of the whole object, and
-//     metadata.managedFields, which go with their names
+//   - the annotations in which kubectl and others keep a copy of the whole object,
+//     and metadata.managedFields, which go with their names
 //   - Token and password parameters of a request's URI
 //
 // Objects are recognised by their kind at any depth, so that lists, tables and
@@ -28,12 +28,15 @@ import (
 // log as the client wrote it, whether or not the API server understood it.
 //
 // What is not searched, because nothing tells it from other text: arguments of
-// commands, annotations other than the one above, ConfigMaps, and the messages
+// commands, annotations other than those above, ConfigMaps, and the messages
 // of failed requests, which may quote a value that was refused.
 
 const (
-	removed         = "(removed)"
-	lastApplied     = "kubectl.kubernetes.io/last-applied-configuration"
+	removed     = "(removed)"
+	lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+	// Other tools' copies of whole objects.
+	rancherApplied  = "objectset.rio.cattle.io/applied"
+	kappOriginal    = "kapp.k14s.io/original"
 	webhookPatch    = "patch.webhook.admission.k8s.io/" // begins audit annotations that hold a webhook's JSON Patch
 	maxRedactDepth  = 100
 	tooDeepToRedact = "(omitted: nested too deeply)"
@@ -63,7 +66,7 @@ func (r Role) member(name string) Role {
 		return slices.ContainsFunc(names, func(s string) bool { return strings.EqualFold(name, s) })
 	}
 	switch {
-	case name == lastApplied, r == meta && is("managedFields"):
+	case name == lastApplied, name == rancherApplied, name == kappOriginal, r == meta && is("managedFields"):
 		return noise
 	case r == values, r == value, r == secrets:
 		return value
@@ -77,7 +80,12 @@ func (r Role) member(name string) Role {
 		return values
 	case r == Token && is("spec", "status"):
 		return tokenPart
-	case r == tokenPart && is("token"), (r == envVar || r == envValue) && is("value"):
+	case r == tokenPart && is("token"):
+		return value
+	case r == envVar || r == envValue: // by reference, or the value in whatever form
+		if is("name", "valueFrom") {
+			return Plain
+		}
 		return value
 	case is("env"):
 		return env
@@ -92,7 +100,7 @@ func (r Role) element() Role {
 		return envVar
 	case secrets:
 		return Secret
-	case Secret, values, value, Token, tokenPart:
+	case Secret, values, value, Token, tokenPart, envValue:
 		return value
 	}
 	return Plain
@@ -101,7 +109,7 @@ func (r Role) element() Role {
 // scalar reports whether a string, number or boolean of role r is removed.
 func (r Role) scalar() bool {
 	switch r {
-	case Secret, secrets, values, value, Token, tokenPart:
+	case Secret, secrets, values, value, Token, tokenPart, envValue:
 		return true
 	}
 	return false
@@ -206,11 +214,8 @@ func (r *Redactor) Clean(v any, as Role, p *Place) any {
 		}
 		return x
 	case string:
-		if name, _, ok := strings.Cut(x, "="); ok && as == envVar {
+		if name, _, ok := strings.Cut(x, "="); ok && (as == envVar || as == env) {
 			return name + "=" + r.replace(x[len(name)+1:], p)
-		}
-		if as == envValue {
-			as = value
 		}
 	}
 	if !as.scalar() {
