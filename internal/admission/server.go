@@ -206,7 +206,7 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 		s.deny(p, answer, fmt.Sprintf("graven: the policy %s cannot read the request: %v", p.Policy.Name, err), http.StatusBadRequest)
 		return
 	}
-	if !p.Policy.Match.Matches(kindOf(r), in.Operation, r.Namespace) {
+	if !p.Policy.Match.Matches(kindOf(r), in.Operation, r.Namespace, r.Name) {
 		return
 	}
 	words, err := p.Refuses(ctx, in)

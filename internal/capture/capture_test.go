@@ -271,13 +271,16 @@ func TestAMatchIsOfResourcesOperationsAndNamespaces(t *testing.T) {
 		{r, "UPDATE", "a", true}, {r, "UPDATE", "", true}, {r, "CREATE", "a", false}, {r, "UPDATE", "kube-system", false},
 		{capture.Resource{Group: "apps", Version: "v1", Resource: "deployments/scale"}, "UPDATE", "a", false},
 	} {
-		if got := m.Matches(c.r, c.op, c.namespace); got != c.want {
+		if got := m.Matches(c.r, c.op, c.namespace, "n"); got != c.want {
 			t.Errorf("%+v: %t", c, got)
 		}
 	}
 	m.Namespaces = []string{"a"}
-	if m.Matches(r, "UPDATE", "b") || m.Matches(r, "UPDATE", "") || !m.Matches(r, "UPDATE", "a") {
+	if m.Matches(r, "UPDATE", "b", "n") || m.Matches(r, "UPDATE", "", "n") || !m.Matches(r, "UPDATE", "a", "n") {
 		t.Error("other namespaces match")
+	}
+	if m.Names = []string{"n"}; !m.Matches(r, "UPDATE", "a", "n") || m.Matches(r, "UPDATE", "a", "m") {
+		t.Error("names do not count")
 	}
 }
 

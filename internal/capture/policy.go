@@ -51,6 +51,8 @@ type Match struct {
 	// Namespaces are those whose resources match, and ExceptNamespaces those whose
 	// do not; without Namespaces all others do, and what is in none.
 	Namespaces, ExceptNamespaces []string
+	// Names are those of the resources that match; empty means all.
+	Names []string
 }
 
 // A Resource is a kind of resources, by its name in the plural; behind a slash may
@@ -290,8 +292,13 @@ func (c *compiler) record(env *environment, at string, r Record, admission bool)
 	return out
 }
 
-// Matches reports whether a policy is about a resource.
-func (m *Match) Matches(r Resource, operation, namespace string) bool {
-	return slices.Contains(m.Resources, r) && (len(m.Operations) == 0 || slices.Contains(m.Operations, operation)) &&
+// Matches reports whether a policy is about what happens to a resource.
+func (m *Match) Matches(r Resource, operation, namespace, name string) bool {
+	return slices.Contains(m.Resources, r) && (len(m.Operations) == 0 || slices.Contains(m.Operations, operation)) && m.Concerns(namespace, name)
+}
+
+// Concerns reports whether a policy is about a resource of its kinds.
+func (m *Match) Concerns(namespace, name string) bool {
+	return (len(m.Names) == 0 || slices.Contains(m.Names, name)) &&
 		(len(m.Namespaces) == 0 || slices.Contains(m.Namespaces, namespace)) && !slices.Contains(m.ExceptNamespaces, namespace)
 }

@@ -160,7 +160,7 @@ func (r *reconciler) apply() {
 func policyOf(from *v1alpha1.CapturePolicy) capture.Policy {
 	s := from.Spec
 	p := capture.Policy{Name: from.Name, At: s.At, When: s.When, OnFailure: s.OnFailure,
-		Match: capture.Match{Operations: s.Match.Operations, Namespaces: s.Match.Namespaces, ExceptNamespaces: s.Match.ExceptNamespaces}}
+		Match: capture.Match{Operations: s.Match.Operations, Namespaces: s.Match.Namespaces, ExceptNamespaces: s.Match.ExceptNamespaces, Names: s.Match.Names}}
 	for _, r := range s.Match.Resources {
 		p.Match.Resources = append(p.Match.Resources, capture.Resource(r))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 
@@ -108,6 +109,15 @@ func (c counter) Reaches(key, fact string, _ time.Time, _ time.Duration, times i
 	return len(c[key]) == times
 }
 
+// nameOf returns the name of the resource that an input is of.
+func nameOf(in *capture.Input) string {
+	o := in.Object
+	if o == nil {
+		o = in.Old
+	}
+	return (&unstructured.Unstructured{Object: o}).GetName()
+}
+
 var noon = time.Date(2026, 3, 19, 12, 0, 0, 0, time.UTC)
 
 // play shows states of one resource to policies, each after the other, and returns
@@ -126,11 +136,12 @@ func play(t *testing.T, programs []*capture.Program, kind capture.Resource, c co
 				operation = "CREATE"
 			}
 		}
+		in := &capture.Input{Object: now, Old: old, Operation: operation, Now: noon, Counter: c}
 		for _, p := range programs {
-			if p.Policy.At != capture.Watch || !p.Policy.Match.Matches(kind, operation, "production") {
+			if p.Policy.At != capture.Watch || !p.Policy.Match.Matches(kind, operation, "production", nameOf(in)) {
 				continue
 			}
-			found, err := p.Events(t.Context(), &capture.Input{Object: now, Old: old, Operation: operation, Now: noon, Counter: c})
+			found, err := p.Events(t.Context(), in)
 			if err != nil {
 				t.Errorf("%s: %v", text, err)
 			}
@@ -364,7 +375,7 @@ func TestAModelThatDoesNotAnswerForAQuarterOfAnHourHasFailed(t *testing.T) {
 		state := object(t, kind, 0, "{spec: {issueRef: {name: inc}, provider: p, model: m}, status: "+status+"}")
 		got := ""
 		for _, p := range preset(t, "chatcli") {
-			if !p.Policy.Match.Matches(kind, "UPDATE", "production") {
+			if !p.Policy.Match.Matches(kind, "UPDATE", "production", "it") {
 				continue
 			}
 			events, _, err := p.Lasted(t.Context(), &capture.Input{Object: state, Old: state, Operation: "UPDATE", Now: noon.Add(time.Hour)}, noon)

@@ -27,7 +27,7 @@ func request(t *testing.T, programs []*capture.Program, kind capture.Resource, o
 		in.Object = object(t, base, 0, asked)
 	}
 	for _, p := range programs {
-		if p.Policy.At != capture.Admission || !p.Policy.Match.Matches(kind, operation, "production") {
+		if p.Policy.At != capture.Admission || !p.Policy.Match.Matches(kind, operation, "production", "it") {
 			continue
 		}
 		words, err := p.Refuses(t.Context(), in)

@@ -156,7 +156,7 @@ func transition(t *testing.T, programs []*capture.Program, resource string, was,
 	}
 	var events []*event.Event
 	for _, p := range programs {
-		if p.Policy.At != capture.Watch || !p.Policy.Match.Matches(kind, in.Operation, "production") {
+		if p.Policy.At != capture.Watch || !p.Policy.Match.Matches(kind, in.Operation, "production", nameOf(in)) {
 			continue
 		}
 		found, err := p.Events(t.Context(), in)

@@ -34,6 +34,13 @@ type change struct {
 	fresh []*capture.Program
 }
 
+// name returns the resource's.
+func (c *change) name() string {
+	meta, _ := c.now["metadata"].(map[string]any)
+	name, _ := meta["name"].(string)
+	return name
+}
+
 // A told is what is to be recorded of a change, and the state that is kept once it is
 // durable.
 type told struct {
@@ -75,7 +82,7 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 	}
 	record := func(programs []*capture.Program, operation string, object, old object) error {
 		for _, p := range programs {
-			if !p.Policy.Match.Matches(j.kind, operation, c.namespace) {
+			if !p.Policy.Match.Matches(j.kind, operation, c.namespace, c.name()) {
 				continue
 			}
 			events, err := p.Events(ctx, &capture.Input{Object: object, Old: old, Operation: operation, Cluster: j.cluster, Now: c.at, Counter: j.counter})
@@ -180,7 +187,7 @@ func (j *judge) lasted(ctx context.Context, st *state, until time.Time) (events 
 	u := unstructured.Unstructured{Object: st.Object}
 	c := &change{uid: st.UID, version: st.Version, namespace: u.GetNamespace(), at: st.At, now: st.Object}
 	for _, p := range j.programs {
-		if !p.Lasts() || !p.Policy.Match.Matches(j.kind, "UPDATE", c.namespace) {
+		if !p.Lasts() || !p.Policy.Match.Matches(j.kind, "UPDATE", c.namespace, c.name()) {
 			continue
 		}
 		found, later, err := p.Lasted(ctx, &capture.Input{Object: c.now, Old: c.now, Operation: "UPDATE", Cluster: j.cluster, Now: until.UTC(), Counter: j.counter}, st.Since.UTC())

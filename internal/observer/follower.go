@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 
@@ -130,7 +131,7 @@ func (f *follower) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// An API server that was set back keeps who comes from its future waiting.
-	newest, err := f.api.List(ctx, metav1.ListOptions{Limit: 1})
+	newest, err := f.api.List(ctx, f.options(metav1.ListOptions{Limit: 1}))
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
@@ -138,7 +139,7 @@ func (f *follower) watch(ctx context.Context) error {
 		return errExpired
 	}
 	seconds := int64(maxSilence.Seconds())
-	w, err := f.api.Watch(ctx, metav1.ListOptions{ResourceVersion: f.at.ResourceVersion, AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
+	w, err := f.api.Watch(ctx, f.options(metav1.ListOptions{ResourceVersion: f.at.ResourceVersion, AllowWatchBookmarks: true, TimeoutSeconds: &seconds}))
 	if expired(err) {
 		return errExpired
 	}
@@ -258,6 +259,9 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 	states := map[string]*state{}
 	var events []*event.Event
 	for _, c := range changes {
+		if !f.wants(c.namespace, c.name()) {
+			continue
+		}
 		before, ok := states[c.uid]
 		if !ok {
 			var err error
@@ -321,6 +325,45 @@ func (f *follower) since(c *change) time.Time {
 		at = now
 	}
 	return at
+}
+
+// wants reports whether a policy is about a resource. Of others nothing is kept.
+func (f *follower) wants(namespace, name string) bool {
+	return slices.ContainsFunc(f.judge.programs, func(p *capture.Program) bool { return p.Policy.Match.Concerns(namespace, name) })
+}
+
+// scope says which resources policies are about.
+func (f *follower) scope() string {
+	var all []string
+	for _, p := range f.judge.programs {
+		m := &p.Policy.Match
+		all = append(all, fmt.Sprintf("%q %q %q", sorted(m.Names), sorted(m.Namespaces), sorted(m.ExceptNamespaces)))
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), "; ")
+}
+
+func sorted(list []string) []string {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list
+}
+
+// options returns those of a question to the API server: it is not asked for others where
+// all policies are about resources of one name.
+func (f *follower) options(o metav1.ListOptions) metav1.ListOptions {
+	name := ""
+	for _, p := range f.judge.programs {
+		of := p.Policy.Match.Names
+		if len(of) != 1 || name != "" && name != of[0] {
+			return o
+		}
+		name = of[0]
+	}
+	if name != "" {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+	}
+	return o
 }
 
 // look records what there is to say of states that have lasted.
@@ -445,7 +488,7 @@ func (f *follower) introduce(ctx context.Context) error {
 			fresh = append(fresh, p)
 		}
 	}
-	if slices.Equal(at.Policies, f.at.Policies) {
+	if slices.Equal(at.Policies, f.at.Policies) && at.Scope == f.scope() {
 		return nil
 	}
 	if len(fresh) > 0 {
@@ -457,6 +500,9 @@ func (f *follower) introduce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if at.Scope != f.scope() { // resources that nobody wanted are there, or are no longer wanted
+		return f.sync(ctx, "")
 	}
 	f.at = &at
 	return f.flush(&at)
@@ -486,9 +532,9 @@ func (f *follower) sync(ctx context.Context, reason string) error {
 	}
 	seen := map[string]bool{}
 	next := ""
-	at := &position{Policies: namesOf(f.judge.programs)}
+	at := &position{Policies: namesOf(f.judge.programs), Scope: f.scope()}
 	for {
-		list, err := f.api.List(ctx, metav1.ListOptions{Limit: maxPage, Continue: next})
+		list, err := f.api.List(ctx, f.options(metav1.ListOptions{Limit: maxPage, Continue: next}))
 		if err != nil {
 			return fmt.Errorf("list: %w", err)
 		}
@@ -510,17 +556,21 @@ func (f *follower) sync(ctx context.Context, reason string) error {
 		}
 	}
 	err := f.each(func(st *state) error {
+		u := unstructured.Unstructured{Object: st.Object}
+		if !f.wants(u.GetNamespace(), u.GetName()) {
+			f.store.put(st.UID, nil)
+			return nil
+		}
 		if seen[st.UID] {
 			return nil
 		}
-		u := unstructured.Unstructured{Object: st.Object}
 		c := &change{uid: st.UID, version: st.Version, namespace: u.GetNamespace(), now: st.Object, deleted: true, derived: true}
 		return f.record(ctx, []*change{c}, false, nil)
 	})
 	if err != nil {
 		return err
 	}
-	if reason == "" && f.knew {
+	if reason == "" && f.knew && f.at == nil {
 		reason = "where it stopped is lost"
 	}
 	if reason != "" {

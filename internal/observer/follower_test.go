@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,8 @@ type fakeAPI struct {
 	history []watch.Event
 	rv      int
 	changed chan struct{}
+	// selector is the field selector of the last list.
+	selector string
 }
 
 func (f *fakeAPI) Resource(schema.GroupVersionResource) dynamic.NamespaceableResourceInterface {
@@ -63,9 +66,17 @@ func (f *fakeAPI) happen(events ...watch.Event) {
 	f.changed = make(chan struct{})
 }
 
-func (f *fakeAPI) List(context.Context, metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+// asked returns the field selector with which it was asked last.
+func (f *fakeAPI) asked() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.selector
+}
+
+func (f *fakeAPI) List(_ context.Context, o metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.selector = o.FieldSelector
 	l := &unstructured.UnstructuredList{}
 	l.SetResourceVersion(fmt.Sprint(f.rv))
 	live := map[string]*unstructured.Unstructured{}
@@ -76,6 +87,9 @@ func (f *fakeAPI) List(context.Context, metav1.ListOptions) (*unstructured.Unstr
 		}
 	}
 	for _, u := range live {
+		if o.FieldSelector != "" && o.FieldSelector != "metadata.name="+u.GetName() {
+			continue
+		}
 		l.Items = append(l.Items, *u.DeepCopy())
 	}
 	return l, nil
@@ -455,6 +469,47 @@ func TestANewPolicySeesWhatHappensWhileTheLedgerIsAway(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if n := s.count("state"); n != 4 || s.count("CaptureGap") != 0 {
 			t.Errorf("%d states are told\n%s", n, s.types())
+		}
+	})
+}
+
+func TestWhatNoPolicyIsAboutIsNotReadAndIsThereOnceOneIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, s, dir := newAPI(), newSink(), t.TempDir()
+		only := func(names []string, except ...string) *capture.Program {
+			p := story(t).Policy
+			p.Match.Names, p.Match.ExceptNamespaces = names, except
+			return program(t, p)
+		}
+		api.add(watch.Added, thing("mine", ""), thing("theirs", ""))
+		on := func() string {
+			st, err := openStore(dir, things)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.close()
+			uids := st.uids()
+			slices.Sort(uids)
+			return strings.Join(uids, " ")
+		}
+		for _, step := range []struct {
+			program *capture.Program
+			kept    string
+			created int
+			asked   string // of the API server
+		}{
+			{only([]string{"mine"}), "mine", 1, "metadata.name=mine"},
+			{only(nil), "mine theirs", 2, ""},
+			{only(nil, "n"), "", 2, ""},
+			{only([]string{"mine", "theirs"}), "mine theirs", 2, ""},
+			{only([]string{"theirs"}), "theirs", 2, "metadata.name=theirs"},
+		} {
+			stop := observe(t, api, s, dir, step.program)
+			settle()
+			stop()
+			if got := on(); got != step.kept || s.count("created") != step.created || s.count("deleted") != 0 || s.count("CaptureGap") != 0 || api.asked() != step.asked || len(s.clash) > 0 {
+				t.Errorf("%+v: kept %q, asked %q, recorded\n%s\n%q", step.program.Policy.Match, got, api.asked(), s.types(), s.clash)
+			}
 		}
 	})
 }

@@ -56,8 +56,10 @@ func (o *object) UnmarshalJSON(text []byte) error {
 type position struct {
 	ResourceVersion string
 	At              time.Time // when it was there
-	// Policies are those that all states were shown to.
+	// Policies are those that all states were shown to, and Scope which resources they
+	// are about.
 	Policies []string
+	Scope    string
 }
 
 // A store keeps the states of one kind of resources in a log on disk, of which it

@@ -75,6 +75,13 @@ type CaptureMatch struct {
 	Namespaces []string `json:"namespaces,omitempty"`
 	// ExceptNamespaces are those whose resources do not match.
 	ExceptNamespaces []string `json:"exceptNamespaces,omitempty"`
+	// Names are those of the resources that match. Empty means all. Where all policies
+	// are about resources of one name, the operator reads no others, and needs no role
+	// that lets it.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	Names []string `json:"names,omitempty"`
 }
 
 // CaptureResource is a kind of resources.
