@@ -372,6 +372,24 @@ func TestWhatAClusterAdminTakesAwayIsInTheTrail(t *testing.T) {
 			return len(b.server.events(url.Values{"type": {"GuardChanged"}, "resource": {"approvals"}})) == before+2
 		})
 	})
+	b.sub("that no operator answered is told", func(t *testing.T) {
+		var answered []string
+		testenv.Eventually(t, "it is known that the API server is answered", func() bool {
+			answered, _ = filepath.Glob(filepath.Join(b.dir, "*", "answered.json"))
+			return len(answered) == 1
+		})
+		b.kill()
+		before := len(b.server.events(url.Values{"type": {"CaptureGap"}}))
+		since := time.Now().UTC().Add(-time.Hour).Truncate(time.Second)
+		if err := os.WriteFile(answered[0], fmt.Appendf(nil, "%q", since.Format(time.RFC3339)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.run(flags...)
+		gap := b.told(before+1, url.Values{"type": {"CaptureGap"}})
+		if d := details(t, gap[len(gap)-1]); d["since"] != event.FormatTime(since) || d["reason"] != "nobody answered it" {
+			t.Error(d)
+		}
+	})
 }
 
 // canary is a word that stands in everything that is secret.

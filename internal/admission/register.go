@@ -133,7 +133,7 @@ func (r *Registrar) look(ctx context.Context) error {
 		reason = "it was changed"
 	}
 	if reason != "" {
-		if err := r.gap(ctx, last.At, reason); err != nil {
+		if err := r.Gap(ctx, last.At, "the registration: "+reason); err != nil {
 			return err
 		}
 	}
@@ -196,7 +196,28 @@ func (r *Registrar) want(programs map[string]*capture.Program) *admissionregistr
 			ObjectSelector: &metav1.LabelSelector{}, // all that has a default says it, so that it can be held against what is there
 			SideEffects:    new(admissionregistrationv1.SideEffectClassNoneOnDryRun), TimeoutSeconds: new(int32(maxLedger/time.Second) + 2), AdmissionReviewVersions: []string{"v1"}})
 	}
+	if len(c.Webhooks) > 0 {
+		c.Webhooks = append(c.Webhooks, r.probe(&c.Webhooks[0]))
+	}
 	return c
+}
+
+// probe returns the webhook by which it is found out whether the API server is answered.
+func (r *Registrar) probe(like *admissionregistrationv1.ValidatingWebhook) admissionregistrationv1.ValidatingWebhook {
+	w := *like.DeepCopy()
+	w.Name, w.FailurePolicy = webhookName(probeName), new(admissionregistrationv1.Ignore)
+	path := "/" + r.Identity.current.Load().paths[0] + "/" + probeName
+	if w.ClientConfig.Service != nil {
+		w.ClientConfig.Service.Path = &path
+	} else {
+		w.ClientConfig.URL = new(strings.TrimSuffix(r.URL, "/") + path)
+	}
+	w.Rules = []admissionregistrationv1.RuleWithOperations{{Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update}, Rule: admissionregistrationv1.Rule{
+		APIGroups: []string{"coordination.k8s.io"}, APIVersions: []string{"v1"}, Resources: []string{"leases"}, Scope: new(admissionregistrationv1.AllScopes)}}}
+	w.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "kubernetes.io/metadata.name",
+		Operator: metav1.LabelSelectorOpIn, Values: []string{r.Namespace}}}}
+	w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "probe", Expression: "request.name == '" + ProbeLease + "'"}}
+	return w
 }
 
 // webhookName returns a name of a policy's webhook that no other policy's can have: the
@@ -239,14 +260,14 @@ func rulesOf(p *capture.Policy) []admissionregistrationv1.RuleWithOperations {
 	return rules
 }
 
-// gap records that the API server was kept from asking.
-func (r *Registrar) gap(ctx context.Context, since time.Time, reason string) error {
+// Gap records since when the API server was kept from asking, or from an answer.
+func (r *Registrar) Gap(ctx context.Context, since time.Time, reason string) error {
 	now := time.Now().UTC()
 	e := &event.Event{EventType: "CaptureGap", Timestamp: now, Cluster: r.Cluster, Actor: event.Actor{Type: event.ActorService, Name: "graven-operator"},
 		Resource: event.Resource{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: r.Name}}
 	e.Fact = "CaptureGap/admission/" + event.FormatTime(since)
 	e.ID = event.DeriveID("capture", r.Cluster, e.Fact, event.FormatTime(now)).Reserve()
-	err := e.SetDetails(map[string]string{"resources": "admission", "since": event.FormatTime(since), "until": event.FormatTime(now), "reason": "the registration: " + reason})
+	err := e.SetDetails(map[string]string{"resources": "admission", "since": event.FormatTime(since), "until": event.FormatTime(now), "reason": reason})
 	if err == nil {
 		err = r.Sender.RecordMany(ctx, e)
 	}

@@ -156,7 +156,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	program, err := s.program(r.Context(), name)
+	var program *capture.Program
+	if name != probeName {
+		program, err = s.program(r.Context(), name)
+	} else if s.Programs() == nil {
+		err = errors.New("the policies are not known yet")
+	}
 	if err != nil {
 		s.c.Log.Warn("a request is not judged", "error", err)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -164,6 +169,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := &admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
 		Response: &admissionv1.AdmissionResponse{UID: request.UID, Allowed: true}}
+	if name == probeName {
+		answer.Response.Warnings = []string{probed}
+	}
 	if program != nil { // else it is gone, and asks for nothing
 		began := time.Now()
 		s.judge(r.Context(), program, request, answer.Response)

@@ -16,8 +16,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	kube "sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -113,9 +117,50 @@ func Add(mgr manager.Manager, o Options) error {
 	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if r.registrar != nil {
 		r.registrar.Server = r.server
-		add = append(add, mgr.Add(r.registrar), mgr.Add(standing{func(ctx context.Context) error { return o.serve(ctx, identity, r.server) }}))
+		prober, err := o.prober(mgr, r.registrar)
+		if err != nil {
+			return err
+		}
+		add = append(add, mgr.Add(r.registrar), mgr.Add(standing{prober.Start}), mgr.Add(standing{func(ctx context.Context) error { return o.serve(ctx, identity, r.server) }}))
 	}
 	return errors.Join(add...)
+}
+
+// prober returns what finds out whether the API server is answered: it is asked, without
+// consequence, to change a Lease that is there for it.
+func (o *Options) prober(mgr manager.Manager, r *admission.Registrar) (*admission.Prober, error) {
+	said := new(warnings)
+	c := rest.CopyConfig(mgr.GetConfig())
+	c.WarningHandler, c.WarningHandlerWithContext = nil, said
+	api, err := kube.New(c, kube.Options{Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return nil, err
+	}
+	ask := func(ctx context.Context) ([]string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		said.all = nil
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: admission.ProbeLease, Namespace: o.Namespace}}
+		err := api.Get(ctx, kube.ObjectKeyFromObject(lease), lease)
+		if apierrors.IsNotFound(err) {
+			err = api.Create(ctx, lease)
+		}
+		if err == nil {
+			err = api.Update(ctx, lease, kube.DryRunAll)
+		}
+		return said.all, err
+	}
+	return &admission.Prober{Ask: ask, File: filepath.Join(o.Dir, "answered.json"), Gap: r.Gap, Elected: mgr.Elected(), Log: o.Log}, nil
+}
+
+// warnings are what an API server said beside its answers.
+type warnings struct{ all []string }
+
+// HandleWarningHeaderWithContext implements rest.WarningHandlerWithContext.
+func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, code int, _ string, text string) {
+	if code == 299 {
+		w.all = append(w.all, text)
+	}
 }
 
 // stands reports whether the API server has a policy for admission.

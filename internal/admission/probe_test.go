@@ -1,0 +1,99 @@
+package admission_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graven-audit/graven/internal/admission"
+)
+
+func TestATimeInWhichNobodyAnswersIsAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		answers := "graven answers"
+		var away error
+		var gaps []string
+		file := filepath.Join(t.TempDir(), "answered.json")
+		fails := false
+		run := func(elected bool) (stop func()) {
+			p := &admission.Prober{File: file, Log: slog.New(slog.DiscardHandler), Elected: make(chan struct{}),
+				Ask: func(context.Context) ([]string, error) { return []string{"another's words", answers}, away },
+				Gap: func(_ context.Context, since time.Time, reason string) error {
+					if fails {
+						fails = false
+						return errors.New("no room")
+					}
+					gaps = append(gaps, fmt.Sprintf("%v until %v: %s", since.Sub(began).Round(time.Minute), time.Since(began).Round(time.Minute), reason))
+					return nil
+				}}
+			leads := make(chan struct{})
+			if p.Elected = leads; elected {
+				close(leads)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- p.Start(ctx) }()
+			return func() {
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		expect := func(want ...string) {
+			t.Helper()
+			if got := strings.Join(gaps, "; "); got != strings.Join(want, "; ") {
+				t.Errorf("gaps %q, want %q", got, want)
+			}
+			gaps = nil
+		}
+		stop := run(true)
+		time.Sleep(10 * time.Minute)
+		expect()
+
+		// Nobody answers, for a while.
+		answers = ""
+		time.Sleep(30 * time.Second)
+		answers = "graven answers"
+		time.Sleep(30 * time.Second)
+		expect()
+		answers = ""
+		time.Sleep(2 * time.Minute)
+		expect()
+		answers, fails = "graven answers", true
+		time.Sleep(time.Minute)
+		expect("11m0s until 13m0s: nobody answered it")
+
+		// The API server is away, or the operator is.
+		away = errors.New("away")
+		time.Sleep(2 * time.Minute)
+		away = nil
+		time.Sleep(time.Minute)
+		expect("14m0s until 16m0s: nobody answered it")
+		stop()
+		time.Sleep(10 * time.Second)
+		stop = run(true)
+		time.Sleep(time.Minute)
+		expect()
+		stop()
+		time.Sleep(time.Hour)
+		stop = run(true)
+		time.Sleep(time.Minute)
+		expect("18m0s until 1h18m0s: nobody answered it")
+		stop()
+
+		// Another leads, and knows.
+		time.Sleep(time.Hour)
+		stop = run(false)
+		time.Sleep(5 * time.Minute)
+		expect()
+		stop()
+	})
+}
