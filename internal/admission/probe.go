@@ -40,10 +40,9 @@ type Prober struct {
 
 const (
 	// probePause is between questions.
-	probePause = 10 * time.Second
-	// maxSilence is how long no answer is none that counts: an operator takes so long
-	// until another has its place.
-	maxSilence = 45 * time.Second
+	probePause = 2 * time.Second
+	// maxSilence is how long no answer is none that counts.
+	maxSilence = 8 * time.Second
 	// maxHeld is how long a gap is held for an operator to lead that might record it.
 	maxHeld = time.Minute
 )

@@ -60,9 +60,9 @@ func TestATimeInWhichNobodyAnswersIsAGap(t *testing.T) {
 
 		// Nobody answers, for a while.
 		answers = ""
-		time.Sleep(30 * time.Second)
+		time.Sleep(5 * time.Second)
 		answers = "graven answers"
-		time.Sleep(30 * time.Second)
+		time.Sleep(55 * time.Second)
 		expect()
 		answers = ""
 		time.Sleep(2 * time.Minute)
@@ -78,7 +78,7 @@ func TestATimeInWhichNobodyAnswersIsAGap(t *testing.T) {
 		time.Sleep(time.Minute)
 		expect("14m0s until 16m0s: nobody answered it")
 		stop()
-		time.Sleep(10 * time.Second)
+		time.Sleep(5 * time.Second)
 		stop = run(true)
 		time.Sleep(time.Minute)
 		expect()

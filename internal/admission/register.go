@@ -132,11 +132,6 @@ func (r *Registrar) look(ctx context.Context) error {
 	case last.Generation != have.Generation:
 		reason = "it was changed"
 	}
-	if reason != "" {
-		if err := r.Gap(ctx, last.At, "the registration: "+reason); err != nil {
-			return err
-		}
-	}
 	switch {
 	case len(want.Webhooks) == 0 && absent:
 	case len(want.Webhooks) == 0:
@@ -152,6 +147,11 @@ func (r *Registrar) look(ctx context.Context) error {
 		have.Webhooks, have.OwnerReferences = want.Webhooks, want.OwnerReferences
 		if err := r.API.Update(ctx, have); err != nil {
 			return fmt.Errorf("register: %w", err)
+		}
+	}
+	if reason != "" { // once it is mended, for there may be no room for a record
+		if err := r.Gap(ctx, last.At, "the registration: "+reason); err != nil {
+			return err
 		}
 	}
 	r.mu.Lock()
@@ -267,6 +267,8 @@ func (r *Registrar) Gap(ctx context.Context, since time.Time, reason string) err
 		Resource: event.Resource{APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: r.Name}}
 	e.Fact = "CaptureGap/admission/" + event.FormatTime(since)
 	e.ID = event.DeriveID("capture", r.Cluster, e.Fact, event.FormatTime(now)).Reserve()
+	ctx, cancel := context.WithTimeout(ctx, maxLedger)
+	defer cancel()
 	err := e.SetDetails(map[string]string{"resources": "admission", "since": event.FormatTime(since), "until": event.FormatTime(now), "reason": reason})
 	if err == nil {
 		err = r.Sender.RecordMany(ctx, e)

@@ -129,6 +129,8 @@ const (
 	maxRecent = 10_000
 	// maxLedger bounds how long somebody waits for the ledger.
 	maxLedger = 5 * time.Second
+	// maxSpool bounds how long somebody waits for room on the operator's disk.
+	maxSpool = 500 * time.Millisecond
 	// maxWait bounds how long somebody waits for a policy.
 	maxWait = 3 * time.Second
 )
@@ -214,7 +216,7 @@ func (s *Server) judge(ctx context.Context, p *capture.Program, r *admissionv1.A
 		s.deny(p, answer, fmt.Sprintf("graven: the policy %s cannot read the request: %v", p.Policy.Name, err), http.StatusBadRequest)
 		return
 	}
-	if !p.Policy.Match.Matches(kindOf(r), in.Operation, r.Namespace, r.Name) {
+	if !p.Policy.Match.Matches(kindOf(r), in.Operation, r.Namespace, nameOf(r, in)) {
 		return
 	}
 	words, err := p.Refuses(ctx, in)
@@ -306,13 +308,12 @@ func (s *Server) record(ctx context.Context, p *capture.Program, events []*event
 	if len(events) == 0 {
 		return nil
 	}
-	to := s.c.Kept
+	to, most := s.c.Kept, maxSpool
 	if p.Policy.OnFailure == capture.Refuse {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, maxLedger)
-		defer cancel()
-		to = s.c.Ledger
+		to, most = s.c.Ledger, maxLedger
 	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	if err := to.RecordMany(ctx, events...); err != nil {
 		return err
 	}
@@ -369,6 +370,18 @@ func kindOf(r *admissionv1.AdmissionRequest) capture.Resource {
 		name += "/" + r.SubResource
 	}
 	return capture.Resource{Group: r.Resource.Group, Version: r.Resource.Version, Resource: name}
+}
+
+// nameOf returns the name of what a request is about, which stands in the object alone
+// where many are deleted by one.
+func nameOf(r *admissionv1.AdmissionRequest, in *capture.Input) string {
+	for _, o := range []map[string]any{in.Old, in.Object} {
+		meta, _ := o["metadata"].(map[string]any)
+		if name, _ := meta["name"].(string); name != "" && r.Name == "" {
+			return name
+		}
+	}
+	return r.Name
 }
 
 // fresh reports whether a request was not recorded yet, and remembers it.

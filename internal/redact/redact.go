@@ -20,6 +20,7 @@ import (
 //   - the values of environment variables, wherever a member is named env
 //   - the annotations in which kubectl and others keep a copy of the whole object,
 //     and metadata.managedFields, which go with their names
+//   - the URL and path at which a webhook is asked, by which it may know who asks
 //   - Token and password parameters of a request's URI
 //
 // Objects are recognised by their kind at any depth, so that lists, tables and
@@ -58,6 +59,7 @@ const (
 	env                   // environment variables: a list, or an object name → value
 	envVar                // one of a list
 	envValue              // one of an object
+	hook                  // how a webhook is reached, which may hold a word that it is known by
 )
 
 // member is the role of the member of that name in an object of role r.
@@ -74,6 +76,12 @@ func (r Role) member(name string) Role {
 		return envValue
 	case is("metadata"):
 		return meta
+	case is("clientConfig"):
+		return hook
+	case r == hook && is("url"), r == hook && is("path"):
+		return value
+	case r == hook && is("service"):
+		return hook
 	case r == Secret && is("items"):
 		return secrets
 	case r == Secret && !is("apiVersion", "kind", "type", "immutable"):

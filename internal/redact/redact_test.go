@@ -8,7 +8,7 @@ import (
 	"github.com/graven-audit/graven/internal/redact"
 )
 
-func TestEnvironmentValuesGoInWhateverFormTheyStand(t *testing.T) {
+func TestCredentialsGoInWhateverFormTheyStand(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"env":[{"name":"A","value":"canary"}]}`:                                    `{"env":[{"name":"A","value":"(removed)"}]}`,
 		`{"env":[{"name":"A","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]}`: `{"env":[{"name":"A","valueFrom":{"secretKeyRef":{"key":"k","name":"s"}}}]}`,
@@ -19,7 +19,8 @@ func TestEnvironmentValuesGoInWhateverFormTheyStand(t *testing.T) {
 		`{"env":{"A":["canary"]}}`:                 `{"env":{"A":["(removed)"]}}`,
 		`{"env":{"A":{"text":"canary"}}}`:          `{"env":{"A":{"text":"(removed)"}}}`,
 		`{"env":[{"name":"A","secret":"canary"}]}`: `{"env":[{"name":"A","secret":"(removed)"}]}`,
-		`{"labels":{"env":"production"}}`:          `{"labels":{"env":"production"}}`,
+		`{"webhooks":[{"clientConfig":{"service":{"name":"s","path":"/canary/p"},"caBundle":"x"}},{"clientConfig":{"url":"https://h/canary"}}]}`: `{"webhooks":[{"clientConfig":{"caBundle":"x","service":{"name":"s","path":"(removed)"}}},{"clientConfig":{"url":"(removed)"}}]}`,
+		`{"labels":{"env":"production"}}`: `{"labels":{"env":"production"}}`,
 		`{"metadata":{"annotations":{"kapp.k14s.io/original":"canary","objectset.rio.cattle.io/applied":"canary","a":"b"}}}`: `{"metadata":{"annotations":{"a":"b"}}}`,
 	} {
 		var v any
