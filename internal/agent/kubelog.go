@@ -209,7 +209,7 @@ func (k *KubeLog) event(line []byte) (*event.Event, error) {
 
 // record records events, however long it takes until there is room for them.
 func (k *KubeLog) record(ctx context.Context, events []*event.Event) error {
-	err := k.Sender.RecordMany(ctx, events...)
+	err := client.RecordInParts(ctx, k.Sender, events...)
 	var wrong client.EventErrors
 	if !errors.As(err, &wrong) {
 		return err
@@ -218,7 +218,7 @@ func (k *KubeLog) record(ctx context.Context, events []*event.Event) error {
 		k.Log.Error("an audit event cannot be recorded", "file", k.File, "error", w.Err)
 		events[w.Index] = k.gap("a request cannot be recorded: " + w.Err.Error())
 	}
-	return k.Sender.RecordMany(ctx, events...)
+	return client.RecordInParts(ctx, k.Sender, events...)
 }
 
 // gap returns the event that says that something of the log is missing.

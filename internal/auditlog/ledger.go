@@ -13,7 +13,10 @@ import (
 )
 
 // Ledger is the server.
-type Ledger struct{ Client *client.Client }
+type Ledger struct {
+	Client  *client.Client
+	Cluster string // of which it is asked; empty for all
+}
 
 // pageSize is how many events are asked for at a time.
 const pageSize = "1000"
@@ -21,7 +24,7 @@ const pageSize = "1000"
 // Events implements [Trail].
 func (l Ledger) Events(ctx context.Context, q Query, fn func(*event.Event)) error {
 	query := url.Values{"from": {event.FormatTime(q.From)}, "to": {event.FormatTime(q.Until)}, "limit": {pageSize}}
-	for name, value := range map[string]string{"type": strings.Join(q.Types, ","), "namespace": q.Namespace} {
+	for name, value := range map[string]string{"type": strings.Join(q.Types, ","), "namespace": q.Namespace, "cluster": l.Cluster} {
 		if value != "" {
 			query.Set(name, value)
 		}

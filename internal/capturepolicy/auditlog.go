@@ -48,7 +48,7 @@ func (o *Options) watcher(mgr manager.Manager, sender auditlog.Sender) (*auditlo
 	}
 	heart := &heart{namespace: o.Namespace, log: o.Log, servers: map[string]kube.Client{}}
 	heart.pulse = &auditlog.Pulse{Every: a.Every, Namespace: o.Namespace, User: heart.name}
-	judge := &auditlog.Judge{Identities: a.Identities, Pulse: heart.pulse, Trail: auditlog.Ledger{Client: o.Ledger}, Window: a.Window}
+	judge := &auditlog.Judge{Identities: a.Identities, Pulse: heart.pulse, Trail: auditlog.Ledger{Client: o.Ledger, Cluster: o.Cluster}, Window: a.Window}
 	if a.PolicyFile != "" {
 		text, err := os.ReadFile(a.PolicyFile)
 		if err == nil {
@@ -58,7 +58,7 @@ func (o *Options) watcher(mgr manager.Manager, sender auditlog.Sender) (*auditlo
 			return nil, fmt.Errorf("--audit-policy-file: %w", err)
 		}
 	}
-	w := auditlog.NewWatcher(auditlog.WatcherConfig{Log: auditlog.Ledger{Client: o.Ledger}, Judge: judge, Sender: sender, Dir: o.Dir, Cluster: o.Cluster,
+	w := auditlog.NewWatcher(auditlog.WatcherConfig{Log: auditlog.Ledger{Client: o.Ledger, Cluster: o.Cluster}, Judge: judge, Sender: sender, Dir: o.Dir, Cluster: o.Cluster,
 		Metrics: auditlog.NewMetrics(o.Metrics), Logger: o.Log})
 	api, err := kube.New(mgr.GetConfig(), kube.Options{HTTPClient: mgr.GetHTTPClient()})
 	if err != nil {

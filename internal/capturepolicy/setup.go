@@ -85,7 +85,7 @@ func Add(mgr manager.Manager, o Options) error {
 	if r.own, err = own(); err != nil {
 		return err
 	}
-	past := observer.Ledger{Client: o.Ledger}
+	past := observer.Ledger{Client: o.Ledger, Cluster: o.Cluster}
 	watching := observer.Config{API: api, Sender: seen, Past: past, Intents: past, Dir: filepath.Join(o.Dir, "seen"), Cluster: o.Cluster,
 		Log: o.Log, Metrics: observer.NewMetrics(o.Metrics)}
 	if o.AuditLog.Enabled {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 	"github.com/graven-audit/graven/internal/seglog"
@@ -38,6 +39,9 @@ var verdicts = []string{"IntentConfirmed", "IntentUnconfirmed", "IntentFailed"}
 // Settled implements [Intents].
 func (l Ledger) Settled(ctx context.Context, after int64, fn func(*event.Event)) error {
 	query := url.Values{"type": {strings.Join(verdicts, ",")}, "limit": {"1000"}}
+	if l.Cluster != "" {
+		query.Set("cluster", l.Cluster)
+	}
 	for {
 		var page struct {
 			Events []json.RawMessage `json:"events"`
@@ -313,7 +317,7 @@ func (o *Observer) settle(ctx context.Context, pending []*intent) ([]*intent, er
 		events = append(events, e)
 	}
 	for part := range slices.Chunk(events, maxBatch) {
-		if err := o.c.Sender.RecordMany(ctx, part...); err != nil {
+		if err := client.RecordInParts(ctx, o.c.Sender, part...); err != nil {
 			return pending, err
 		}
 	}

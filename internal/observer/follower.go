@@ -14,12 +14,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 )
@@ -101,13 +101,14 @@ func longest(err error) time.Duration {
 // follow watches from the position on, until the watch ends.
 func (f *follower) follow(ctx context.Context) (err error) {
 	if f.at == nil {
-		if f.at, err = f.store.position(); err != nil {
+		at, err := f.store.position()
+		if err != nil {
 			return fmt.Errorf("read how far it was followed: %w", err)
 		}
-		if f.at == nil {
+		if at == nil {
 			err = f.sync(ctx, "")
 		} else {
-			err = f.introduce(ctx)
+			err = f.introduce(ctx, at)
 		}
 		if err != nil {
 			return err
@@ -291,7 +292,7 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 		events = append(events, t.events...)
 	}
 	for part := range slices.Chunk(events, maxBatch) {
-		if err := f.sender.RecordMany(ctx, part...); err != nil {
+		if err := client.RecordInParts(ctx, f.sender, part...); err != nil {
 			return fmt.Errorf("record what was seen: %w", err)
 		}
 	}
@@ -327,45 +328,6 @@ func (f *follower) since(c *change) time.Time {
 	return at
 }
 
-// wants reports whether a policy is about a resource. Of others nothing is kept.
-func (f *follower) wants(namespace, name string) bool {
-	return slices.ContainsFunc(f.judge.programs, func(p *capture.Program) bool { return p.Policy.Match.Concerns(namespace, name) })
-}
-
-// scope says which resources policies are about.
-func (f *follower) scope() string {
-	var all []string
-	for _, p := range f.judge.programs {
-		m := &p.Policy.Match
-		all = append(all, fmt.Sprintf("%q %q %q", sorted(m.Names), sorted(m.Namespaces), sorted(m.ExceptNamespaces)))
-	}
-	slices.Sort(all)
-	return strings.Join(slices.Compact(all), "; ")
-}
-
-func sorted(list []string) []string {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list
-}
-
-// options returns those of a question to the API server: it is not asked for others where
-// all policies are about resources of one name.
-func (f *follower) options(o metav1.ListOptions) metav1.ListOptions {
-	name := ""
-	for _, p := range f.judge.programs {
-		of := p.Policy.Match.Names
-		if len(of) != 1 || name != "" && name != of[0] {
-			return o
-		}
-		name = of[0]
-	}
-	if name != "" {
-		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
-	}
-	return o
-}
-
 // look records what there is to say of states that have lasted.
 func (f *follower) look(ctx context.Context) error {
 	if !slices.ContainsFunc(f.judge.programs, (*capture.Program).Lasts) {
@@ -393,7 +355,7 @@ func (f *follower) look(ctx context.Context) error {
 		st := *kept
 		events, again, err := f.judge.lasted(ctx, &st, now)
 		if err == nil && len(events) > 0 {
-			err = f.sender.RecordMany(ctx, events...)
+			err = client.RecordInParts(ctx, f.sender, events...)
 		}
 		if err != nil {
 			return fmt.Errorf("record that a state has lasted: %w", err)
@@ -478,36 +440,6 @@ func (f *follower) dies(c *change) error {
 	return f.store.write(map[string]*state{c.uid: &gone})
 }
 
-// introduce shows the last states to policies that are new.
-func (f *follower) introduce(ctx context.Context) error {
-	at := *f.at
-	at.Policies = namesOf(f.judge.programs)
-	var fresh []*capture.Program
-	for _, p := range f.judge.programs {
-		if !slices.Contains(f.at.Policies, p.Policy.Name) {
-			fresh = append(fresh, p)
-		}
-	}
-	if slices.Equal(at.Policies, f.at.Policies) && at.Scope == f.scope() {
-		return nil
-	}
-	if len(fresh) > 0 {
-		err := f.each(func(st *state) error {
-			u := unstructured.Unstructured{Object: st.Object}
-			c := &change{uid: st.UID, version: st.Version, namespace: u.GetNamespace(), at: st.At, since: st.Since, now: st.Object, fresh: fresh}
-			return f.record(ctx, []*change{c}, true, nil)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if at.Scope != f.scope() { // resources that nobody wanted are there, or are no longer wanted
-		return f.sync(ctx, "")
-	}
-	f.at = &at
-	return f.flush(&at)
-}
-
 // each calls a function for all states that are kept.
 func (f *follower) each(fn func(*state) error) error {
 	for _, uid := range f.store.uids() {
@@ -570,7 +502,7 @@ func (f *follower) sync(ctx context.Context, reason string) error {
 	if err != nil {
 		return err
 	}
-	if reason == "" && f.knew && f.at == nil {
+	if reason == "" && f.knew {
 		reason = "where it stopped is lost"
 	}
 	if reason != "" {

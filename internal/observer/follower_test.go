@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/graven-audit/graven/client"
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 )
@@ -510,6 +511,71 @@ func TestWhatNoPolicyIsAboutIsNotReadAndIsThereOnceOneIs(t *testing.T) {
 			if got := on(); got != step.kept || s.count("created") != step.created || s.count("deleted") != 0 || s.count("CaptureGap") != 0 || api.asked() != step.asked || len(s.clash) > 0 {
 				t.Errorf("%+v: kept %q, asked %q, recorded\n%s\n%q", step.program.Policy.Match, got, api.asked(), s.types(), s.clash)
 			}
+		}
+	})
+}
+
+func TestAPolicyThatComesMeanwhileLosesNothingOfWhatOthersAreAbout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, s, dir := newAPI(), newSink(), t.TempDir()
+		about := func(policy string, names ...string) *capture.Program {
+			p := story(t).Policy
+			p.Name, p.Match.Names = policy, names
+			return program(t, p)
+		}
+		api.add(watch.Added, thing("mine", ""), thing("theirs", "old"))
+		stop := observe(t, api, s, dir, about("p", "mine"))
+		stop()
+		for _, state := range []string{"Approved", "Rejected", "Approved"} {
+			api.add(watch.Modified, thing("mine", state))
+		}
+		api.add(watch.Deleted, thing("mine", "Approved"))
+		api.add(watch.Modified, thing("theirs", "new"))
+		s.failing(1) // and what fails at first is tried again
+		stop = observe(t, api, s, dir, about("p", "mine"), about("q", "theirs"))
+		settle()
+		stop()
+		states := map[string]int{}
+		for _, e := range s.order {
+			if e.EventType == "state" {
+				states[e.Resource.Name]++
+			}
+		}
+		if states["mine"] != 3 || s.count("deleted") != 1 || states["theirs"] != 1 || s.count("CaptureGap") != 0 || len(s.clash) > 0 {
+			t.Errorf("recorded\n%s\nclash %q", s.types(), s.clash)
+		}
+	})
+}
+
+// A small spool takes so many bytes at a time.
+type small struct {
+	*sink
+	bytes int
+}
+
+func (s small) RecordMany(ctx context.Context, events ...*event.Event) error {
+	n := 0
+	for _, e := range events {
+		n += len(e.AppendJSON(nil))
+	}
+	if n > s.bytes {
+		return client.ErrTooLarge
+	}
+	return s.sink.RecordMany(ctx, events...)
+}
+
+func TestManyLargeResourcesAreRecordedInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, s := newAPI(), newSink()
+		for i := range 200 {
+			large := thing(fmt.Sprint("t", i), "")
+			large.SetAnnotations(map[string]string{"x": strings.Repeat("x", 50_000)})
+			api.add(watch.Added, large)
+		}
+		defer observe(t, api, small{s, 1 << 20}, t.TempDir(), story(t))()
+		settle()
+		if s.count("created") != 200 || s.count(typeSnapshot) != 200 {
+			t.Errorf("%d of 200 created", s.count("created"))
 		}
 	})
 }

@@ -11,7 +11,10 @@ import (
 )
 
 // Ledger is the server, which knows what was recorded of resources.
-type Ledger struct{ Client *client.Client }
+type Ledger struct {
+	Client  *client.Client
+	Cluster string // of which it is asked; empty for all
+}
 
 // Snapshot implements [Past].
 func (l Ledger) Snapshot(ctx context.Context, of event.Resource) ([]byte, error) {

@@ -59,7 +59,7 @@ type position struct {
 	// Policies are those that all states were shown to, and Scope which resources they
 	// are about.
 	Policies []string
-	Scope    string
+	Scope    []concern
 }
 
 // A store keeps the states of one kind of resources in a log on disk, of which it
