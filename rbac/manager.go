@@ -332,7 +332,11 @@ func (rm *RBACManager) record(ctx context.Context, eventType string, g Grant, wh
 	e := &event.Event{ID: event.NewID(rm.config.Now()), EventType: eventType, Timestamp: rm.config.Now().UTC(), Outcome: outcome, Actor: actor(who),
 		Resource: event.Resource{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: g.bindingKind(), Namespace: g.Namespace, Name: binding.GetName(), UID: string(binding.GetUID())}}
 	if outcome == event.OutcomeSuccess && e.Resource.UID != "" {
-		e.Fact = e.Resource.UID + "/" + eventType + "/" + binding.GetResourceVersion()
+		who := g.subject()
+		e.Fact = e.Resource.UID + "/" + eventType + "/" + who.Kind + " " + who.Namespace + "/" + who.Name
+		if eventType == "RoleGranted" {
+			e.Fact += " " + binding.GetResourceVersion()
+		}
 	}
 	if failure != nil {
 		e.Error.Message = failure.Error()

@@ -26,10 +26,11 @@ func own() ([]*capture.Program, error) {
 			{Name: "it", Expression: "object == null ? oldObject : object"},
 			{Name: "version", Expression: "string(int(it.?metadata.?generation.orValue(0)))"},
 		}
-		p.When = "operation != 'UPDATE' || object.?metadata.?generation != oldObject.?metadata.?generation"
+		// What is being deleted has another generation for that alone.
+		p.When = "operation != 'UPDATE' || object.?metadata.?generation != oldObject.?metadata.?generation && object.?metadata.?deletionTimestamp == oldObject.?metadata.?deletionTimestamp"
 		fields := map[string]string{
 			"eventType": "'GuardChanged'",
-			"fact":      "it.metadata.uid + '/GuardChanged/' + operation + ' ' + version",
+			"fact":      "it.metadata.uid + '/GuardChanged/' + operation + (operation == 'DELETE' ? '' : ' ' + version)",
 			"details":   "{'operation': operation.lowerAscii(), 'generation': version}",
 		}
 		if p.At == capture.Watch {

@@ -182,7 +182,7 @@ func TestKubernautsPhasesAreRecorded(t *testing.T) {
 		{"an analysis", "aianalyses", []string{"{status: {phase: Pending}}", "{status: {phase: Investigating}}"}, "aianalysis.phase.transition >Pending; aianalysis.phase.transition Pending>Investigating"},
 		{"an execution", "workflowexecutions", []string{"{status: {phase: Pending}}", "{status: {phase: Running}}", "{status: {phase: Failed}}"},
 			"workflowexecution.selection.completed >Pending; workflowexecution.execution.started Pending>Running; workflowexecution.workflow.failed Running>Failed"},
-		{"a notification", "notificationrequests", []string{"{status: {phase: Sending}}", "{status: {phase: Sent}}"}, "notification.message.sent >Sending; notification.message.acknowledged Sending>Sent"},
+		{"a notification", "notificationrequests", []string{"{status: {phase: Sending}}", "{status: {phase: Sent}}"}, "notification.phase.transition >Sending; notification.message.acknowledged Sending>Sent"},
 		{"an assessment", "effectivenessassessments", []string{"{status: {phase: Pending}}", "{status: {phase: Completed}}"}, "effectiveness.assessment.scheduled >Pending; effectiveness.assessment.completed Pending>Completed"},
 		{"an approval", "remediationapprovalrequests", []string{"{}", "{status: {decision: Rejected, decidedBy: jane}}", "{status: {decision: Approved}}"}, "orchestrator.approval.requested ; orchestrator.approval.rejected ; orchestrator.approval.approved "},
 		{"the catalogue", "remediationworkflows", []string{"{spec: {version: '1'}}", "{spec: {version: '1'}, status: {catalogStatus: Active}}", "{spec: {version: '1'}, status: {catalogStatus: Disabled}}", "{spec: {version: '1'}, status: {catalogStatus: Active}}", "{spec: {version: '2'}, status: {catalogStatus: Active}}", "gone"},
