@@ -2,6 +2,8 @@ package admission
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/graven-audit/graven/event"
@@ -226,7 +229,12 @@ func webhookName(policy string) string {
 	if own := strings.ToLower(policy); own != policy {
 		return own + capture.WebhookSuffix
 	}
-	return policy + ".capture" + capture.WebhookSuffix
+	name := policy + ".capture" + capture.WebhookSuffix
+	if len(name) > validation.DNS1123SubdomainMaxLength {
+		sum := sha256.Sum256([]byte(policy))
+		return hex.EncodeToString(sum[:16]) + ".capture" + capture.WebhookSuffix
+	}
+	return name
 }
 
 // own has the registration go with the operator's ClusterRole: without the operator,

@@ -40,8 +40,10 @@ type Config struct {
 	Cluster      string
 	// Key is that of digests which stand in the place of credentials.
 	Key []byte
-	// Secrets returns the words of which one begins a good path.
+	// Secrets returns the words of which one begins a good path. Renew, if not nil, has it
+	// look for new ones: another operator may have registered one.
 	Secrets func() []string
+	Renew   func(ctx context.Context) error
 	// Checks are what policies refuse beside what they require, by their names.
 	Checks map[string]Check
 	// Stands reports whether the API server has a policy for admission of that name. It
@@ -60,6 +62,7 @@ type Server struct {
 	mu       sync.Mutex
 	programs map[string]*capture.Program // nil before they were set
 	changed  chan struct{}               // closed when they are set
+	renewed  time.Time                   // when it was looked for new words
 	// recent are requests that were recorded, by uid, so that one that the API server
 	// asks about again is recorded once.
 	recent, before map[string]bool
@@ -138,7 +141,7 @@ const (
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secret, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if !s.knows(secret) {
+	if !s.knows(secret) && !(s.renew(r.Context()) && s.knows(secret)) {
 		s.c.Metrics.stray.Inc()
 		http.NotFound(w, r)
 		return
@@ -183,6 +186,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
 		s.c.Log.Warn("answer the API server", "error", err)
 	}
+}
+
+// renewPause is between two looks for new words, at least: anybody may ask with a wrong one.
+const renewPause = time.Second
+
+// renew looks for new words, unless that was done just now.
+func (s *Server) renew(ctx context.Context) bool {
+	s.mu.Lock()
+	due := s.c.Renew != nil && s.c.Now().Sub(s.renewed) >= renewPause
+	if due {
+		s.renewed = s.c.Now()
+	}
+	s.mu.Unlock()
+	if !due {
+		return false
+	}
+	if err := s.c.Renew(ctx); err != nil {
+		s.c.Log.Warn("look for the words that begin a good path", "error", err)
+		return false
+	}
+	return true
 }
 
 // knows reports whether a word begins a good path.

@@ -195,16 +195,39 @@ func (k *KubeLog) event(line []byte) (*event.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.Policy.Level(r) == auditlog.None {
+	level := k.Policy.Level(r)
+	if level == auditlog.None {
 		return nil, nil
 	}
 	e, err := intake.KubeAudit(line)
+	if err == nil {
+		err = without(e, level)
+	}
 	if err != nil {
 		return nil, err
 	}
 	e.Cluster = k.Cluster
 	e.ClampTimestamp(time.Now())
 	return e, nil
+}
+
+// without takes out of an event the bodies that a policy does not want.
+func without(e *event.Event, level auditlog.Level) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(e.Details, &all); err != nil {
+		return err
+	}
+	n := len(all)
+	if level != auditlog.RequestResponse {
+		delete(all, "responseObject")
+	}
+	if level == auditlog.Metadata {
+		delete(all, "requestObject")
+	}
+	if len(all) == n {
+		return nil
+	}
+	return e.SetDetails(all)
 }
 
 // record records events, however long it takes until there is room for them.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/ext"
+	"github.com/google/cel-go/interpreter"
 )
 
 const (
@@ -72,6 +73,15 @@ func digest(v ref.Val) ref.Val {
 	return types.String(hex.EncodeToString(sum[:]))
 }
 
+// digestCost is what a digest costs: ten bytes are one, as where text is looked through.
+func digestCost(args []ref.Val, _ ref.Val) *uint64 {
+	cost := uint64(1)
+	if text, ok := args[0].(types.String); ok {
+		cost += uint64(len(text)) / 10
+	}
+	return &cost
+}
+
 func (e *environment) has(name string) bool {
 	if e.err != nil {
 		return false
@@ -81,7 +91,7 @@ func (e *environment) has(name string) bool {
 			return true
 		}
 	}
-	return name == "item"
+	return name == "item" || name == "request"
 }
 
 // declare adds a variable of an expression's type.
@@ -134,7 +144,8 @@ func (c *compiler) compile(e *environment, at, text string, want kinds) *express
 		c.fail(at, fmt.Sprintf("it gives %s, and is to give %s", gives, want))
 		return nil
 	}
-	program, err := e.env.Program(ast, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(checkEvery), cel.CustomDecoratorV2(bounded))
+	program, err := e.env.Program(ast, cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost), cel.CostLimit(MaxCost), cel.InterruptCheckFrequency(checkEvery), cel.CustomDecoratorV2(bounded),
+		cel.CostTrackerOptions(interpreter.OverloadCostTracker("sha256_string", digestCost)))
 	if err != nil {
 		c.fail(at, err.Error())
 		return nil
@@ -208,6 +219,9 @@ var errCost = errors.New("it costs more than a policy may on one state")
 
 // eval returns what an expression gives.
 func (s *scope) eval(x *expression) (ref.Val, error) {
+	if *s.left == 0 {
+		return nil, &EvalError{x.field, errCost}
+	}
 	v, details, err := x.program.ContextEval(s.ctx, s)
 	if details != nil && details.ActualCost() != nil {
 		cost := *details.ActualCost()

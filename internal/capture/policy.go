@@ -195,6 +195,11 @@ func (c *compiler) check(p *Policy) {
 	if p.At != Watch && p.At != Admission {
 		c.fail("at", "watch or admission")
 	}
+	for i, r := range p.Match.Resources {
+		if slices.Contains(p.Match.Resources[:i], r) {
+			c.fail(fmt.Sprintf("match.resources[%d]", i), "it stands there twice")
+		}
+	}
 	if p.OnFailure != "" && p.OnFailure != Refuse && p.OnFailure != Spool {
 		c.fail("onFailure", "refuse or spool")
 	}
@@ -263,6 +268,9 @@ func (c *compiler) record(env *environment, at string, r Record, admission bool)
 	}
 	if t := r.Threshold; t != nil {
 		out.threshold, out.by = t, c.compile(env, at+".threshold.by", t.By, words)
+		if admission {
+			c.fail(at+".threshold", "only at watch: what is asked for may not be done")
+		}
 		if t.Times < 2 || t.Times > maxTimes {
 			c.fail(at+".threshold.times", fmt.Sprintf("from 2 to %d", maxTimes))
 		}

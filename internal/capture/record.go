@@ -219,6 +219,7 @@ func (p *Program) Lasts() bool {
 // in.Now, as of when it had lasted long enough, and when it is to be looked again; zero
 // for not at all. The state stands in the input as the old one, too.
 func (p *Program) Lasted(ctx context.Context, in *Input, since time.Time) (events []*event.Event, again time.Time, failed error) {
+	left := uint64(MaxCost)
 	for i := range p.records {
 		r := &p.records[i]
 		if r.lasts == 0 {
@@ -232,6 +233,7 @@ func (p *Program) Lasted(ctx context.Context, in *Input, since time.Time) (event
 			continue
 		}
 		s := p.scope(ctx, &then)
+		s.left = &left
 		yes, err := s.holds(p.when)
 		if yes {
 			var found []*event.Event

@@ -33,7 +33,7 @@ func By(user map[string]any) event.Actor {
 		a.Type = event.ActorSystem
 	case isAccount:
 		a.Type = event.ActorService
-	case name == "system:anonymous": // which may be anybody
+	case name == "system:anonymous", name == "system:admin": // anybody, and a person with the cluster's own certificate
 	case strings.HasPrefix(name, "system:"):
 		a.Type = event.ActorSystem
 	}

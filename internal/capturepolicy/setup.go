@@ -112,7 +112,7 @@ func Add(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("keep what is seen: %w", err)
 	}
-	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets,
+	r.server = admission.New(admission.Config{Kept: asked, Ledger: direct{o.Ledger}, Cluster: o.Cluster, Key: r.observer.Key(), Secrets: identity.Secrets, Renew: identity.Load,
 		Checks: map[string]admission.Check{ownName: checks}, Stands: stands(mgr.GetAPIReader()), Metrics: metrics, Log: o.Log})
 	add := []error{mgr.Add(r.observer), mgr.Add(standing{func(ctx context.Context) error { return o.control(ctx, mgr, r) }})}
 	if r.registrar != nil {

@@ -95,9 +95,7 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 			if len(events) > 0 {
 				next.Recorded = true
 			}
-			if c.fresh == nil && !c.derived {
-				next.again(p.Policy.Name, c, events)
-			}
+			events = next.again(p.Policy.Name, c, events)
 			if err != nil && j.loud(p.Policy.Name+"/"+c.uid) {
 				events = append(events, j.failure(p.Policy.Name, c, err))
 			}
@@ -160,25 +158,34 @@ func (j *judge) judge(ctx context.Context, c *change, before *state) (told, erro
 const maxFacts = 200
 
 // again has what a policy tells of a resource a second time be another fact: the same
-// may happen to it again, and a policy sees two states only.
-func (st *state) again(policy string, c *change, events []*event.Event) {
+// may happen to it again, and a policy sees two states only. A policy that is shown the
+// last state, because it is new, has told some of it before if it was there before.
+func (st *state) again(policy string, c *change, events []*event.Event) []*event.Event {
+	told := events[:0]
 	for _, e := range events {
 		if at, ok := strings.CutSuffix(e.Fact, c.version); ok && !strings.ContainsAny(at[max(0, len(at)-1):], "0123456789") {
-			continue // it says which time
+			told = append(told, e) // it says which time
+			continue
 		}
 		sum := sha256.Sum256([]byte(policy + "\x00" + e.Fact))
 		key := hex.EncodeToString(sum[:8])
-		if st.Facts[key] == 0 && len(st.Facts) >= maxFacts {
+		n := st.Facts[key]
+		switch {
+		case n > 0 && c.fresh != nil:
 			continue
+		case n == 0 && len(st.Facts) >= maxFacts:
+		case n == 0 || c.fresh == nil && !c.derived:
+			if st.Facts == nil {
+				st.Facts = map[string]int{}
+			}
+			if st.Facts[key] = n + 1; n > 0 {
+				e.Fact += " #" + strconv.Itoa(n+1)
+				e.ID = event.DeriveID("capture/again", e.ID.String(), e.Fact)
+			}
 		}
-		if st.Facts == nil {
-			st.Facts = map[string]int{}
-		}
-		if st.Facts[key]++; st.Facts[key] > 1 {
-			e.Fact += " #" + strconv.Itoa(st.Facts[key])
-			e.ID = event.DeriveID("capture/again", e.ID.String(), e.Fact)
-		}
+		told = append(told, e)
 	}
+	return told
 }
 
 // lasted returns what is to be recorded because a state has lasted until a time, and

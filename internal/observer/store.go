@@ -135,6 +135,17 @@ func (s *store) open() error {
 		}
 		s.stands(&st, headSize+int64(length))
 	}
+	// What was torn ends the file. Where there is more behind it, states are lost that
+	// were durable: where they stand is not known any more.
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if torn := binary.LittleEndian.Uint32(head[:]); info.Size() > s.end+headSize+int64(torn) {
+		if err := os.Remove(filepath.Join(s.dir, positionFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return file.Truncate(s.end)
 }
 
