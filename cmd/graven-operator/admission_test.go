@@ -459,7 +459,7 @@ spec:
   record:
   - event: {eventType: "'everything'", fact: "it.metadata.uid + '/' + operation + it.metadata.resourceVersion", details: "{'object': it}"}
 `)
-	for _, policy := range []string{"everything", "kubernetes-secrets", "kubernetes-nodes", "kubernetes-nodes-asked"} {
+	for _, policy := range []string{"everything", "kubernetes-secrets", "kubernetes-nodes", "kubernetes-nodes-asked", "kubernetes-guards"} {
 		b.ready(policy)
 	}
 	secret := func(data string) string {
@@ -507,11 +507,18 @@ spec:
 		}
 		return false
 	})
+	// The word by which the API server is known, which is in a registration that is watched.
+	b.k.Kubectl("jane", "patch", "validatingwebhookconfiguration", "graven-operator", "--type=json", "-p", `[{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 3}]`)
+	at := b.k.Kubectl("jane", "get", "validatingwebhookconfiguration", "graven-operator", "-o", "jsonpath={.webhooks[0].clientConfig.url}")
+	word := strings.Split(strings.TrimPrefix(at, "https://"), "/")[1]
+	testenv.Eventually(t, "the registration's change is told", func() bool {
+		return len(b.server.events(url.Values{"type": {"ResourceSnapshot"}, "kind": {"ValidatingWebhookConfiguration"}})) > 0
+	})
 	stop()
 	b.stop()
 	b.server.stop()
 	_, signature, _ := strings.Cut(token, ".")
-	forms = []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16], signature[:40]}
+	forms = []string{canary, base64.StdEncoding.EncodeToString([]byte(canary))[:16], signature[:40], word}
 	files := 0
 	for _, dir := range []string{b.dir, b.server.dir, read} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -183,6 +183,67 @@ func TestWhoeverAsksIsRecordedHoweverTheyAreCalled(t *testing.T) {
 	}
 }
 
+func TestNobodyPassesBecauseManyAreDeletedByOneRequest(t *testing.T) {
+	policy := capture.Policy{Name: "p", At: capture.Admission, Match: capture.Match{Resources: []capture.Resource{{Version: "v1", Resource: "nodes"}}, Names: []string{"mine"}},
+		Require: []capture.Requirement{{That: "false", Message: "never"}}}
+	p, err := capture.Compile(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := admission.New(admission.Config{Kept: &kept{}, Ledger: &kept{}, Secrets: func() []string { return []string{"secret"} }})
+	s.Set([]*capture.Program{p})
+	for name, allowed := range map[string]bool{"mine": false, "theirs": true} {
+		body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","resource":{"version":"v1","resource":"nodes"},"operation":"DELETE",
+			"userInfo":{"username":"jane"},"oldObject":{"apiVersion":"v1","kind":"Node","metadata":{"name":%q,"uid":"u"}}}}`, name)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/secret/p", strings.NewReader(body)))
+		if got := strings.Contains(w.Body.String(), `"allowed":true`); got != allowed {
+			t.Errorf("%s: %s", name, w.Body)
+		}
+	}
+}
+
+func TestAWordThatAnotherOperatorHasRegisteredIsLookedFor(t *testing.T) {
+	words, looked := []string{"old"}, 0
+	now := time.Now()
+	s := admission.New(admission.Config{Kept: &kept{}, Ledger: &kept{}, Secrets: func() []string { return words }, Now: func() time.Time { return now },
+		Renew: func(context.Context) error { looked++; words = []string{"new", "old"}; return nil }})
+	s.Set([]*capture.Program{nodes(t, capture.Policy{Require: []capture.Requirement{{That: "true", Message: "m"}}})})
+	if got := ask(s, "1", "/new/nodes", ""); got != "allowed" || looked != 1 {
+		t.Errorf("%s, looked %d times", got, looked)
+	}
+	for range 10 {
+		if got := ask(s, "2", "/wrong/nodes", ""); got != "Not Found" || looked != 1 {
+			t.Errorf("%s, looked %d times", got, looked)
+		}
+	}
+	now = now.Add(time.Minute)
+	if got := ask(s, "3", "/wrong/nodes", ""); got != "Not Found" || looked != 2 {
+		t.Errorf("%s, looked %d times", got, looked)
+	}
+}
+
+func TestNobodyWaitsForRoomOnTheOperatorsDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := blocking{}
+		s := admission.New(admission.Config{Kept: full, Ledger: full, Secrets: func() []string { return []string{"secret"} }})
+		record := capture.Record{Event: map[string]string{"eventType": "'team.changed'", "fact": "request.uid", "correlationID": "'c'"}}
+		s.Set([]*capture.Program{nodes(t, capture.Policy{Records: []capture.Record{record}})})
+		began := time.Now()
+		if got := ask(s, "1", "/secret/nodes", ""); got != "allowed" || time.Since(began) > time.Second {
+			t.Errorf("%s after %v", got, time.Since(began))
+		}
+	})
+}
+
+// blocking has no room.
+type blocking struct{}
+
+func (blocking) RecordMany(ctx context.Context, _ ...*event.Event) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 func TestWhatCannotBeRecordedIsLetPassOrRefusedAndTriedAgain(t *testing.T) {
 	record := capture.Record{Event: map[string]string{"eventType": "'team.changed'", "fact": "request.uid", "correlationID": "'c'"}}
 	for onFailure, want := range map[string]string{capture.Spool: "allowed", capture.Refuse: "graven: the request cannot be recorded"} {

@@ -138,6 +138,7 @@ func TestAPolicyThatIsWrongIsRefusedWithThePlace(t *testing.T) {
 		"record":                         func(p *capture.Policy) { p.Records = nil },
 		"match.resources":                func(p *capture.Policy) { p.Match.Resources = nil },
 		"match.resources[0].resource":    func(p *capture.Policy) { p.Match.Resources[0].Resource = "plans/status" },
+		"match.resources[1]":             func(p *capture.Policy) { p.Match.Resources = append(p.Match.Resources, p.Match.Resources[0]) },
 		"match.resources[0].version":     func(p *capture.Policy) { p.Match.Resources[0].Version = "" },
 		"match.operations[0]":            func(p *capture.Policy) { p.Match.Operations = []string{"CONNECT"} },
 		"variables[0].name":              func(p *capture.Policy) { p.Variables[0].Name = "object" },

@@ -76,6 +76,9 @@ func (l Ledger) Settled(ctx context.Context, after int64, fn func(*event.Event))
 // Follow implements [Intents].
 func (l Ledger) Follow(ctx context.Context, after int64, fn func(index int64, e *event.Event) error) error {
 	query := url.Values{"detail_key": {capture.DetailIntent}, "detail_value": {capture.Admission}}
+	if l.Cluster != "" {
+		query.Set("cluster", l.Cluster)
+	}
 	return l.Client.Follow(ctx, query, strconv.FormatInt(after, 10), func(raw json.RawMessage) error {
 		var at struct {
 			Index int64 `json:"index"`

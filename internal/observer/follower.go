@@ -247,7 +247,7 @@ func (f *follower) change(u *unstructured.Unstructured, deleted bool) *change {
 			c.at = m.Time.Time
 		}
 	}
-	if d := u.GetDeletionTimestamp(); deleted && d != nil && d.After(c.at) {
+	if d := u.GetDeletionTimestamp(); d != nil && d.After(c.at) && (deleted || !d.After(f.judge.now())) {
 		c.at = d.Time
 	}
 	c.now = capture.Clean(u.Object, f.key)

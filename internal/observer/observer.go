@@ -147,7 +147,11 @@ func (o *Observer) Set(programs []*capture.Program) {
 			case p.Policy.At == capture.Watch:
 				wanted[kind] = append(wanted[kind], p)
 			case o.c.Intents != nil:
-				kind.Resource, _, _ = strings.Cut(kind.Resource, "/")
+				of, sub, _ := strings.Cut(kind.Resource, "/")
+				if sub != "" && sub != "status" { // which has no state
+					continue
+				}
+				kind.Resource = of
 				wanted[kind] = slices.Clip(wanted[kind])
 			}
 		}
@@ -273,7 +277,7 @@ func (o *Observer) follow(ctx context.Context, kind capture.Resource, programs [
 	says := func(err error) {
 		o.say(kind, programs, err)
 		reason := why(err)
-		if reason == last && err == nil {
+		if reason == last {
 			return
 		}
 		if last = reason; err != nil {
