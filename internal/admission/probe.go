@@ -41,8 +41,10 @@ type Prober struct {
 const (
 	// probePause is between questions.
 	probePause = 2 * time.Second
-	// maxSilence is how long no answer is none that counts.
+	// maxSilence is how long no answer is none that counts, and maxRestart where the
+	// operator was begun anew meanwhile.
 	maxSilence = 8 * time.Second
+	maxRestart = 4 * time.Second
 	// maxHeld is how long a gap is held for an operator to lead that might record it.
 	maxHeld = time.Minute
 )
@@ -59,6 +61,7 @@ func (p *Prober) Start(ctx context.Context) error {
 	var open *silence
 	tick := time.NewTicker(probePause)
 	defer tick.Stop()
+	most := maxRestart
 	for told := false; ; {
 		warnings, err := p.Ask(ctx)
 		now := time.Now().UTC()
@@ -67,10 +70,10 @@ func (p *Prober) Start(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case answered:
-			if !last.IsZero() && now.Sub(last) > maxSilence && open == nil {
+			if !last.IsZero() && now.Sub(last) > most && open == nil {
 				open = &silence{last, now}
 			}
-			last, told = now, false
+			last, told, most = now, false, maxSilence
 		case !told && now.Sub(last) > maxSilence:
 			p.Log.Warn("the API server is not answered when it asks about requests", "error", err, "since", last)
 			told = true

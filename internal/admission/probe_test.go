@@ -78,7 +78,7 @@ func TestATimeInWhichNobodyAnswersIsAGap(t *testing.T) {
 		time.Sleep(time.Minute)
 		expect("14m0s until 16m0s: nobody answered it")
 		stop()
-		time.Sleep(5 * time.Second)
+		time.Sleep(time.Second)
 		stop = run(true)
 		time.Sleep(time.Minute)
 		expect()
