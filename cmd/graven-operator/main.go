@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -33,7 +34,9 @@ func main() {
 	cmd := command()
 	began := false // whether cobra took the command line
 	cmd.PersistentPreRun = func(*cobra.Command, []string) { began = true }
-	if err := cmd.Execute(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "graven-operator:", err)
 		if !began {
 			os.Exit(2)
@@ -67,9 +70,8 @@ func command() *cobra.Command {
 				captures.Metrics = metrics
 				return capturepolicy.Add(mgr, captures)
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			return controller.Run(ctx, c)
+			c.Log.Info("graven-operator starts", "version", version, "server", server)
+			return controller.Run(cmd.Context(), c)
 		},
 	}
 	f := cmd.Flags()

@@ -113,21 +113,30 @@ func (b *bed) run(flags ...string) {
 	b.cmd = exec.Command(os.Args[0], append([]string{"--server", b.server.url, "--token-file", b.server.tokenFile, "--spool-dir", b.dir,
 		"--metrics-address", "0", "--health-address", "0", "--mirror-rate", "500"}, flags...)...)
 	b.cmd.Env = append(os.Environ(), "GRAVEN_OPERATOR=1", "KUBECONFIG="+b.k.Kubeconfig(operatorUser))
-	b.cmd.Stderr = &writer{t: b.whole}
+	w := &writer{t: b.whole, said: make(chan struct{})}
+	b.cmd.Stderr = w
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
+	}
+	select {
+	case <-w.said: // it has begun, and ends when it is told to
+	case <-time.After(time.Minute):
+		b.t.Fatal("the operator says nothing")
 	}
 }
 
 // A writer shows what the operator says if the test fails.
 type writer struct {
-	t  *testing.T
-	mu sync.Mutex
+	t    *testing.T
+	mu   sync.Mutex
+	once sync.Once
+	said chan struct{} // closed when it says the first thing
 }
 
 func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.once.Do(func() { close(w.said) })
 	w.t.Logf("operator: %s", bytes.TrimSpace(p))
 	return len(p), nil
 }

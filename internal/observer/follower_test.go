@@ -18,7 +18,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
@@ -109,7 +108,7 @@ func (f *fakeAPI) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interf
 			from = len(f.history)
 			f.mu.Unlock()
 			for _, e := range events {
-				ch <- watch.Event{Type: e.Type, Object: e.Object.DeepCopyObject().(runtime.Object)}
+				ch <- watch.Event{Type: e.Type, Object: e.Object.DeepCopyObject()}
 			}
 			select {
 			case <-changed:
