@@ -50,6 +50,21 @@ func (b *bed) told(n int, query url.Values) []*event.Event {
 	return events
 }
 
+// unasked waits until a gap is told that ended after a moment, in which the API server was
+// kept from asking, and returns its details.
+func (b *bed) unasked(after time.Time, reason string) (found map[string]string) {
+	b.t.Helper()
+	testenv.Eventually(b.t, "a gap because "+reason, func() bool {
+		for _, e := range b.server.events(url.Values{"type": {"CaptureGap"}}) {
+			if d := details(b.t, e); d["resources"] == "admission" && strings.Contains(d["reason"], reason) && d["until"] > event.FormatTime(after.UTC()) {
+				found = d
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
 // gaps waits until so many gaps are told of some resources, and returns their reasons,
 // the oldest first.
 func (b *bed) gaps(n int, resources string) []string {

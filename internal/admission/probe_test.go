@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,10 +23,17 @@ func TestATimeInWhichNobodyAnswersIsAGap(t *testing.T) {
 		var gaps []string
 		file := filepath.Join(t.TempDir(), "answered.json")
 		fails := false
+		var mu sync.Mutex // of all of these
 		run := func(elected bool) (stop func()) {
 			p := &admission.Prober{File: file, Log: slog.New(slog.DiscardHandler), Elected: make(chan struct{}),
-				Ask: func(context.Context) ([]string, error) { return []string{"another's words", answers}, away },
+				Ask: func(context.Context) ([]string, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					return []string{"another's words", answers}, away
+				},
 				Gap: func(_ context.Context, since time.Time, reason string) error {
+					mu.Lock()
+					defer mu.Unlock()
 					if fails {
 						fails = false
 						return errors.New("no room")
@@ -49,32 +57,43 @@ func TestATimeInWhichNobodyAnswersIsAGap(t *testing.T) {
 		}
 		expect := func(want ...string) {
 			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := strings.Join(gaps, "; "); got != strings.Join(want, "; ") {
 				t.Errorf("gaps %q, want %q", got, want)
 			}
 			gaps = nil
+		}
+		then := func(answer string, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			answers, away = answer, err
 		}
 		stop := run(true)
 		time.Sleep(10 * time.Minute)
 		expect()
 
 		// Nobody answers, for a while.
-		answers = ""
+		const words = "graven answers"
+		then("", nil)
 		time.Sleep(5 * time.Second)
-		answers = "graven answers"
+		then(words, nil)
 		time.Sleep(55 * time.Second)
 		expect()
-		answers = ""
+		then("", nil)
 		time.Sleep(2 * time.Minute)
 		expect()
-		answers, fails = "graven answers", true
+		mu.Lock()
+		fails = true
+		mu.Unlock()
+		then(words, nil)
 		time.Sleep(time.Minute)
 		expect("11m0s until 13m0s: nobody answered it")
 
 		// The API server is away, or the operator is.
-		away = errors.New("away")
+		then(words, errors.New("away"))
 		time.Sleep(2 * time.Minute)
-		away = nil
+		then(words, nil)
 		time.Sleep(time.Minute)
 		expect("14m0s until 16m0s: nobody answered it")
 		stop()

@@ -43,6 +43,8 @@ type follower struct {
 	// due is when it is to be looked how long a state has lasted, by uid; nil before it is
 	// known of those that there are.
 	due map[string]time.Time
+	// caught is set once all is known that happened until the watch began.
+	caught bool
 	// knew is set if something was known of a resource before this operator began.
 	knew bool
 }
@@ -167,8 +169,8 @@ func (f *follower) watch(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(flushPause)
 	defer tick.Stop()
-	// Whether a state has lasted is known once all is known that happened until now.
-	caught, quiet := false, false
+	f.caught = !later(newest.GetResourceVersion(), f.at.ResourceVersion)
+	quiet := false
 	for {
 		var batch []watch.Event
 		select {
@@ -178,8 +180,8 @@ func (f *follower) watch(ctx context.Context) error {
 			}
 			batch = append(batch, e)
 		case <-tick.C: // nothing more comes for now
-			caught, quiet = caught || quiet, true
-			if caught {
+			f.caught, quiet = f.caught || quiet, true
+			if f.caught { // else it is not known whether a state has lasted
 				if err := f.look(ctx); err != nil {
 					return err
 				}
@@ -206,7 +208,7 @@ func (f *follower) watch(ctx context.Context) error {
 		if err := f.take(ctx, batch); err != nil {
 			return err
 		}
-		caught, quiet = caught || !later(newest.GetResourceVersion(), f.at.ResourceVersion), false
+		f.caught, quiet = f.caught || !later(newest.GetResourceVersion(), f.at.ResourceVersion), false
 	}
 }
 
@@ -306,7 +308,9 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 		f.saw(changes)
 	}
 	if at != nil {
-		at.At = f.judge.now().UTC()
+		if f.caught { // what comes before is of the past
+			at.At = f.judge.now().UTC()
+		}
 		f.at = at
 	}
 	if f.store.due(f.judge.now()) {
@@ -315,11 +319,11 @@ func (f *follower) record(ctx context.Context, changes []*change, ordered bool, 
 	return nil
 }
 
-// since returns from when on a state lasts: when the resource says that it was changed, as
-// far as that can be, for whoever may change it may say anything.
+// since returns from when on a state lasts: when the resource says that it was changed, to
+// the second, as far as that can be, for whoever may change it may say anything.
 func (f *follower) since(c *change) time.Time {
 	at := c.at
-	if f.at != nil && at.Before(f.at.At) && !c.derived && c.fresh == nil {
+	if f.at != nil && at.Before(f.at.At.Truncate(time.Second)) && !c.derived && c.fresh == nil {
 		at = f.at.At
 	}
 	if now := f.judge.now().UTC(); at.After(now) {

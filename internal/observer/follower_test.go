@@ -397,6 +397,8 @@ func TestWhatNoPolicyIsAboutIsNotKept(t *testing.T) {
 		}
 		settle()
 		kept := map[string]int{}
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, e := range s.order {
 			if e.EventType == typeSnapshot {
 				kept[e.Resource.Name]++
