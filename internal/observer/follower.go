@@ -134,11 +134,12 @@ func (f *follower) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// An API server that was set back keeps who comes from its future waiting.
-	newest, err := f.api.List(ctx, f.options(metav1.ListOptions{Limit: 1}))
+	list, err := f.api.List(ctx, f.options(metav1.ListOptions{Limit: 1}))
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
-	if later(f.at.ResourceVersion, newest.GetResourceVersion()) {
+	newest := list.GetResourceVersion()
+	if later(f.at.ResourceVersion, newest) {
 		return errExpired
 	}
 	seconds := int64(maxSilence.Seconds())
@@ -169,7 +170,7 @@ func (f *follower) watch(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(flushPause)
 	defer tick.Stop()
-	f.caught = !later(newest.GetResourceVersion(), f.at.ResourceVersion)
+	f.caught = !later(newest, f.at.ResourceVersion)
 	quiet := false
 	for {
 		var batch []watch.Event
@@ -208,7 +209,7 @@ func (f *follower) watch(ctx context.Context) error {
 		if err := f.take(ctx, batch); err != nil {
 			return err
 		}
-		f.caught, quiet = f.caught || !later(newest.GetResourceVersion(), f.at.ResourceVersion), false
+		f.caught, quiet = f.caught || !later(newest, f.at.ResourceVersion), false
 	}
 }
 
