@@ -18,7 +18,9 @@ const (
 	format
 	tools
 	features
+	means    // what features are shown and asked with
 	verdicts // what is made of several features: still without HTTP and SQL
+	audits // what an auditor takes away
 	types
 	recorders
 	engines
@@ -29,7 +31,7 @@ const (
 )
 
 func (f floor) String() string {
-	return [...]string{"cellar", "ground", "format", "tools", "features", "verdicts", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
+	return [...]string{"cellar", "ground", "format", "tools", "features", "means", "verdicts", "audits", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
 }
 
 // rooms puts packages on floors; the first match counts. A pattern is a path
@@ -40,10 +42,12 @@ var rooms = []struct {
 }{
 	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/pgarray internal/posting internal/redact examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
-	{format, "trail tombstone internal/spool internal/quarantine"},
+	{format, "trail tombstone internal/spool internal/quarantine internal/brief"},
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
+	{means, "internal/paper internal/condition"},
 	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant"},
+	{audits, "internal/compliance internal/control internal/evidence internal/reporter"},
 	{types, "api/... config"},
 	{recorders, "recorder rbac"},
 	{engines, "internal/admission internal/auditlog internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener internal/observer internal/protection"},

@@ -1,4 +1,4 @@
-package event_test
+package brief_test
 
 import (
 	"maps"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/brief"
 )
 
 func TestABriefIsWhatTheEntrySays(t *testing.T) {
@@ -18,7 +19,7 @@ func TestABriefIsWhatTheEntrySays(t *testing.T) {
 	}
 	e.Complete(time.Date(2026, 3, 19, 15, 0, 0, 0, time.UTC))
 	e.Recorded = event.Recorded{At: time.Date(2026, 3, 19, 15, 0, 0, 5, time.UTC), Principal: "op", Via: "token", Attribution: event.AttributionAsserted}
-	var b event.Brief
+	var b brief.Event
 	if err := b.Read(e.AppendEntry(nil, e.Digests(event.Salt{1}))); err != nil {
 		t.Fatal(err)
 	}
@@ -39,21 +40,21 @@ func TestABriefIsWhatTheEntrySays(t *testing.T) {
 	}
 }
 
-func TestEachDetailIsReadAsItStands(t *testing.T) {
+func TestDetailsAreReadAsTheyStand(t *testing.T) {
 	e := &event.Event{}
 	if err := e.SetDetails(map[string]any{"action": "Roll\"back", "n": 3, "list": []string{"}", "a"}, "empty": ""}); err != nil {
 		t.Fatal(err)
 	}
 	e.Error.Message = "because"
 	got := map[string]string{}
-	if err := event.EachDetail(e.AppendErasable(nil), func(name, value []byte) { got[string(name)] = string(value) }); err != nil {
+	if err := brief.Details(e.AppendErasable(nil), func(name, value []byte) { got[string(name)] = string(value) }); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"action": "Roll\"back", "n": "3", "list": `["}","a"]`, "empty": ""}
 	if !maps.Equal(got, want) {
 		t.Errorf("details are %q, want %q", got, want)
 	}
-	if err := event.EachDetail(nil, nil); err != nil {
+	if err := brief.Details(nil, nil); err != nil {
 		t.Errorf("content that was erased: %v", err)
 	}
 }
@@ -62,12 +63,12 @@ func FuzzABriefOfAnyBytesEndsAndDoesNotPanic(f *testing.F) {
 	f.Add([]byte(`{"details":{"a":"b","c":[1]},"message":"x"}`))
 	f.Add([]byte(`{"actor":{"name":"a","type":"user"},"durationMs":5,"x":[{"y":"\""}],"timestamp":"2026-03-19T14:30:00Z"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_ = event.EachDetail(data, func(_, _ []byte) {})
-		var b event.Brief
+		_ = brief.Details(data, func(_, _ []byte) {})
+		var b brief.Event
 		if b.Read(data) != nil {
 			return
 		}
-		got, err := event.ParseBriefTime(b.Timestamp)
+		got, err := brief.Time(b.Timestamp)
 		want, wantErr := event.ParseTime(string(b.Timestamp))
 		if (err == nil) != (wantErr == nil) || !got.Equal(want) {
 			t.Fatalf("%q is %v, %v; want %v, %v", b.Timestamp, got, err, want, wantErr)
@@ -86,8 +87,8 @@ func BenchmarkBrief(b *testing.B) {
 	entry := e.AppendEntry(nil, e.Digests(event.Salt{1}))
 	b.SetBytes(int64(len(entry)))
 	for b.Loop() {
-		var brief event.Brief
-		if err := brief.Read(entry); err != nil {
+		var short brief.Event
+		if err := short.Read(entry); err != nil {
 			b.Fatal(err)
 		}
 	}
