@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -24,7 +25,21 @@ func (r *Recorder) RecordAnomalyDetected(ctx context.Context, anomaly *v1alpha1.
 		actor: system("watcher-bridge"), issue: issue,
 		details: details{"source": s.Source, "signalType": s.SignalType, "value": s.Value, "threshold": s.Threshold,
 			"target": resource(s.Resource), "targetNamespace": s.Resource.Namespace, "description": s.Description,
-			"instance": anomaly.Labels["platform.chatcli.io/instance"]}})
+			"instance": anomaly.Labels["platform.chatcli.io/instance"], "startedAt": started(anomaly.Name)}})
+}
+
+// watched is what the watcher names anomalies: the last part is when the signal began.
+var watched = regexp.MustCompile(`^watcher-.*-([0-9]{10})$`)
+
+// started returns when the signal of an anomaly began, as its name tells; empty where it
+// does not.
+func started(name string) string {
+	m := watched.FindStringSubmatch(name)
+	if m == nil {
+		return ""
+	}
+	seconds, _ := strconv.ParseInt(m[1], 10, 64) // they are digits
+	return event.FormatTime(time.Unix(seconds, 0).UTC())
 }
 
 // RecordIssueCreated records that an Issue began.

@@ -99,6 +99,9 @@ func (r *Recorder) RecordConfigChanged(ctx context.Context, object interface {
 		version = object.GetResourceVersion()
 	}
 	t := telling{eventType: "ConfigChanged", object: object, which: op, actor: controller("config-watcher"), details: details{"operation": op, "generation": version}}
+	if sla, ok := object.(*v1alpha1.IncidentSLA); ok {
+		promise(t.details, &sla.Spec)
+	}
 	switch op {
 	case "created":
 		t.at = object.GetCreationTimestamp().Time
@@ -110,6 +113,18 @@ func (r *Recorder) RecordConfigChanged(ctx context.Context, object interface {
 		return unknown("ConfigChanged", "operation", operation, "created, updated, deleted")
 	}
 	return r.tell(ctx, t)
+}
+
+// promise puts in what is promised of incidents, by which reports go.
+func promise(d details, s *v1alpha1.IncidentSLASpec) {
+	d["severity"], d["responseTime"], d["resolutionTime"] = s.Severity, s.ResponseTime, s.ResolutionTime
+	if s.BusinessHoursOnly {
+		d["businessHoursOnly"] = "true"
+	}
+	if h := s.BusinessHours; h != nil {
+		d["timezone"], d["workDays"] = h.Timezone, strings.Join(h.WorkDays, ",")
+		d["startHour"], d["endHour"] = strconv.Itoa(int(h.StartHour)), strconv.Itoa(int(h.EndHour))
+	}
 }
 
 // managed returns when an object's fields, its status aside, were last written.

@@ -20,7 +20,7 @@ const (
 	features
 	means    // what features are shown and asked with
 	verdicts // what is made of several features: still without HTTP and SQL
-	audits // what an auditor takes away
+	audits   // what an auditor takes away
 	types
 	recorders
 	engines
@@ -46,8 +46,8 @@ var rooms = []struct {
 	{tools, "verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
 	{means, "internal/paper internal/condition"},
-	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant"},
-	{audits, "internal/compliance internal/control internal/evidence internal/reporter"},
+	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant internal/compliance"},
+	{audits, "internal/control internal/evidence internal/reporter"},
 	{types, "api/... config"},
 	{recorders, "recorder rbac"},
 	{engines, "internal/admission internal/auditlog internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener internal/observer internal/protection"},

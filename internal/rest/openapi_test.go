@@ -192,8 +192,9 @@ func probes(d *door) map[string]probe {
 			"/api/v1/audit": {"/api/v1/audit"}, "/api/v1/audit/export": {"/api/v1/audit/export"}, "/api/v1/audit/events": {"/api/v1/audit/events"},
 			"/api/v1/audit/events/{id}": {"/api/v1/audit/events/" + id}, "/api/v1/audit/events/{id}/proof": {"/api/v1/audit/events/" + id + "/proof"},
 			"/api/v1/audit/verify": {"/api/v1/audit/verify"}, "/api/v1/audit/incidents/{correlation_id}": {"/api/v1/audit/incidents/inc-0"},
-			"/api/v1/retention/plan": {"/api/v1/retention/plan"},
-			"/api/v1/audit/gaps":     {"/api/v1/audit/gaps"}, "/api/v1/tokens": {"/api/v1/tokens"},
+			"/api/v1/retention/plan":    {"/api/v1/retention/plan"},
+			"/api/v1/compliance/report": {"/api/v1/compliance/report"},
+			"/api/v1/audit/gaps":        {"/api/v1/audit/gaps"}, "/api/v1/tokens": {"/api/v1/tokens"},
 			"/api/v1/audit/legal-hold": {"/api/v1/audit/legal-hold"}, "/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("shown")},
 			"/log/checkpoint": {"/log/checkpoint"}, "/log/tile/{path}": {"/log/tile/0/000.p/1"},
 			"/log/tile/entries/{path}": {"/log/tile/entries/000.p/1"}, "/openapi.json": {"/openapi.json"},
@@ -254,6 +255,9 @@ func TestEveryParameterThatARouteTakesIsDeclared(t *testing.T) {
 	for name, call := range calls {
 		declared := s.parameters(operations[name], "query")
 		for param, p := range names {
+			if own := declared[param]; own != nil {
+				p = own
+			}
 			query := url.Values{param: {valueOf(param, p)}}
 			if param == "detail_value" && declared["detail_key"] != nil {
 				query.Set("detail_key", "x")
@@ -294,6 +298,8 @@ func valueOf(name string, p map[string]any) string {
 		return "2026-03-19"
 	case "settled":
 		return "1h"
+	case "window":
+		return "7d"
 	case "severity":
 		return "high"
 	case "outcome", "event_outcome":

@@ -14,6 +14,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/report"
 )
 
 // erased is for what was erased with the entries of an index.
@@ -74,6 +75,8 @@ func problemOf(err error, flat bool) *problem.Problem {
 		return because(err, problem.New(http.StatusInternalServerError, "hashes", "Derived data is damaged", search.ErrHashes.Error()))
 	case errors.Is(err, search.ErrTooBroad):
 		return problem.New(http.StatusBadRequest, "too-broad", "The question is too broad", err.Error())
+	case errors.Is(err, report.ErrTooMuch):
+		return problem.New(http.StatusUnprocessableEntity, "too-many", "Too much happened in the window", err.Error())
 	case errors.Is(err, access.ErrExists):
 		return problem.New(http.StatusConflict, "exists", "It exists already", err.Error())
 	case errors.Is(err, custody.ErrSeveral), errors.Is(err, custody.ErrTooMany):

@@ -32,6 +32,7 @@ import (
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/upload"
 	"github.com/graven-audit/graven/internal/verdict"
+	"github.com/graven-audit/graven/report"
 	"github.com/graven-audit/graven/trail"
 	"github.com/graven-audit/graven/verify"
 )
@@ -97,6 +98,8 @@ type Config struct {
 	Eraser  *erasure.Eraser
 	// Witnesses is nil where nobody is asked to cosign.
 	Witnesses Witnesses
+	// Targets are what is promised of incidents; nil means [report.Defaults].
+	Targets []report.Target
 	// AnonymousRole is the role of calls without a token; empty refuses them.
 	AnonymousRole access.Role
 	// PublicLog says what /log/ serves without a token: "none" (the default),
@@ -255,6 +258,7 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/audit/verify", access.Verify, false, s.verifyLedger},
 		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
 		{"GET /api/v1/audit/gaps", access.Read, true, s.gaps},
+		{"GET /api/v1/compliance/report", access.Read, false, s.complianceReport},
 		{"GET /api/v1/audit/legal-hold", access.Read, true, s.listHolds},
 		{"POST /api/v1/audit/legal-hold", access.Hold, false, plain(s.placeHold)},
 		{"DELETE /api/v1/audit/legal-hold", access.Hold, false, plain(s.releaseHold)},

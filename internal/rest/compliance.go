@@ -1,0 +1,88 @@
+package rest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+
+	"github.com/graven-audit/graven/internal/compliance"
+	"github.com/graven-audit/graven/internal/ledger"
+	"github.com/graven-audit/graven/internal/paper"
+	"github.com/graven-audit/graven/internal/problem"
+	"github.com/graven-audit/graven/report"
+)
+
+// A report takes up to so much memory while it is computed, in bytes.
+const reportMemory = 48 << 20
+
+// complianceQuestion reads what is asked of a window, with how the ledger stood then.
+func (s *Server) complianceQuestion(c *call, extra func(name, value string) (bool, error)) (compliance.Question, *compliance.Source, error) {
+	q := compliance.NewQuestion()
+	now := s.c.Now()
+	err := c.params(func(name, value string) (bool, error) {
+		known, err := q.Set(name, value, now)
+		if !known && err == nil && extra != nil {
+			return extra(name, value)
+		}
+		return known, err
+	})
+	if err == nil {
+		err = q.Complete(now)
+	}
+	if err != nil {
+		return q, nil, err
+	}
+	q.Scope, q.Targets = c.by.Namespaces, s.c.Targets
+	cp, err := s.state(c.ctx())
+	if err == nil {
+		err = s.derived(c.ctx(), cp.Size)
+	}
+	if err != nil {
+		return q, nil, err
+	}
+	source, err := compliance.At(&s.find, s.c.Store, cp, q.Size)
+	return q, source, err
+}
+
+// complianceReport answers GET /api/v1/compliance/report.
+func (s *Server) complianceReport(c *call) error {
+	q, source, err := s.complianceQuestion(c, nil)
+	if err != nil {
+		return err
+	}
+	held, ok := s.exports.Take(c.share(), 1)
+	if !ok {
+		return problem.New(http.StatusServiceUnavailable, "busy", "Too many exports, reports and streams at a time", "try again")
+	}
+	defer held.Release()
+	if err := s.take(c, reportMemory); err != nil {
+		return err
+	}
+	cr := report.ComplianceReporter{Source: source}
+	r, err := cr.Generate(c.ctx(), q.Question, q.Compare)
+	if err != nil {
+		return err
+	}
+	body, err := compliance.Write(r, q.Format)
+	if err != nil {
+		return err
+	}
+	return s.paper(c, &q, r.Ledger, "report", body, q.Format)
+}
+
+// paper records that a document was made, and answers with it.
+func (s *Server) paper(c *call, q *compliance.Question, of report.Ledger, kind string, body []byte, format paper.Format) error {
+	sum := sha256.Sum256(body)
+	act := ledger.Act{Type: "ReportGenerated", By: c.recorder(), Details: compliance.Made(q, of, kind, format.Name, hex.EncodeToString(sum[:]))}
+	if err := s.c.Journal.Once(c.ctx(), act); err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("Content-Type", format.ContentType)
+	h.Set("Content-Disposition", `inline; filename="`+kind+"-"+q.From.Format("20060102")+"-"+q.To.Format("20060102")+"."+format.Extension+`"`)
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
+	c.settle(len(body))
+	c.w.WriteHeader(http.StatusOK)
+	_, err := c.w.Write(body)
+	return err
+}
