@@ -20,7 +20,7 @@ func (t *Tally) Report(of Ledger, began time.Time, erased bool) (*ComplianceRepo
 	}
 	f := t.figures()
 	r := &ComplianceReport{Namespace: t.q.Namespace, IncludesChaos: t.q.Chaos, Ledger: of, Notes: t.notes(f, began, erased, unconfirmed),
-		Window: Window{From: t.q.From.UTC(), To: t.q.To.UTC(), Length: span(t.q.To.Sub(t.q.From))}}
+		Window: NewWindow(t.q.From, t.q.To)}
 	r.AuditSummary = t.summary()
 	r.fill(f)
 	r.Numbers = t.numbers(f, r.AuditSummary.TotalEvents)
@@ -34,6 +34,11 @@ func (t *Tally) Report(of Ledger, began time.Time, erased bool) (*ComplianceRepo
 		r.place(&r.Numbers[i])
 	}
 	return r, nil
+}
+
+// NewWindow returns the window between two times.
+func NewWindow(from, to time.Time) Window {
+	return Window{From: from.UTC(), To: to.UTC(), Length: span(to.Sub(from))}
 }
 
 // span writes the length of a window.

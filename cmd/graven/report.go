@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/graven-audit/graven/internal/control"
 	"github.com/graven-audit/graven/internal/terminal"
 	"github.com/graven-audit/graven/report"
 )
@@ -47,7 +48,7 @@ func (w *window) query() url.Values {
 func newReport() *cobra.Command {
 	var conn connection
 	var w window
-	var output, file string
+	var output, file, framework string
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Make the compliance report of a window",
@@ -58,10 +59,16 @@ All of it is computed from the trail, and the same window at the same
 
 The table shows each number with how many things it is about, and what can be
 said of its difference to the window before. The other forms say what each
-number means, what was left out, and which events are behind it.`,
+number means, what was left out, and which events are behind it.
+
+With --framework it tells, of each control of soc2, nist-800-53, iso-27001,
+pci-dss, hipaa, eu-ai-act or dora, what the trail shows: check by check, passed,
+so many exceptions, or not enough evidence. Whether a control is met only an
+auditor can say.`,
 		Example: `  graven report
   graven report --namespace production --window 30d -o html -f march.html
-  graven report --from 2026-03-01 --to 2026-03-31 -o pdf -f march.pdf`,
+  graven report --from 2026-03-01 --to 2026-03-31 -o pdf -f march.pdf
+  graven report --framework soc2 --window 90d -o html -f soc2.html`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := conn.client()
@@ -69,6 +76,16 @@ number means, what was left out, and which events are behind it.`,
 				return err
 			}
 			path, q := "/api/v1/compliance/report", w.query()
+			if framework != "" {
+				path = "/api/v1/compliance/frameworks/" + url.PathEscape(framework)
+			}
+			if output == "table" && framework != "" {
+				d := new(control.Document)
+				if err := c.Get(cmd.Context(), path, q, d); err != nil {
+					return err
+				}
+				return terminal.PrintControls(cmd.OutOrStdout(), d)
+			}
 			if output == "table" {
 				r := new(report.ComplianceReport)
 				if err := c.Get(cmd.Context(), path, q, r); err != nil {
@@ -87,6 +104,7 @@ number means, what was left out, and which events are behind it.`,
 	}
 	conn.flags(cmd)
 	w.flags(cmd)
+	cmd.Flags().StringVar(&framework, "framework", "", "what the trail shows of the controls of a framework, such as soc2, in place of the numbers")
 	oneOf(cmd, &output, "output", "o", "table", "how to write it", []string{"table", "json", "yaml", "csv", "html", "pdf"})
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file to write; nothing is left there if it breaks off (default: standard output)")
 	return cmd

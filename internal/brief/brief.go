@@ -15,16 +15,16 @@ import (
 // An Event is the brief of an entry. Its texts lie within the entry
 // that it was read from, and live as long. Those that the entry does not have are empty.
 type Event struct {
-	ID                      []byte
-	EventType, Severity     []byte
-	Outcome                 []byte
-	ActorType, ActorName    []byte
-	Cluster, Namespace      []byte
-	Kind, Name, UID         []byte
-	CorrelationID, Fact     []byte
-	Timestamp, RecordedAt   []byte // as [event.FormatTime] writes them
-	RecordedBy, Attribution []byte
-	DurationMs              int64
+	ID                        []byte
+	EventType, Severity       []byte
+	Outcome                   []byte
+	ActorType, ActorName      []byte
+	Cluster, Namespace        []byte
+	Kind, Name, UID           []byte
+	CorrelationID, Fact       []byte
+	Timestamp, RecordedAt     []byte // as [event.FormatTime] writes them
+	RecordedBy, Attribution   []byte
+	DurationMs, RetentionDays int64
 }
 
 var errForm = errors.New("the entry is not in canonical form")
@@ -74,12 +74,12 @@ func (b *Event) object(data, parent []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			if parent == nil && string(name) == "durationMs" {
+			if to := b.number(parent, name); to != nil {
 				for _, digit := range value {
 					if digit < '0' || digit > '9' || len(value) > 18 {
 						return nil, errForm
 					}
-					b.DurationMs = b.DurationMs*10 + int64(digit-'0')
+					*to = *to*10 + int64(digit-'0')
 				}
 			}
 			rest = after
@@ -93,6 +93,18 @@ func (b *Event) object(data, parent []byte) ([]byte, error) {
 			return nil, errForm
 		}
 	}
+}
+
+// number returns where a member that is a number belongs; nil for nowhere.
+func (b *Event) number(parent, name []byte) *int64 {
+	switch {
+	case parent != nil:
+	case string(name) == "durationMs":
+		return &b.DurationMs
+	case string(name) == "retentionDays":
+		return &b.RetentionDays
+	}
+	return nil
 }
 
 // field returns where a member's text belongs; nil for nowhere.

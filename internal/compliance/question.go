@@ -24,9 +24,10 @@ type Question struct {
 	window time.Duration
 }
 
-// NewQuestion returns the question that no parameters ask: about the last 7 days, in JSON.
-func NewQuestion() Question {
-	return Question{Compare: true, Format: paper.Formats[0]}
+// NewQuestion returns the question that no parameters ask: about the last 7 days, in
+// JSON; about the controls of a framework if that is not empty.
+func NewQuestion(framework string) Question {
+	return Question{Framework: framework, Compare: true, Format: paper.Formats[0]}
 }
 
 // Set sets what a parameter asks for, and reports whether there is such a parameter. A
@@ -63,16 +64,18 @@ func (q *Question) Set(param, value string, now time.Time) (known bool, err erro
 			q.To = q.To.Add(1)
 		}
 	case "chaos":
+		if q.Framework != "" {
+			return false, nil
+		}
 		if q.Chaos, err = strconv.ParseBool(value); err != nil {
 			return bad("neither true nor false")
 		}
 	case "compare":
+		if q.Framework != "" {
+			return false, nil
+		}
 		if q.Compare, err = strconv.ParseBool(value); err != nil {
 			return bad("neither true nor false")
-		}
-	case "framework":
-		if q.Framework = value; value == "" {
-			return bad("empty")
 		}
 	case "checkpoint":
 		if q.Size, err = strconv.ParseInt(value, 10, 64); err != nil || q.Size < 1 {

@@ -277,3 +277,27 @@ func (s *Source) Entries(ctx context.Context, q *report.Question, types []string
 }
 
 var _ report.Source = (*Source)(nil)
+
+// Scan calls fn for each entry that may tell of a time or later, in the ledger's order:
+// those of what was recorded from two hours before it on. Both arguments live during the
+// call only. Erased entries are passed over.
+func (s *Source) Scan(ctx context.Context, from time.Time, fn func(*trail.Record, *brief.Event) error) error {
+	_, first, err := s.Began(ctx)
+	if err != nil {
+		return err
+	}
+	start, err := s.since(ctx, first, from.Add(-ahead))
+	if err != nil {
+		return err
+	}
+	return s.Find.Reader.Records(ctx, search.Range{First: start, End: s.Size}, func(r *trail.Record) error {
+		if r.Leaf != nil {
+			return nil
+		}
+		var b brief.Event
+		if err := b.Read(r.Entry); err != nil {
+			return fmt.Errorf("entry %d: %w", r.Index, err)
+		}
+		return fn(r, &b)
+	})
+}

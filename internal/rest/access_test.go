@@ -29,6 +29,8 @@ var needs = map[string]access.Permission{
 	"POST /api/v1/audit/verify-chain":              access.Verify,
 	"GET /api/v1/audit/verify":                     access.Verify,
 	"GET /api/v1/audit/incidents/{correlation_id}": access.Read,
+	"GET /api/v1/compliance/frameworks":            access.Read,
+	"GET /api/v1/compliance/frameworks/{name}":     access.Read,
 	"GET /api/v1/compliance/report":                access.Read,
 	"GET /api/v1/audit/gaps":                       access.Read,
 	"GET /api/v1/audit/legal-hold":                 access.Read,

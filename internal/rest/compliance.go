@@ -4,28 +4,26 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"strings"
 
 	"github.com/graven-audit/graven/internal/compliance"
+	"github.com/graven-audit/graven/internal/control"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/paper"
 	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/report"
 )
 
+var errBusyReports = problem.New(http.StatusServiceUnavailable, "busy", "Too many exports, reports and streams at a time", "try again")
+
 // A report takes up to so much memory while it is computed, in bytes.
 const reportMemory = 48 << 20
 
 // complianceQuestion reads what is asked of a window, with how the ledger stood then.
-func (s *Server) complianceQuestion(c *call, extra func(name, value string) (bool, error)) (compliance.Question, *compliance.Source, error) {
-	q := compliance.NewQuestion()
+func (s *Server) complianceQuestion(c *call, framework string) (compliance.Question, *compliance.Source, error) {
+	q := compliance.NewQuestion(framework)
 	now := s.c.Now()
-	err := c.params(func(name, value string) (bool, error) {
-		known, err := q.Set(name, value, now)
-		if !known && err == nil && extra != nil {
-			return extra(name, value)
-		}
-		return known, err
-	})
+	err := c.params(func(name, value string) (bool, error) { return q.Set(name, value, now) })
 	if err == nil {
 		err = q.Complete(now)
 	}
@@ -46,13 +44,13 @@ func (s *Server) complianceQuestion(c *call, extra func(name, value string) (boo
 
 // complianceReport answers GET /api/v1/compliance/report.
 func (s *Server) complianceReport(c *call) error {
-	q, source, err := s.complianceQuestion(c, nil)
+	q, source, err := s.complianceQuestion(c, "")
 	if err != nil {
 		return err
 	}
 	held, ok := s.exports.Take(c.share(), 1)
 	if !ok {
-		return problem.New(http.StatusServiceUnavailable, "busy", "Too many exports, reports and streams at a time", "try again")
+		return errBusyReports
 	}
 	defer held.Release()
 	if err := s.take(c, reportMemory); err != nil {
@@ -68,6 +66,51 @@ func (s *Server) complianceReport(c *call) error {
 		return err
 	}
 	return s.paper(c, &q, r.Ledger, "report", body, q.Format)
+}
+
+// listFrameworks answers GET /api/v1/compliance/frameworks.
+func (s *Server) listFrameworks(c *call) error {
+	book, err := control.Shipped()
+	if err != nil {
+		return err
+	}
+	return c.document(http.StatusOK, map[string]any{"frameworks": book.Frameworks})
+}
+
+// assess answers GET /api/v1/compliance/frameworks/{name}: what the trail shows of the
+// controls of a framework.
+func (s *Server) assess(c *call) error {
+	book, err := control.Shipped()
+	if err != nil {
+		return err
+	}
+	name := c.r.PathValue("name")
+	f, ok := book.Framework(name)
+	if !ok {
+		return problem.NotFound("no framework is called that; there are " + strings.Join(book.Names(), ", "))
+	}
+	q, source, err := s.complianceQuestion(c, name)
+	if err != nil {
+		return err
+	}
+	held, ok := s.exports.Take(c.share(), 1)
+	if !ok {
+		return errBusyReports
+	}
+	defer held.Release()
+	if err := s.take(c, reportMemory); err != nil {
+		return err
+	}
+	a := control.Auditor{Book: book, Source: source}
+	assessment, err := a.Assess(c.ctx(), &q.Question, f)
+	if err != nil {
+		return err
+	}
+	body, err := control.NewDocument(assessment, &q.Question, source.Ledger()).Write(q.Format)
+	if err != nil {
+		return err
+	}
+	return s.paper(c, &q, source.Ledger(), "controls", body, q.Format)
 }
 
 // paper records that a document was made, and answers with it.

@@ -259,6 +259,8 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
 		{"GET /api/v1/audit/gaps", access.Read, true, s.gaps},
 		{"GET /api/v1/compliance/report", access.Read, false, s.complianceReport},
+		{"GET /api/v1/compliance/frameworks", access.Read, false, plain(s.listFrameworks)},
+		{"GET /api/v1/compliance/frameworks/{name}", access.Read, false, s.assess},
 		{"GET /api/v1/audit/legal-hold", access.Read, true, s.listHolds},
 		{"POST /api/v1/audit/legal-hold", access.Hold, false, plain(s.placeHold)},
 		{"DELETE /api/v1/audit/legal-hold", access.Hold, false, plain(s.releaseHold)},

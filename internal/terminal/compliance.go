@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/graven-audit/graven/internal/control"
 	"github.com/graven-audit/graven/report"
 )
 
@@ -56,4 +57,21 @@ func cells(texts []string) (safe []string) {
 		safe = append(safe, Cell(text))
 	}
 	return safe
+}
+
+// PrintControls writes what the trail shows of controls: a line for each check of each.
+func PrintControls(out io.Writer, d *control.Document) error {
+	fmt.Fprintf(out, "%s\n%s to %s, %s, %d entries\n\n", Cell(d.Title), Clock(d.Window.From), Clock(d.Window.To), Cell(d.Ledger.Origin), d.Ledger.Size)
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "CONTROL\tCHECK\tRESULT\tEVIDENCE")
+	for _, c := range d.Controls {
+		for _, r := range c.Results {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", Cell(c.ID), Cell(r.Check), Cell(r.Result), Cell(c.Strength))
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\n! %s\n", strings.Join(cells(d.Notes), "\n! "))
+	return err
 }
