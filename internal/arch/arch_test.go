@@ -307,7 +307,7 @@ func TestImportsAgainstTheRulesAreRefused(t *testing.T) {
 		{"a program uses what only tests may", "event", "pgregory.net/rapid", "", "the ground floor imports the standard library"},
 		{"the format imports a feature", "trail", ours + "internal/ledger", "", "features is not below format"},
 		{"the verifier trusts the ledger", "verify", ours + "internal/ledger", "", "features is not below tools"},
-		{"the verifying command imports the client", "cmd/graven-verify", ours + "client", "", `of ours it may import only ["event" "trail" "tombstone" "cosign"]`},
+		{"the verifying command imports the client", "cmd/graven-verify", ours + "client", "", `of ours it may import only ["event" "trail" "tombstone" "cosign" "evidence"]`},
 		{"a Kubernetes type imports the event", "api/graven/v1alpha1", ours + "event", "", "of ours it may import only []"},
 		{"an edge imports another edge", "internal/filestore", ours + "internal/postgres", "", "edges is not below edges"},
 		{"a sink imports another sink", "internal/export/splunk", ours + "internal/export/syslog", "", "edges is not below edges"},

@@ -43,7 +43,7 @@ var rooms = []struct {
 	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/pgarray internal/posting internal/redact examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail tombstone internal/spool internal/quarantine internal/brief"},
-	{tools, "verify verify/remote client internal/succession"},
+	{tools, "evidence verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
 	{means, "internal/paper internal/condition"},
 	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant internal/compliance"},
@@ -59,7 +59,7 @@ var rooms = []struct {
 
 // only closes the list of ours that a package, or a whole floor, may import.
 var only = map[string][]string{
-	"cmd/graven-verify": {"event", "trail", "tombstone", "cosign"},
+	"cmd/graven-verify": {"event", "trail", "tombstone", "cosign", "evidence"},
 	"internal/gen":      {"event", "internal/rest"},
 	types.String():      {},
 	apart.String():      {},
