@@ -191,6 +191,18 @@ func (s *Statement) Contents() (*Contents, error) {
 	return c, nil
 }
 
+// Run reads the predicate of the statement beside a package.
+func (s *Statement) Run() (*Run, error) {
+	if s.PredicateType != RunType {
+		return nil, fmt.Errorf("statement: it is about %q, and not who made a package", s.PredicateType)
+	}
+	r := new(Run)
+	if err := strict(s.Predicate, r); err != nil {
+		return nil, fmt.Errorf("statement: predicate: %w", err)
+	}
+	return r, nil
+}
+
 // strict reads JSON and refuses members that it does not know.
 func strict(text []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(text))

@@ -1,8 +1,8 @@
 // Command graven-verify checks a Graven ledger with nothing but its public
-// key: a data directory, or a file that "graven export" wrote.
+// key: a data directory, a file that "graven export" wrote, or an evidence package.
 //
 // It is a second opinion. It shares the formats with Graven (packages event,
-// trail and cosign) and nothing else, and is meant to be read before it is run. It
+// trail, evidence and cosign) and nothing else, and is meant to be read before it is run. It
 // stops where a file no longer makes sense; "graven verify" goes on and
 // explains more.
 package main
@@ -31,7 +31,8 @@ var version = "dev"
 const usage = `Usage: graven-verify [--key KEY] [--since CHECKPOINT]
                      [--witness KEY]... [--threshold N] TARGET
 
-TARGET is a data directory, or a file that 'graven export' wrote. KEY is the
+TARGET is a data directory, a file that 'graven export' wrote, or an evidence
+package that 'graven evidence' wrote, of which every file is checked. KEY is the
 ledger's public key, or a file with it, from a source you trust; without it the
 ledger can only be found to agree with itself. CHECKPOINT is a file with a
 checkpoint that was seen earlier, which the ledger must extend; whether the
@@ -95,11 +96,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // good prints the verdict, and what it does not say.
 func (v *verifier) good() {
+	if v.parcel != nil {
+		v.parcel.good()
+		return
+	}
 	if v.whole {
 		fmt.Fprintf(v.out, "GOOD: %d entries, root %s\n", v.tree.Size(), v.tree.Root())
 	} else {
 		fmt.Fprintf(v.out, "GOOD: %d entries, each with its proof\n", v.count)
 	}
+	v.unproven(!v.whole)
+}
+
+// unproven says what the verdict does not.
+func (v *verifier) unproven(filtered bool) {
 	switch {
 	case v.key == nil:
 		fmt.Fprintln(v.out, "unproven: no key was given (--key), so that no signature was checked")
@@ -114,7 +124,7 @@ func (v *verifier) good() {
 	case !v.whole && v.since.Size < v.checkpoint.Size:
 		fmt.Fprintf(v.out, "unproven: the earlier checkpoint of %d entries could not be compared with a filtered export\n", v.since.Size)
 	}
-	if !v.whole {
+	if filtered {
 		fmt.Fprintln(v.out, "unproven: the export is filtered; it cannot show that it has everything that matches")
 	}
 }
@@ -140,6 +150,19 @@ type verifier struct {
 	gap        bool      // entries are missing, or out of order
 	first      []byte    // entry 0
 	absence    tombstone.Absence
+	parcel     *parcel // nil unless it is an evidence package that was found good
+}
+
+// isZip reports whether a file begins as a zip file does.
+func isZip(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	_, err = io.ReadFull(f, magic)
+	return err == nil && string(magic) == "PK\x03\x04"
 }
 
 // known is a root that something outside the entries tells of.
@@ -202,9 +225,12 @@ func (v *verifier) run(target string, since []byte) error {
 	if since != nil {
 		v.since = v.expect(since, "the earlier checkpoint")
 	}
-	if info.IsDir() {
+	switch {
+	case info.IsDir():
 		err = v.directory(target)
-	} else {
+	case isZip(target):
+		err = v.evidence(target)
+	default:
 		err = v.export(target)
 	}
 	if err != nil {

@@ -32,7 +32,13 @@ func TestMain(m *testing.M) {
 //	lines FILE N    demand that a file has N lines
 //	taken ADDRESS   see to it that something listens on ADDRESS
 func TestScripts(t *testing.T) {
-	testenv.Need(t, "curl")
+	for _, tool := range []string{"curl", "jq", "unzip"} {
+		testenv.Need(t, tool)
+	}
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin+"/", "github.com/graven-audit/graven/cmd/graven-verify").CombinedOutput(); err != nil {
+		t.Fatalf("build graven-verify: %v\n%s", err, out)
+	}
 	var server *testenv.Postgres
 	once := sync.OnceFunc(func() { server = testenv.StartPostgres(t) })
 	// database makes a database, of which OWNER is the address for its owner and
@@ -59,6 +65,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			audit, err := filepath.Abs(filepath.Join("..", "..", "examples", "kube-apiserver-audit.jsonl"))
 			env.Setenv("AUDIT", audit)
+			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+bin)
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

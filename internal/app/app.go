@@ -139,7 +139,10 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 
 	rc := rest.Config{Ledger: a.ledger, Journal: journal, Store: store, Tokens: tokens, Holds: custody.New(a.ledger, journal, store, time.Now),
 		AnonymousRole: c.AnonymousRole, PublicLog: c.Log.Public, StrictTypes: c.StrictTypes, MaxBody: c.MaxBody,
-		Log: a.log, Metrics: rest.NewMetrics(registry)}
+		Log: a.log, Metrics: rest.NewMetrics(registry), Key: a.keys.VerifierKey, Scratch: c.Data, Version: version}
+	if !c.ReadOnly {
+		rc.Signer = a.keys.Signer
+	}
 	if c.Kubernetes.Enabled {
 		if rc.Cluster, err = kubeauth.New(c.Kubernetes, kubeauth.NewMetrics(registry)); err != nil {
 			return ofKubernetes(err)

@@ -20,7 +20,8 @@ const (
 	features
 	means    // what features are shown and asked with
 	verdicts // what is made of several features: still without HTTP and SQL
-	audits   // what an auditor takes away
+	audits   // what the trail shows of controls
+	dossiers // what is taken away
 	types
 	recorders
 	engines
@@ -31,7 +32,7 @@ const (
 )
 
 func (f floor) String() string {
-	return [...]string{"cellar", "ground", "format", "tools", "features", "means", "verdicts", "audits", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
+	return [...]string{"cellar", "ground", "format", "tools", "features", "means", "verdicts", "audits", "dossiers", "types", "recorders", "engines", "edges", "wiring", "commands", "apart"}[f]
 }
 
 // rooms puts packages on floors; the first match counts. A pattern is a path
@@ -47,7 +48,8 @@ var rooms = []struct {
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
 	{means, "internal/paper internal/condition"},
 	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant internal/compliance"},
-	{audits, "internal/control internal/evidence internal/reporter"},
+	{audits, "internal/control"},
+	{dossiers, "internal/evidence internal/reporter"},
 	{types, "api/... config"},
 	{recorders, "recorder rbac"},
 	{engines, "internal/admission internal/auditlog internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener internal/observer internal/protection"},

@@ -282,11 +282,7 @@ var _ report.Source = (*Source)(nil)
 // those of what was recorded from two hours before it on. Both arguments live during the
 // call only. Erased entries are passed over.
 func (s *Source) Scan(ctx context.Context, from time.Time, fn func(*trail.Record, *brief.Event) error) error {
-	_, first, err := s.Began(ctx)
-	if err != nil {
-		return err
-	}
-	start, err := s.since(ctx, first, from.Add(-ahead))
+	start, err := s.First(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -300,4 +296,13 @@ func (s *Source) Scan(ctx context.Context, from time.Time, fn func(*trail.Record
 		}
 		return fn(r, &b)
 	})
+}
+
+// First returns the index that [Source.Scan] begins with.
+func (s *Source) First(ctx context.Context, from time.Time) (int64, error) {
+	_, first, err := s.Began(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return s.since(ctx, first, from.Add(-ahead))
 }

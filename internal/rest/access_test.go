@@ -29,6 +29,7 @@ var needs = map[string]access.Permission{
 	"POST /api/v1/audit/verify-chain":              access.Verify,
 	"GET /api/v1/audit/verify":                     access.Verify,
 	"GET /api/v1/audit/incidents/{correlation_id}": access.Read,
+	"GET /api/v1/compliance/evidence":              access.Export,
 	"GET /api/v1/compliance/frameworks":            access.Read,
 	"GET /api/v1/compliance/frameworks/{name}":     access.Read,
 	"GET /api/v1/compliance/report":                access.Read,

@@ -24,11 +24,18 @@ func (s *Server) complianceQuestion(c *call, framework string) (compliance.Quest
 	q := compliance.NewQuestion(framework)
 	now := s.c.Now()
 	err := c.params(func(name, value string) (bool, error) { return q.Set(name, value, now) })
-	if err == nil {
-		err = q.Complete(now)
-	}
 	if err != nil {
 		return q, nil, err
+	}
+	source, err := s.completed(c, &q)
+	return q, source, err
+}
+
+// completed gives a question its window and what bounds it, and returns the ledger that
+// it is about.
+func (s *Server) completed(c *call, q *compliance.Question) (*compliance.Source, error) {
+	if err := q.Complete(s.c.Now()); err != nil {
+		return nil, err
 	}
 	q.Scope, q.Targets = c.by.Namespaces, s.c.Targets
 	cp, err := s.state(c.ctx())
@@ -36,10 +43,9 @@ func (s *Server) complianceQuestion(c *call, framework string) (compliance.Quest
 		err = s.derived(c.ctx(), cp.Size)
 	}
 	if err != nil {
-		return q, nil, err
+		return nil, err
 	}
-	source, err := compliance.At(&s.find, s.c.Store, cp, q.Size)
-	return q, source, err
+	return compliance.At(&s.find, s.c.Store, cp, q.Size)
 }
 
 // complianceReport answers GET /api/v1/compliance/report.

@@ -104,7 +104,7 @@ func openAlone(t *testing.T, changes ...change) *door {
 	for _, role := range access.Roles() {
 		d.token(access.Token{Name: string(role), Role: role})
 	}
-	rc := rest.Config{Ledger: d.ledger, Journal: d.journal, Store: d.store, Tokens: d.tokens,
+	rc := rest.Config{Ledger: d.ledger, Journal: d.journal, Store: d.store, Tokens: d.tokens, Signer: lc.Signer, Key: lc.VerifierKey, Scratch: t.TempDir(), Version: "test",
 		Log: slog.New(slog.NewTextHandler(d.log, nil)), Metrics: rest.NewMetrics(prometheus.NewRegistry())}
 	policies, err := retention.NewPolicies(nil)
 	if err != nil {

@@ -61,7 +61,7 @@ func (s *Server) get(c *call) error {
 		return s.gone(c, cp, &h.Record)
 	}
 	line := trail.Line{Event: h.Event, Record: h.Record}
-	if line.Previous, err = s.previous(c, h.Record.Index); err != nil {
+	if line.Previous, err = s.chainBefore(c.ctx(), h.Record.Index); err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, line.Append(nil))

@@ -243,7 +243,7 @@ func (x *exporter) put(h search.Hit) error {
 	previous := x.chain
 	if h.Record.Index != x.last+1 || x.count == 0 {
 		var err error
-		if previous, err = x.s.previous(x.c, h.Record.Index); err != nil {
+		if previous, err = x.s.chainBefore(x.c.ctx(), h.Record.Index); err != nil {
 			return err
 		}
 	}

@@ -193,7 +193,7 @@ func (s *Server) listFlat(c *call) error {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		previous, err := s.previous(c, h.Record.Index)
+		previous, err := s.chainBefore(c.ctx(), h.Record.Index)
 		if err != nil {
 			return err
 		}
@@ -209,15 +209,6 @@ func (s *Server) listFlat(c *call) error {
 		b = append(b, `,"next_cursor":"`+a.Next+`"`...)
 	}
 	return c.json(http.StatusOK, append(a.Erased.AppendMember(append(b, '}'), true), "}\n"...))
-}
-
-// previous returns the chain before an entry.
-func (s *Server) previous(c *call, index int64) (trail.Hash, error) {
-	if index == 0 {
-		return trail.Hash{}, nil
-	}
-	r, err := s.c.Store.Stored().Record(c.ctx(), index-1)
-	return r.Chain, err
 }
 
 // document answers with JSON.

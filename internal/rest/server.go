@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/semaphore"
 
@@ -100,6 +101,15 @@ type Config struct {
 	Witnesses Witnesses
 	// Targets are what is promised of incidents; nil means [report.Defaults].
 	Targets []report.Target
+	// Signer signs evidence packages with the ledger's key; nil where nothing is
+	// signed. Key is its public half, in text.
+	Signer note.Signer
+	Key    string
+	// Scratch is a directory for evidence packages while they are made; empty means
+	// [os.TempDir].
+	Scratch string
+	// Version is the program's.
+	Version string
 	// AnonymousRole is the role of calls without a token; empty refuses them.
 	AnonymousRole access.Role
 	// PublicLog says what /log/ serves without a token: "none" (the default),
@@ -259,6 +269,7 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/audit/incidents/{correlation_id}", access.Read, true, s.incident},
 		{"GET /api/v1/audit/gaps", access.Read, true, s.gaps},
 		{"GET /api/v1/compliance/report", access.Read, false, s.complianceReport},
+		{"GET /api/v1/compliance/evidence", access.Export, false, s.evidence},
 		{"GET /api/v1/compliance/frameworks", access.Read, false, plain(s.listFrameworks)},
 		{"GET /api/v1/compliance/frameworks/{name}", access.Read, false, s.assess},
 		{"GET /api/v1/audit/legal-hold", access.Read, true, s.listHolds},
