@@ -121,7 +121,6 @@ func (v *verified) close(t *tally, p *period) {
 // outages judges the days on which capture was at work by whether something kept it
 // from it.
 type outages struct {
-	deaf
 	types   []string
 	watched map[string]bool
 	out     map[string]string // day: why
@@ -307,7 +306,6 @@ func catalogued(b *brief.Event, _ time.Time) string {
 
 // unforged judges what was seen at admission by whether it claimed another actor.
 type unforged struct {
-	deaf
 	n   int
 	bad []subject
 	why []string

@@ -33,9 +33,6 @@ func (f *fact) any(is func(*seen) bool) bool { return slices.ContainsFunc(f.tell
 
 func (f *fact) inside() bool { return f.any(func(s *seen) bool { return s.inside }) }
 
-// erased says that what decides may be among what was erased.
-func (f *fact) erased() bool { return f.any(func(s *seen) bool { return s.erased }) }
-
 // A story is the facts that a procedure holds against each other.
 type story struct {
 	facts map[string]*fact
