@@ -53,7 +53,7 @@ func ClusterRoles() []rbacv1.ClusterRole {
 		rule(group, strings.Join(kinds, " "), "create update patch delete"),
 		rule(group, "issues/status approvalrequests/status postmortems/status", "update patch"),
 		patterns,
-		rule(group, "auditevents/accessreviews auditevents/tokens auditevents/legalholds", "create"),
+		rule(group, "auditevents/accessreviews auditevents/tokens auditevents/legalholds auditevents/findings", "create"),
 	}
 	bind := rule(rbacv1.GroupName, "clusterroles", "bind")
 	for _, role := range Roles() {

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -59,17 +60,22 @@ func (r *Recorder) RecordApprovalDecision(ctx context.Context, request *v1alpha1
 func decided(t *telling, request *v1alpha1.ApprovalRequest, decision string) {
 	t.actor = user("unknown") // a finding
 	settled := !t.at.IsZero()
+	var all []string
 	for _, made := range request.Status.Decisions {
 		if made.Decision != decision {
 			continue
 		}
 		t.details["reason"] = made.Reason
+		all = append(all, cmp.Or(made.Approver, "unknown"))
 		if made.Approver != "" {
 			t.actor, t.details["approver"] = user(made.Approver), made.Approver
 		}
 		if !settled {
 			t.at = made.Timestamp.Time // of the last, with which it was
 		}
+	}
+	if len(all) > 0 && decision == "approved" {
+		t.details["approvers"] = strings.Join(all, ", ")
 	}
 }
 

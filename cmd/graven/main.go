@@ -133,7 +133,7 @@ Exit codes: 0 good, 1 error, 2 usage, 3 verification failed, 4 gap found.`,
 	root.SetVersionTemplate("graven {{.Version}}\n")
 	root.AddCommand(
 		newServe(), newDemo(), newRecord(), newImport(), newList(), newGet(), newTail(), newIncident(), newGaps(), newReport(), newEvidence(), newExport(),
-		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newHold(), newRetention(), newErase(), newBackup(), newRestore(), newCopy(), newToken(), newRole(), newStatus(), newRecover(), newHealth(), newReindex(), newPostgres(), newVersion(),
+		newVerify(), newProve(), newCheckpoint(), newWitness(), newAgent(), newQuarantine(), newFindings(), newHold(), newRetention(), newErase(), newBackup(), newRestore(), newCopy(), newToken(), newRole(), newStatus(), newRecover(), newHealth(), newReindex(), newPostgres(), newVersion(),
 	)
 	addCompletion(root)
 	return root

@@ -69,7 +69,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "halt": cmdHalt, "flip": cmdFlip, "lines": cmdLines, "taken": cmdTaken, "database": database, "sql": sql,
+			"serve": cmdServe, "halt": cmdHalt, "flip": cmdFlip, "lines": cmdLines, "until": cmdUntil, "taken": cmdTaken, "database": database, "sql": sql,
 		},
 	})
 }
@@ -80,9 +80,10 @@ type daemon struct {
 	url string
 }
 
-// startDaemon starts a server on dir and waits until it serves.
+// startDaemon starts a server on dir and waits until it serves. It looks for findings
+// only if it is told to: they would come at any time, and tests count entries.
 func startDaemon(dir string, env []string, args ...string) (*daemon, error) {
-	return start(exec.Command("graven", append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0"}, args...)...), env)
+	return start(exec.Command("graven", append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--findings=false"}, args...)...), env)
 }
 
 // start starts a program that tells its url once it serves.
@@ -211,6 +212,23 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 func cmdLines(ts *testscript.TestScript, _ bool, args []string) {
 	if got := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(got) != args[1] {
 		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
+	}
+}
+
+// cmdUntil runs a command again and again until it prints a text, which a server's
+// background may take a while to bring about.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until text command [arguments]")
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%v does not print %q: %v", args[1:], args[0], err)
+		}
 	}
 }
 

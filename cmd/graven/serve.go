@@ -19,7 +19,7 @@ import (
 func newServe() *cobra.Command {
 	var c app.Config
 	var file, data, store, deadLetter, listen string
-	var readOnly bool
+	var readOnly, findings bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep a ledger in a directory or a database and serve it",
@@ -49,6 +49,7 @@ recorded then, and no key needed; who reads stands on stderr.`,
 			c.Data, c.Store, c.Listen = cmp.Or(data, c.Data, "graven-data"), cmp.Or(store, c.Store), cmp.Or(listen, c.Listen)
 			c.DeadLetter = cmp.Or(deadLetter, c.DeadLetter)
 			c.ReadOnly = c.ReadOnly || readOnly
+			c.Findings.Off = c.Findings.Off || !findings
 			return serve(cmd, c, nil)
 		},
 	}
@@ -56,6 +57,7 @@ recorded then, and no key needed; who reads stands on stderr.`,
 	cmd.Flags().StringVar(&store, "store", "", "keep the ledger in a PostgreSQL database: postgres://USER@HOST/DATABASE")
 	cmd.Flags().StringVar(&deadLetter, "dead-letter", "", "keep events in Redis or Valkey while the database is away: redis://HOST:PORT/DB")
 	listenFlag(cmd, &listen, "", "address to listen on (default 127.0.0.1:8090)")
+	cmd.Flags().BoolVar(&findings, "findings", true, "look for findings in the trail")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "record nothing: serve a backup or a predecessor")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file in YAML; flags override it")
 	return cmd

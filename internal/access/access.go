@@ -26,6 +26,7 @@ const (
 	ManageToken Permission = "tokens" // make and revoke tokens
 	Hold        Permission = "hold"   // place, change and release legal holds
 	Erase       Permission = "erase"  // erase the content of events
+	Judge       Permission = "judge"  // say of findings what becomes of them
 )
 
 // A Role is a set of permissions.
@@ -46,8 +47,8 @@ var roles = map[Role][]Permission{
 	Recorder:   {Record},
 	Operator:   {Read, Export, Verify, Record},
 	Auditor:    {Read, Export, Verify, ReadAccess},
-	Admin:      {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold},
-	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold, Erase},
+	Admin:      {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold, Judge},
+	Superadmin: {Read, Export, Verify, ReadAccess, Record, ManageToken, Hold, Judge, Erase},
 }
 
 // Roles returns all roles, the weakest first.

@@ -401,7 +401,7 @@ func TestTokensOfALaterFormatAreRefused(t *testing.T) {
 
 func TestWhoHasNoRoleGrantsNoMoreThanTheyHave(t *testing.T) {
 	t.Parallel()
-	all := []access.Permission{access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Erase}
+	all := []access.Permission{access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Judge, access.Erase}
 	for _, c := range []struct {
 		what  string
 		by    access.Principal

@@ -27,6 +27,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/listener"
 	"github.com/graven-audit/graven/internal/rest"
+	"github.com/graven-audit/graven/internal/settings"
 	"github.com/graven-audit/graven/internal/witness"
 	"github.com/graven-audit/graven/trail"
 )
@@ -34,6 +35,7 @@ import (
 // An App is a server that listens.
 type App struct {
 	config   Config
+	settings settings.Digests // of what was given
 	log      *slog.Logger
 	keys     *keyring.Keys
 	ledger   *ledger.Ledger
@@ -55,7 +57,11 @@ type stop struct {
 // [App.Run] is called. progress, if not nil, is told how far recovering has
 // come.
 func New(ctx context.Context, c Config, version string, log *slog.Logger, progress func(done, total int64)) (*App, error) {
-	if err := c.complete(); err != nil {
+	given, err := settings.Of(&c, "data", "origin") // where it is, and what counts once
+	if err == nil {
+		err = c.complete()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if c.ReadOnly {
@@ -64,7 +70,7 @@ func New(ctx context.Context, c Config, version string, log *slog.Logger, progre
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(c.MaxMemory / 4 * 3) // the rest is for what is not the heap's
 	}
-	a := &App{config: c, log: log}
+	a := &App{config: c, settings: given, log: log}
 	if err := a.setup(ctx, version, progress); err != nil {
 		return nil, errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
 	}
@@ -126,6 +132,9 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if err := a.record(ctx, "LedgerStarted", event.Resource{}, map[string]any{"version": version, "size": a.ledger.State().Size()}); err != nil {
 		return err
 	}
+	if err := a.recordSettings(ctx); err != nil {
+		return err
+	}
 	a.onStop("farewell", func(ctx context.Context) error {
 		return a.record(ctx, "LedgerStopped", event.Resource{}, map[string]any{"size": a.ledger.State().Size()})
 	})
@@ -163,7 +172,9 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if err := a.keepRetention(ctx, rc.Eraser); err != nil {
 		return err
 	}
+	rc.Rules = c.Findings.Rules
 	a.rest = rest.New(rc)
+	a.lookForFindings(&rc, registry)
 	return a.listen()
 }
 

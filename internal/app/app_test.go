@@ -25,6 +25,7 @@ import (
 	"github.com/graven-audit/graven/internal/app"
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/testenv"
 	"github.com/graven-audit/graven/verify"
@@ -44,7 +45,8 @@ type server struct {
 // config returns a configuration for a new directory and any port.
 func config(t *testing.T) app.Config {
 	t.Helper()
-	return app.Config{Data: filepath.Join(t.TempDir(), "data"), Listen: "127.0.0.1:0", SegmentSize: 1 << 20}
+	return app.Config{Data: filepath.Join(t.TempDir(), "data"), Listen: "127.0.0.1:0", SegmentSize: 1 << 20,
+		Findings: app.Findings{Off: true}} // which come at any time
 }
 
 func try(c app.Config) (*app.App, error) {
@@ -595,5 +597,57 @@ func TestRecoveringTellsHowFarItHasCome(t *testing.T) {
 	}
 	if err := a.Stop(t.Context()); err != nil || last != 9 {
 		t.Errorf("told of %d, %v", last, err)
+	}
+}
+
+func TestSettingsThatWereChangedAreRecordedByName(t *testing.T) {
+	c := config(t)
+	restart := func() {
+		t.Helper()
+		if err := run(t, c).halt(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart()
+	restart()
+	c.Retention.Every, c.StrictTypes = time.Hour, true
+	restart()
+	if err := os.WriteFile(filepath.Join(c.Data, "settings.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.StrictTypes = false // which nobody can tell any more
+	s := run(t, c)
+	_, body := s.do(http.MethodGet, "/api/v1/audit?type=LedgerConfigChanged", token(t, c), "")
+	if n := strings.Count(body, `"eventType":"LedgerConfigChanged"`); n != 1 || !strings.Contains(body, `"changedKeys":"retention.every, strictTypes"`) {
+		t.Errorf("%d are recorded: %s", n, body)
+	}
+	if strings.Contains(body, "1h") {
+		t.Error("a value is told")
+	}
+}
+
+func TestAServerFindsWhatIsWrong(t *testing.T) {
+	c := config(t)
+	c.Findings = app.Findings{Rules: []finding.Rule{{Name: "issue-created", Title: "An issue was created", When: `event.eventType == "IssueCreated"`, Severity: "low"}}}
+	s := run(t, c)
+	secret := token(t, c)
+	if status, body := s.do(http.MethodPost, "/api/v1/audit/events", secret, native); status != http.StatusCreated {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		status, body := s.do(http.MethodGet, "/api/v1/findings?rule=issue-created", secret, "")
+		if strings.Contains(body, `"total":1`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("status %d: %s", status, body)
+		}
+	}
+	if _, body := s.do(http.MethodGet, "/metrics", secret, ""); !strings.Contains(body, `graven_findings_opened_total{rule="issue-created",severity="low"} 1`) {
+		t.Error("the metric does not tell of it")
+	}
+	c.Findings.Rules[0].When = "event.what"
+	if _, err := try(c); err == nil || !strings.Contains(err.Error(), `findings.rules: rule "issue-created": when:`) {
+		t.Errorf("a rule that cannot be read: %v", err)
 	}
 }

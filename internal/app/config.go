@@ -75,6 +75,8 @@ type Config struct {
 		// Confirmations is how many people must want it: 1, the default, or 2.
 		Confirmations int `yaml:"confirmations"`
 	} `yaml:"erasure"`
+	// Findings says what else is looked for in the trail.
+	Findings Findings `yaml:"findings"`
 	// ReadOnly serves a ledger in which nothing is recorded any more: a backup,
 	// or a predecessor. Who reads it stands in the server's own log only.
 	ReadOnly bool `yaml:"readOnly"`
@@ -225,6 +227,9 @@ func (c *Config) complete() error {
 		return wrong("plainListen", "HOST:PORT: %w", err)
 	}
 	if err := c.Spool.complete(c.Store); err != nil {
+		return err
+	}
+	if err := c.Findings.complete(); err != nil {
 		return err
 	}
 	switch {

@@ -47,13 +47,13 @@ var rooms = []struct {
 	{tools, "evidence verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
 	{means, "internal/paper internal/condition"},
-	{verdicts, "internal/transfer internal/finding internal/verdict internal/custody internal/grant internal/compliance"},
-	{audits, "internal/control"},
+	{verdicts, "internal/transfer internal/verdict internal/custody internal/grant internal/compliance"},
+	{audits, "internal/control internal/finding"},
 	{dossiers, "internal/evidence internal/reporter"},
 	{types, "api/... config"},
 	{recorders, "recorder rbac"},
 	{engines, "internal/admission internal/auditlog internal/sqlite internal/answer internal/places internal/problem internal/upload internal/document internal/deadletter internal/erasure internal/listener internal/observer internal/protection"},
-	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/terminal internal/witness internal/console internal/capturepolicy internal/controller internal/testdisk internal/testenv internal/testkey internal/export/*"},
+	{edges, "internal/agent internal/importer internal/filestore internal/backup internal/postgres internal/redis internal/storetest internal/keyring internal/kubeauth internal/rest internal/settings internal/terminal internal/witness internal/console internal/capturepolicy internal/controller internal/testdisk internal/testenv internal/testkey internal/export/*"},
 	{wiring, "internal/app"},
 	{commands, "cmd/* examples/*"},
 	{apart, "internal/arch internal/gen"},
@@ -62,7 +62,7 @@ var rooms = []struct {
 // only closes the list of ours that a package, or a whole floor, may import.
 var only = map[string][]string{
 	"cmd/graven-verify": {"event", "trail", "tombstone", "cosign", "evidence"},
-	"internal/gen":      {"event", "internal/rest"},
+	"internal/gen":      {"event", "internal/finding", "internal/rest"},
 	types.String():      {},
 	apart.String():      {},
 }

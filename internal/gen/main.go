@@ -1,5 +1,5 @@
-// Command gen writes the documentation that follows from the code: the page of
-// event types and the JSON Schema of an event. `go generate ./event` runs it,
+// Command gen writes the documentation that follows from the code: the pages of
+// event types and of the rules of findings, and the JSON Schema of an event. `go generate ./event` runs it,
 // and its test fails when the files on disk are not what it would write.
 package main
 
@@ -20,6 +20,7 @@ func documents() []document {
 	return []document{
 		{"events.md", eventsPage()},
 		{"event.schema.json", eventSchema()},
+		{"findings.md", findingsPage()},
 	}
 }
 

@@ -11,6 +11,7 @@
 //	access                 create auditevents/accessreviews
 //	tokens                 create auditevents/tokens
 //	hold                   create auditevents/legalholds
+//	judge                  create auditevents/findings
 //	erase                  create auditevents/erasures
 //	(attests)              create auditevents/attestations
 //

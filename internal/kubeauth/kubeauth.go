@@ -127,6 +127,7 @@ var permissions = []struct {
 	{"create", "accessreviews", []access.Permission{access.ReadAccess}},
 	{"create", "tokens", []access.Permission{access.ManageToken}},
 	{"create", "legalholds", []access.Permission{access.Hold}},
+	{"create", "findings", []access.Permission{access.Judge}},
 	{"create", "erasures", []access.Permission{access.Erase}},
 	{"create", "attestations", []access.Permission{attests}},
 }

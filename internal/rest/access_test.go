@@ -34,6 +34,13 @@ var needs = map[string]access.Permission{
 	"GET /api/v1/compliance/frameworks/{name}":     access.Read,
 	"GET /api/v1/compliance/report":                access.Read,
 	"GET /api/v1/audit/gaps":                       access.Read,
+	"GET /api/v1/findings":                         access.Read,
+	"GET /api/v1/findings/rules":                   access.Read,
+	"GET /api/v1/findings/{id}":                    access.Read,
+	"POST /api/v1/findings/{id}/acknowledge":       access.Judge,
+	"POST /api/v1/findings/{id}/accept":            access.Judge,
+	"POST /api/v1/findings/{id}/resolve":           access.Judge,
+	"POST /api/v1/findings/{id}/reopen":            access.Judge,
 	"GET /api/v1/audit/legal-hold":                 access.Read,
 	"POST /api/v1/audit/legal-hold":                access.Hold,
 	"DELETE /api/v1/audit/legal-hold":              access.Hold,
@@ -66,8 +73,8 @@ var may = map[string][]access.Permission{
 	"recorder":   {access.Record},
 	"operator":   {access.Read, access.Export, access.Verify, access.Record},
 	"auditor":    {access.Read, access.Export, access.Verify, access.ReadAccess},
-	"admin":      {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold},
-	"superadmin": {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Erase},
+	"admin":      {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Judge},
+	"superadmin": {access.Read, access.Export, access.Verify, access.ReadAccess, access.Record, access.ManageToken, access.Hold, access.Judge, access.Erase},
 }
 
 // requests returns how to call each route without an effect.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
@@ -196,6 +197,8 @@ func probes(d *door) map[string]probe {
 			"/api/v1/compliance/report": {"/api/v1/compliance/report"}, "/api/v1/compliance/frameworks": {"/api/v1/compliance/frameworks"}, "/api/v1/compliance/evidence": {"/api/v1/compliance/evidence"},
 			"/api/v1/compliance/frameworks/{name}": {"/api/v1/compliance/frameworks/soc2"},
 			"/api/v1/audit/gaps":                   {"/api/v1/audit/gaps"}, "/api/v1/tokens": {"/api/v1/tokens"},
+			"/api/v1/findings": {"/api/v1/findings"}, "/api/v1/findings/rules": {"/api/v1/findings/rules"},
+			"/api/v1/findings/{id}":    {"/api/v1/findings/" + d.found("shown")},
 			"/api/v1/audit/legal-hold": {"/api/v1/audit/legal-hold"}, "/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("shown")},
 			"/log/checkpoint": {"/log/checkpoint"}, "/log/tile/{path}": {"/log/tile/0/000.p/1"},
 			"/log/tile/entries/{path}": {"/log/tile/entries/000.p/1"}, "/openapi.json": {"/openapi.json"},
@@ -203,13 +206,17 @@ func probes(d *door) map[string]probe {
 		http.MethodHead: {"/api/v1/audit/stream": {"/api/v1/audit/stream"}}, // a GET has no end
 		http.MethodPost: {
 			"/api/v1/audit/events": {"/api/v1/audit/events", native}, "/api/v1/audit/events/batch": {"/api/v1/audit/events/batch", native},
-			"/api/v1/audit/verify-chain":    {"/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`},
-			"/api/v1/tokens":                {"/api/v1/tokens", `{"name":"probe","role":"viewer"}`},
-			"/api/v1/retention/run":         {"/api/v1/retention/run"},
-			"/api/v1/erasures":              {"/api/v1/erasures", `{"event":"0","reason":"a probe"}`},
-			"/api/v1/erasures/plan":         {"/api/v1/erasures/plan", `{"event":"2","reason":"a probe"}`},
-			"/api/v1/erasures/{id}/confirm": {"/api/v1/erasures/" + id + "/confirm"},
-			"/api/v1/audit/legal-hold":      {"/api/v1/audit/legal-hold", `{"correlation_id":"inc-0","reason":"a probe"}`},
+			"/api/v1/audit/verify-chain":        {"/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`},
+			"/api/v1/tokens":                    {"/api/v1/tokens", `{"name":"probe","role":"viewer"}`},
+			"/api/v1/retention/run":             {"/api/v1/retention/run"},
+			"/api/v1/erasures":                  {"/api/v1/erasures", `{"event":"0","reason":"a probe"}`},
+			"/api/v1/erasures/plan":             {"/api/v1/erasures/plan", `{"event":"2","reason":"a probe"}`},
+			"/api/v1/erasures/{id}/confirm":     {"/api/v1/erasures/" + id + "/confirm"},
+			"/api/v1/audit/legal-hold":          {"/api/v1/audit/legal-hold", `{"correlation_id":"inc-0","reason":"a probe"}`},
+			"/api/v1/findings/{id}/acknowledge": {"/api/v1/findings/" + d.found("acknowledged") + "/acknowledge", `{"reason":"a probe of it"}`},
+			"/api/v1/findings/{id}/accept":      {"/api/v1/findings/" + d.found("accepted") + "/accept", `{"reason":"a probe of it","until":"` + time.Now().AddDate(0, 1, 0).Format(time.DateOnly) + `"}`},
+			"/api/v1/findings/{id}/resolve":     {"/api/v1/findings/" + d.found("resolved") + "/resolve", `{"reason":"a probe of it"}`},
+			"/api/v1/findings/{id}/reopen":      {"/api/v1/findings/" + d.found("reopened", "acknowledge") + "/reopen", `{"reason":"a probe of it"}`},
 			"/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("changed"),
 				`{"correlation_id":"inc-0","reason":"a probe"}`},
 		},
@@ -306,6 +313,8 @@ func valueOf(name string, p map[string]any) string {
 		return "7d"
 	case "severity":
 		return "high"
+	case "state":
+		return "open"
 	case "outcome", "event_outcome":
 		return "success"
 	case "last_event_id", "cursor":

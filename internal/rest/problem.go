@@ -9,6 +9,7 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/erasure"
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
@@ -81,12 +82,14 @@ func problemOf(err error, flat bool) *problem.Problem {
 		return problem.New(http.StatusConflict, "exists", "It exists already", err.Error())
 	case errors.Is(err, custody.ErrSeveral), errors.Is(err, custody.ErrTooMany):
 		return problem.New(http.StatusConflict, "holds", "The legal holds that stand do not allow this", err.Error())
+	case errors.Is(err, finding.ErrState):
+		return problem.New(http.StatusConflict, "finding", "The finding does not stand so that this could be done", err.Error())
 	case errors.Is(err, erasure.ErrHeld), errors.Is(err, erasure.ErrOvertaken):
 		return problem.New(http.StatusConflict, "held", "A legal hold keeps what was to be erased", err.Error())
 	case errors.Is(err, erasure.ErrSamePerson):
 		return problem.New(http.StatusForbidden, "same-person", "Two must want this", err.Error())
 	case errors.Is(err, access.ErrNoToken), errors.Is(err, custody.ErrNoHold), errors.Is(err, custody.ErrNothing),
-		errors.Is(err, erasure.ErrNothing), errors.Is(err, erasure.ErrNoRequest):
+		errors.Is(err, finding.ErrNoFinding), errors.Is(err, erasure.ErrNothing), errors.Is(err, erasure.ErrNoRequest):
 		return problem.NotFound(err.Error())
 	default:
 		return because(err, problem.New(http.StatusInternalServerError, "internal", "Something went wrong here", "the server's log says more"))

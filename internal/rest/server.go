@@ -101,6 +101,8 @@ type Config struct {
 	Witnesses Witnesses
 	// Targets are what is promised of incidents; nil means [report.Defaults].
 	Targets []report.Target
+	// Rules are those of findings that users added.
+	Rules []finding.Rule
 	// Signer signs evidence packages with the ledger's key; nil where nothing is
 	// signed. Key is its public half, in text.
 	Signer note.Signer
@@ -150,6 +152,8 @@ type Server struct {
 	verify  *semaphore.Weighted
 	eraser  *erasure.Eraser
 	grants  *grant.Granter
+	book    *finding.Book
+	judging sync.Mutex
 	// caughtUp is when readiness last found everything in the index, in Unix
 	// nanoseconds.
 	caughtUp atomic.Int64
@@ -197,6 +201,7 @@ func New(c Config) *Server {
 		work:   access.NewQuota(c.MaxWork), exports: access.NewQuota(c.MaxExports), verify: semaphore.NewWeighted(1),
 		holds: c.Holds, eraser: c.Eraser, stopping: make(chan struct{})}
 	s.grants = &grant.Granter{Tokens: c.Tokens, Journal: c.Journal, Now: c.Now}
+	s.book = &finding.Book{Find: &s.find, Journal: c.Journal, Now: c.Now}
 	s.judge = verdict.Judge{Find: &s.find, Stored: c.Store.Stored(), Hashes: c.Store, Tombs: c.Holds}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.pattern, s.route(r))
@@ -272,6 +277,13 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/compliance/evidence", access.Export, false, s.evidence},
 		{"GET /api/v1/compliance/frameworks", access.Read, false, plain(s.listFrameworks)},
 		{"GET /api/v1/compliance/frameworks/{name}", access.Read, false, s.assess},
+		{"GET /api/v1/findings", access.Read, true, s.findings},
+		{"GET /api/v1/findings/rules", access.Read, false, plain(s.listRules)},
+		{"GET /api/v1/findings/{id}", access.Read, true, plain(s.getFinding)},
+		{"POST /api/v1/findings/{id}/acknowledge", access.Judge, false, plain(s.judgeFinding("acknowledge"))},
+		{"POST /api/v1/findings/{id}/accept", access.Judge, false, plain(s.judgeFinding("accept"))},
+		{"POST /api/v1/findings/{id}/resolve", access.Judge, false, plain(s.judgeFinding("resolve"))},
+		{"POST /api/v1/findings/{id}/reopen", access.Judge, false, plain(s.judgeFinding("reopen"))},
 		{"GET /api/v1/audit/legal-hold", access.Read, true, s.listHolds},
 		{"POST /api/v1/audit/legal-hold", access.Hold, false, plain(s.placeHold)},
 		{"DELETE /api/v1/audit/legal-hold", access.Hold, false, plain(s.releaseHold)},
