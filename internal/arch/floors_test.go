@@ -41,13 +41,13 @@ var rooms = []struct {
 	floor    floor
 	patterns string
 }{
-	{cellar, "internal/datadir internal/inorder internal/jcs internal/openfile internal/pgarray internal/posting internal/redact examples"},
+	{cellar, "internal/datadir internal/inorder internal/jcs internal/legible internal/openfile internal/pgarray internal/posting internal/redact examples"},
 	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail tombstone internal/spool internal/quarantine internal/brief"},
 	{tools, "evidence verify verify/remote client internal/succession"},
 	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
-	{means, "internal/paper internal/condition"},
-	{verdicts, "internal/transfer internal/verdict internal/custody internal/grant internal/compliance"},
+	{means, "internal/paper internal/condition internal/snapshot"},
+	{verdicts, "internal/transfer internal/verdict internal/custody internal/grant internal/compliance internal/narrative internal/reconstruct"},
 	{audits, "internal/control internal/finding"},
 	{dossiers, "internal/evidence internal/reporter"},
 	{types, "api/... config"},

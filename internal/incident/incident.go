@@ -68,7 +68,9 @@ func New(correlationID string, steps []Step) *Timeline {
 		s.SincePrevious = s.Event.Timestamp.Sub(previous)
 		previous = s.Event.Timestamp
 		if status, ok := ends[s.Event.EventType]; ok {
-			t.Status = status
+			if t.Status = status; status == Resolved && s.Event.Outcome == event.OutcomeFailure {
+				t.Status = Failed // Kubernaut says of what failed that it was completed, too
+			}
 		}
 		if t.Severity == "" || rank(s.Event.Severity) < rank(t.Severity) {
 			t.Severity = s.Event.Severity

@@ -167,6 +167,14 @@ func TestAnIncidentStandsAsItsLastEndSays(t *testing.T) {
 	}
 }
 
+func TestWhatWasCompletedWithoutSuccessHasFailed(t *testing.T) {
+	list := steps("orchestrator.lifecycle.created", "orchestrator.lifecycle.completed")
+	list[1].Event.Outcome = event.OutcomeFailure
+	if got := incident.New("inc-1", list).Status; got != incident.Failed {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestAStoryIsToldInTheOrderOfItsTimestamps(t *testing.T) {
 	list := steps("IssueResolved Issue/i", "IssueCreated Issue/i", "a", "b")
 	list[0].Event.Timestamp, list[1].Event.Timestamp = list[1].Event.Timestamp, list[0].Event.Timestamp

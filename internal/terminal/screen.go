@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"unicode/utf8"
+
+	"github.com/graven-audit/graven/internal/legible"
 )
 
 // Screen returns w or, if it is a terminal, a writer that replaces what the
@@ -45,7 +47,7 @@ func (s *screen) Write(data []byte) (int, error) {
 		}
 	}
 	s.rest = bytes.Clone(text[end:])
-	_, err := io.WriteString(s.w, replace(string(text[:end]), func(r rune) bool { return r != '\t' && hostile(r) }))
+	_, err := io.WriteString(s.w, legible.Replace(string(text[:end]), func(r rune) bool { return r != '\t' && legible.Hostile(r) }))
 	if err != nil {
 		return 0, err
 	}

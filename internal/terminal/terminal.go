@@ -14,12 +14,11 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf16"
 
 	"go.yaml.in/yaml/v2"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/legible"
 	"github.com/graven-audit/graven/internal/search"
 )
 
@@ -50,30 +49,7 @@ func ParseEvent(raw json.RawMessage) (Event, error) {
 
 // Printable replaces what a terminal would act upon. Text in events comes
 // from anywhere.
-func Printable(s string) string { return replace(s, hostile) }
-
-// replace replaces runes as JSON does.
-func replace(s string, which func(rune) bool) string {
-	if strings.IndexFunc(s, which) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if which(r) {
-			for _, unit := range utf16.AppendRune(nil, r) {
-				fmt.Fprintf(&b, "\\u%04x", unit)
-			}
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-// hostile reports whether a rune is a control or changes the direction of text.
-func hostile(r rune) bool {
-	return r != '\n' && unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
-}
+func Printable(s string) string { return legible.Text(s) }
 
 // Cell makes s fit for one cell of a table.
 func Cell(s string) string {

@@ -1,0 +1,265 @@
+package narrative
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/incident"
+	"github.com/graven-audit/graven/internal/legible"
+	"github.com/graven-audit/graven/internal/snapshot"
+)
+
+// late is how long after it happened a fact may be recorded before the story says so,
+// as a report does.
+const late = time.Hour
+
+// maxText bounds what one sentence quotes, in runes.
+const maxText = 2000
+
+// A Story is an incident, told.
+type Story struct {
+	CorrelationID string          `json:"correlationID"`
+	Status        incident.Status `json:"status"`
+	Severity      string          `json:"severity"`
+	StartedAt     string          `json:"startedAt"`
+	LastAt        string          `json:"lastAt"`
+	DurationMs    int64           `json:"durationMs"`
+	// Events is the number of tellings, Facts that of the things told.
+	Events int `json:"events"`
+	Facts  int `json:"facts"`
+
+	Signal    []Line    `json:"signal"`
+	Analyses  []Insight `json:"analysis"`
+	Decisions []Line    `json:"decision"`
+	Approvals []Decided `json:"approvals"`
+	// Automatic is the mode in which an engine decided that nobody need be asked.
+	Automatic *Line      `json:"automatic,omitempty"`
+	Actions   []Executed `json:"actions"`
+	Effects   []Line     `json:"effect"`
+	End       []Line     `json:"end"`
+	Steps     []*Step    `json:"steps"`
+	Missing   []Missing  `json:"missing"`
+	// Limited are the namespaces that the reader sees, if not all: what is missing cannot
+	// be told then.
+	Limited []string `json:"namespaces,omitzero"`
+}
+
+// A Line is a sentence, and the entry that it rests on.
+type Line struct {
+	Text  string `json:"text"`
+	Index int64  `json:"index"`
+}
+
+// A Source is an event that tells a fact.
+type Source struct {
+	Index       int64  `json:"index"`
+	ID          string `json:"id"`
+	EventType   string `json:"eventType"`
+	Attribution string `json:"attribution,omitempty"`
+	RecordedBy  string `json:"recordedBy,omitempty"`
+}
+
+// A Step is a fact in the story.
+type Step struct {
+	At           string `json:"at"`
+	SinceStartMs int64  `json:"sinceStartMs"`
+	Part         Part   `json:"part"`
+	Text         string `json:"text"`
+	EventType    string `json:"eventType"`
+	Who          string `json:"who"`
+	WhoType      string `json:"whoType"`
+	Known        string `json:"known"` // what Who rests on
+	Resource     string `json:"resource"`
+	Outcome      string `json:"outcome"`
+	// State is done, asked (nothing shows yet that it was done), unconfirmed (nobody will)
+	// or refused (the API server says that it was not done).
+	State string   `json:"state"`
+	Notes []string `json:"notes,omitempty"`
+	// Index is the place of the telling whose source is known best, the first of Tellings.
+	Index    int64    `json:"index"`
+	Tellings []Source `json:"tellings"`
+}
+
+// A Missing is something that the trail does not say, or contradicts itself in.
+type Missing struct {
+	Kind     string   `json:"kind"` // step, intent, gap, erased, contradiction, recording
+	Text     string   `json:"text"`
+	Index    int64    `json:"index"` // of the event that shows it; -1 for none
+	Expected []string `json:"expected,omitempty"`
+}
+
+// New tells the incident of events, which are given in the ledger's order. limited are
+// the namespaces that the reader sees, nil for all.
+func New(correlationID string, given []snapshot.Telling, limited []string) *Story {
+	facts := factsOf(given)
+	s := &Story{CorrelationID: correlationID, Events: 0, Facts: len(facts), Limited: limited, Signal: []Line{}, Analyses: []Insight{}, Decisions: []Line{},
+		Approvals: []Decided{}, Actions: []Executed{}, Effects: []Line{}, End: []Line{}, Steps: []*Step{}, Missing: []Missing{}}
+	t := incident.New(correlationID, ends(facts))
+	s.Status, s.Severity, s.DurationMs = t.Status, t.Severity, t.Last.Sub(t.Started).Milliseconds()
+	if len(facts) > 0 {
+		first, last := facts[0].at(), facts[len(facts)-1].at()
+		s.StartedAt, s.LastAt, s.DurationMs = event.FormatTime(first), event.FormatTime(last), last.Sub(first).Milliseconds()
+	}
+	for _, f := range facts {
+		f.step = step(f, facts[0].at())
+		if held(f, facts) != nil {
+			f.step.Notes = append(f.step.Notes, "told in the moment in which it was contained: it counts as contained")
+		}
+		s.Steps = append(s.Steps, f.step)
+		s.Events += len(f.tellings)
+	}
+	whole, broken := snapshot.Assemble(given)
+	s.summarize(facts, whole)
+	s.missing(t, facts, broken)
+	return s
+}
+
+// ends returns the steps by which an incident stands as it does: what was done. ChatCLI
+// tells of what is contained that it was resolved, too; who says so at the same moment
+// says nothing new.
+func ends(facts []*fact) (steps []incident.Step) {
+	for _, f := range facts {
+		if !f.done() || held(f, facts) != nil {
+			continue
+		}
+		e := f.event()
+		if e.EventType == "webhook.remediationapprovalrequest.decided" || e.Recorded.Attribution == event.AttributionAdmission {
+			for _, t := range f.tellings { // the one that rules know
+				steps = append(steps, incident.Step{Index: t.Index, Event: t.Event})
+			}
+			continue
+		}
+		steps = append(steps, incident.Step{Index: f.best().Index, Event: e})
+	}
+	return steps
+}
+
+// held returns the fact that an incident was contained, if f tells of the same moment
+// that it was resolved.
+func held(f *fact, facts []*fact) *fact {
+	mode := strings.ToLower(f.detail("mode"))
+	if f.typ() != "IssueResolved" || f.event().Actor.Type == event.ActorUser || strings.Contains(mode, "human") || mode == "manual" {
+		return nil
+	}
+	for _, c := range facts {
+		if c.typ() == "IssueContained" && c.at().Sub(f.at()).Abs() <= moment && c.event().Resource.Name == f.event().Resource.Name {
+			return c
+		}
+	}
+	return nil
+}
+
+// step tells a fact.
+func step(f *fact, start time.Time) *Step {
+	e := f.event()
+	s := &Step{At: event.FormatTime(e.Timestamp), SinceStartMs: e.Timestamp.Sub(start).Milliseconds(), EventType: e.EventType, Resource: resource(e.Resource),
+		Outcome: e.Outcome, State: "done", Index: f.best().Index}
+	s.Part, s.Text = f.told()
+	s.Text = legible.Cut(s.Text, maxText)
+	s.Who, s.WhoType, s.Known = f.who()
+	for _, t := range f.tellings {
+		s.Tellings = append(s.Tellings, Source{t.Index, t.Event.ID.String(), t.Event.EventType, t.Event.Recorded.Attribution, t.Event.Recorded.Principal})
+	}
+	if !f.done() {
+		in := f.asked()
+		switch {
+		case in.became == nil:
+			s.State = "asked"
+			s.Notes = append(s.Notes, "it was asked for, and nothing shows that it was done")
+		case in.became.eventType == "IntentFailed":
+			s.State = "refused"
+			s.Notes = append(s.Notes, "the API server did not do it"+after(" (status ", in.became.code, ")"))
+		default:
+			s.State = "unconfirmed"
+			s.Notes = append(s.Notes, "it was asked for, and cannot be confirmed"+after(": ", in.became.reason, ""))
+		}
+	}
+	if f.erased() {
+		s.Notes = append(s.Notes, "its content was erased")
+	}
+	if claim := others(f, s.Who); claim != "" {
+		s.Notes = append(s.Notes, "others that tell of it name "+claim)
+	}
+	if at := e.Recorded.At; !at.IsZero() && at.Sub(e.Timestamp) > late {
+		s.Notes = append(s.Notes, "it was recorded "+at.Sub(e.Timestamp).Round(time.Second).String()+" after it happened")
+	}
+	return s
+}
+
+// others returns the people whom other tellings of a fact name.
+func others(f *fact, who string) string {
+	var names []string
+	add := func(name string) {
+		if name != "" && name != "unknown" && name != who && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, t := range f.tellings {
+		if t.Event.Actor.Type == event.ActorUser {
+			add(t.Event.Actor.Name)
+		}
+		for _, name := range []string{"approver", "decided_by"} {
+			add(words(t.details[name]))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// after returns a text between others, or nothing where it is empty.
+func after(before, text, behind string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text + behind
+}
+
+func resource(r event.Resource) string {
+	name := r.Kind
+	if r.Name != "" {
+		name += "/" + r.Name
+	}
+	return name + after(" (", r.Namespace, ")")
+}
+
+// missing tells what the trail does not say.
+func (s *Story) missing(t *incident.Timeline, facts []*fact, broken []snapshot.Broken) {
+	if s.Limited == nil {
+		for _, g := range t.Missing {
+			s.Missing = append(s.Missing, Missing{"step", g.Reason, g.Index, g.Expected})
+		}
+	}
+	erased := 0
+	first := int64(-1)
+	for _, f := range facts {
+		if f.step.State != "done" {
+			s.Missing = append(s.Missing, Missing{"intent", f.step.Text + ", by " + f.step.Who + ": " + f.step.Notes[0], f.step.Index, nil})
+		}
+		if f.erased() {
+			if erased++; first < 0 {
+				first = f.step.Index
+			}
+		}
+		if c := held(f, facts); c != nil {
+			s.Missing = append(s.Missing, Missing{"contradiction", "it was told to be resolved in the moment in which it was contained: it counts as contained", f.step.Index, nil})
+		}
+		switch f.typ() {
+		case "CaptureGap":
+			s.Missing = append(s.Missing, Missing{"gap", f.step.Text, f.step.Index, nil})
+		case "CaptureFailed":
+			s.Missing = append(s.Missing, Missing{"recording", "A capture policy failed" + after(": ", f.detail("policy"), "") + after(", ", f.detail("reason"), ""), f.step.Index, nil})
+		}
+	}
+	if erased > 0 {
+		s.Missing = append(s.Missing, Missing{"erased", fmt.Sprintf("the content of %d of %d facts was erased: what their details said is not told", erased, len(facts)), first, nil})
+	}
+	for _, b := range broken {
+		kind := "recording"
+		if b.Erased {
+			kind = "erased"
+		}
+		s.Missing = append(s.Missing, Missing{kind, "the state of " + resource(b.Resource) + after(" at resourceVersion ", b.Version, "") + " cannot be read: " + b.Reason, b.Index, nil})
+	}
+}

@@ -1,0 +1,320 @@
+package narrative
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/legible"
+	"github.com/graven-audit/graven/internal/snapshot"
+)
+
+// An Insight is what an analysis came to.
+type Insight struct {
+	Text       string `json:"text"`
+	Finding    string `json:"finding,omitempty"` // its own words
+	Confidence string `json:"confidence,omitempty"`
+	By         string `json:"by,omitempty"`
+	// Alternatives are what it suggests or weighed, the chosen one among them.
+	Alternatives []string `json:"alternatives,omitempty"`
+	At           string   `json:"at"`
+	Index        int64    `json:"index"`
+	// Snapshot is the entry with the state that Finding stands in; 0 for none.
+	Snapshot int64 `json:"snapshot,omitempty"`
+}
+
+// A Decided is a request for approval, and what was decided.
+type Decided struct {
+	Request  string `json:"request"`
+	Decision string `json:"decision"` // granted, rejected, expired, attempted, open
+	// Who decided; empty where nobody did.
+	Who         string `json:"who,omitempty"`
+	WhoType     string `json:"whoType,omitempty"`
+	Known       string `json:"known,omitempty"`
+	Attribution string `json:"attribution,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	At          string `json:"at"`
+	// AfterMs is how long it took from the request; 0 where that is not known.
+	AfterMs int64    `json:"afterMs,omitempty"`
+	State   string   `json:"state"`
+	Notes   []string `json:"notes,omitempty"`
+	Index   int64    `json:"index"`
+}
+
+// An Executed is something that was done, and what came of it.
+type Executed struct {
+	What     string `json:"what"`
+	Target   string `json:"target,omitempty"`
+	Resource string `json:"resource"`
+	Result   string `json:"result"` // succeeded, failed, unknown
+	Why      string `json:"why,omitempty"`
+	At       string `json:"at"`
+	Index    int64  `json:"index"`
+	// ResultIndex is the entry that tells of the result; -1 for none.
+	ResultIndex int64 `json:"resultIndex"`
+}
+
+func line(f *fact) Line { return Line{f.step.Text, f.step.Index} }
+
+// summarize makes the passages of a story.
+func (s *Story) summarize(facts []*fact, states []snapshot.Snapshot) {
+	for i, f := range facts {
+		if mode := strings.ToLower(f.detail("decisionMode")); s.Automatic == nil && f.done() {
+			if mode == "auto" || strings.HasPrefix(strings.NewReplacer("-", "", "_", "").Replace(mode), "autonotify") {
+				s.Automatic = &Line{mode, f.step.Index}
+			} else if f.is("aianalysis.approval.decision") && (f.detail("auto_approved") == "true" || f.detail("approval_required") == "false") {
+				s.Automatic = &Line{"auto_approved", f.step.Index}
+			}
+		}
+		switch f.step.Part {
+		case Signal:
+			s.Signal = append(s.Signal, line(f))
+		case Analysis:
+			s.Analyses = analysed(s.Analyses, f, facts[i+1:], states)
+		case Decision:
+			s.Decisions = append(s.Decisions, line(f))
+		case Effect:
+			s.Effects = append(s.Effects, line(f))
+		case End:
+			s.End = append(s.End, line(f))
+		}
+	}
+	s.approve(facts)
+	s.execute(facts)
+}
+
+// conclusions are the types of events that end an analysis.
+var conclusions = []string{"AIInsightCompleted", "AIInsightFailed", "PatternMatched", "RCAEnrichmentCompleted", "aianalysis.analysis.completed", "aianalysis.analysis.failed",
+	"aiagent.rca.complete", "workflow.catalog.workflows_listed"}
+
+// moment is how far the clocks of those who tell of one moment may be apart.
+const moment = 5 * time.Second
+
+// analysed adds what an analysis came to, with what the state says that was kept of it
+// before the next one of the same resource.
+func analysed(to []Insight, f *fact, behind []*fact, states []snapshot.Snapshot) []Insight {
+	if !f.is(conclusions...) {
+		return to
+	}
+	e := f.event()
+	in := Insight{Text: f.step.Text, Confidence: f.detail("confidence"), By: strings.TrimSpace(f.detail("provider") + " " + f.detail("model")), At: f.step.At, Index: f.step.Index}
+	if e.EventType == "workflow.catalog.workflows_listed" {
+		in.Alternatives = list(f.detail("results"))
+	} else {
+		in.Alternatives = list(f.detail("suggestedActions", "possibleCauses", "workflow_id"))
+	}
+	in.Finding = f.detail("rca_summary", "provider_response_summary")
+	until := time.Time{}
+	for _, next := range behind {
+		if next.typ() == e.EventType && next.event().Resource == e.Resource {
+			until = next.at()
+			break
+		}
+	}
+	for i := range states {
+		st := &states[i]
+		same := st.Resource.Kind == e.Resource.Kind && st.Resource.Namespace == e.Resource.Namespace && st.Resource.Name == e.Resource.Name
+		if !same || st.At.Before(e.Timestamp.Add(-moment)) || !until.IsZero() && st.At.After(until) {
+			continue
+		}
+		if in.read(st) {
+			break
+		}
+	}
+	in.Finding = legible.Cut(in.Finding, maxText)
+	return append(to, in)
+}
+
+// read takes over what a state says of an analysis, and reports whether it does.
+func (in *Insight) read(st *snapshot.Snapshot) bool {
+	finding := cmp.Or(snapshot.Text(st.Object, "status", "analysis"), snapshot.Text(st.Object, "status", "rootCauseAnalysis", "summary"), snapshot.Text(st.Object, "status", "rootCause"))
+	if finding == "" {
+		return false
+	}
+	in.Finding, in.Snapshot = finding, st.Index()
+	in.Confidence = cmp.Or(in.Confidence, snapshot.Text(st.Object, "status", "confidence"), snapshot.Text(st.Object, "status", "selectedWorkflow", "confidence"))
+	for _, path := range [][]string{{"status", "suggestedActions"}, {"status", "alternativeWorkflows"}} {
+		members, _ := snapshot.At(st.Object, path...).([]any)
+		var all []string
+		for _, m := range members {
+			m, _ := m.(map[string]any)
+			name := cmp.Or(words(m["action"]), words(m["workflowId"]), words(m["name"]))
+			text := name + after(" (", cmp.Or(words(m["confidence"]), ""), ")") + after(": ", cmp.Or(words(m["description"]), words(m["rationale"])), "")
+			if name != "" {
+				all = append(all, legible.Cut(text, 300))
+			}
+		}
+		if len(all) > 0 {
+			in.Alternatives = all
+			if chosen := snapshot.Text(st.Object, "status", "selectedWorkflow", "workflowId"); chosen != "" {
+				in.Alternatives = append([]string{chosen + " (chosen)" + after(": ", snapshot.Text(st.Object, "status", "selectedWorkflow", "rationale"), "")}, all...)
+			}
+			break
+		}
+	}
+	return true
+}
+
+func list(text string) (all []string) {
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			all = append(all, part)
+		}
+	}
+	return all
+}
+
+var (
+	requests  = []string{"ApprovalRequested", "orchestrator.approval.requested"}
+	decisions = []string{"ApprovalGranted", "ApprovalRejected", "ApprovalExpired", "ApprovalAttempted", "orchestrator.approval.approved", "orchestrator.approval.rejected",
+		"webhook.remediationapprovalrequest.decided"}
+)
+
+func requestOf(f *fact) string {
+	return cmp.Or(f.detail("rar_name", "request_name"), f.event().Resource.Name)
+}
+
+// approve tells of every request for approval, and of every decision. Kubernaut's
+// controllers tell of a decision a second time, as a fact of their own: what is known
+// best of it stays.
+func (s *Story) approve(facts []*fact) {
+	asked := map[string]*fact{}
+	open := map[string]bool{}
+	for _, f := range facts {
+		if f.is(requests...) {
+			name := requestOf(f)
+			if asked[name] == nil {
+				asked[name], open[name] = f, true
+			}
+			continue
+		}
+		if !f.is(decisions...) {
+			continue
+		}
+		d := decided(f)
+		if request := asked[d.Request]; request != nil {
+			d.AfterMs = f.at().Sub(request.at()).Milliseconds()
+		}
+		if f.step.State == "done" && d.Decision != "attempted" {
+			open[d.Request] = false
+		}
+		if i := slices.IndexFunc(s.Approvals, func(had Decided) bool { return again(&had, &d, f.typ()) }); i >= 0 {
+			if order(&d) < order(&s.Approvals[i]) {
+				d.Reason, d.Notes = cmp.Or(d.Reason, s.Approvals[i].Reason), append(d.Notes, s.Approvals[i].Notes...)
+				s.Approvals[i] = d
+			} else {
+				s.Approvals[i].Reason = cmp.Or(s.Approvals[i].Reason, d.Reason)
+			}
+			continue
+		}
+		s.Approvals = append(s.Approvals, d)
+	}
+	for _, f := range facts {
+		if name := requestOf(f); f.is(requests...) && open[name] && asked[name] == f {
+			s.Approvals = append(s.Approvals, Decided{Request: name, Decision: "open", At: f.step.At, State: "done", Index: f.step.Index})
+		}
+	}
+}
+
+func order(d *Decided) int {
+	i := slices.Index(attributions, d.Attribution)
+	if i < 0 {
+		i = len(attributions)
+	}
+	if d.State != "done" {
+		i += 10
+	}
+	return i
+}
+
+// again reports whether two tell of one decision.
+func again(a, b *Decided, eventType string) bool {
+	kubernaut := strings.HasPrefix(eventType, "orchestrator.") || strings.HasPrefix(eventType, "webhook.")
+	return kubernaut && a.Request == b.Request && a.Decision == b.Decision
+}
+
+func decided(f *fact) Decided {
+	e := f.event()
+	d := Decided{Request: requestOf(f), Reason: f.detail("reason", "decision_message"), At: f.step.At, State: f.step.State, Notes: f.step.Notes,
+		Index: f.step.Index, Attribution: e.Recorded.Attribution, Who: f.step.Who, WhoType: f.step.WhoType, Known: f.step.Known}
+	said := strings.ToLower(f.detail("decision"))
+	switch {
+	case f.is("ApprovalAttempted"):
+		d.Decision = "attempted"
+	case f.is("ApprovalExpired") || said == "expired":
+		d.Decision = "expired"
+	case f.is("ApprovalGranted", "orchestrator.approval.approved") || said == "approved":
+		d.Decision = "granted"
+	case f.is("ApprovalRejected", "orchestrator.approval.rejected") || said == "rejected":
+		d.Decision = "rejected"
+	case said != "":
+		d.Decision = said
+	default:
+		d.Decision = "unknown"
+	}
+	if f.detail("auto") == "true" {
+		d.Notes = append(slices.Clip(d.Notes), "decided by a rule, not by a person")
+	}
+	return d
+}
+
+// execute tells what was done, with what came of it.
+func (s *Story) execute(facts []*fact) {
+	named := map[string]bool{} // plans of which actions are known
+	plan := func(f *fact) string {
+		return f.event().Cluster + "\x00" + f.event().Resource.Namespace + "\x00" + f.event().Resource.Name
+	}
+	for _, f := range facts {
+		if f.is("RemediationExecuted") && f.detail("action") != "" {
+			named[plan(f)] = true
+		}
+	}
+	for i, f := range facts {
+		if f.step.State != "done" && f.step.State != "asked" {
+			continue
+		}
+		x := Executed{Target: f.detail("target", "target_resource"), Resource: f.step.Resource, At: f.step.At, Index: f.step.Index, ResultIndex: -1, Result: "unknown"}
+		var good, bad []string
+		switch {
+		case f.is("RemediationExecuted") && (f.detail("action") != "" || !named[plan(f)]):
+			x.What = cmp.Or(f.detail("action", "strategy"), "plan "+f.event().Resource.Name)
+			good, bad = []string{"RemediationSucceeded"}, []string{"RemediationFailed"}
+		case f.is("workflowexecution.execution.started"):
+			x.What = "workflow " + cmp.Or(f.detail("workflow_name", "workflow_id"), f.event().Resource.Name)
+			good, bad = []string{"workflowexecution.workflow.completed"}, []string{"workflowexecution.workflow.failed"}
+		case f.is("AgenticStepExecuted"):
+			x.What = "step " + f.detail("stepNumber") + after(": ", f.detail("action"), "")
+			x.Why = f.detail("observation")
+			switch {
+			case f.event().Outcome == event.OutcomeFailure || strings.HasPrefix(x.Why, "FAILED") || strings.HasPrefix(x.Why, "REJECTED"):
+				x.Result = "failed"
+			case f.event().Outcome == event.OutcomeSuccess || strings.HasPrefix(x.Why, "SUCCESS"):
+				x.Result = "succeeded"
+			}
+		case f.is("CircuitBreakerTriggered", "workflowexecution.block.cleared", "ChaosExperimentStarted", "PodCommand"):
+			x.What, x.Result = f.step.Text, ""
+		default:
+			continue
+		}
+		if f.step.State != "done" {
+			x.Result = f.step.State
+		}
+		for _, after := range facts[i+1:] {
+			if x.Result != "unknown" || after.step.State != "done" || after.event().Resource.Kind == f.event().Resource.Kind && plan(after) != plan(f) {
+				continue
+			}
+			if after.typ() == f.typ() && after.detail("action") == "" { // begun again
+				break
+			}
+			switch {
+			case after.is(good...):
+				x.Result, x.Why, x.ResultIndex = "succeeded", after.detail("result"), after.step.Index
+			case after.is(bad...):
+				x.Result, x.Why, x.ResultIndex = "failed", cmp.Or(after.detail("result", "failure_message", "failure_reason"), strings.Trim(after.rest(), " ()")), after.step.Index
+			}
+		}
+		s.Actions = append(s.Actions, x)
+	}
+}

@@ -1,0 +1,165 @@
+// Package snapshot puts the states of resources together again that capture has kept in
+// a ledger: a ResourceSnapshot has one, or a part of a large one.
+package snapshot
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/capture"
+)
+
+// Type is the type of the events that have a state.
+const Type = "ResourceSnapshot"
+
+// Lost is why a state was kept that says something which the next one does not: it was
+// replaced at the snapshot's time.
+const Lost = "what it says is lost in the next state"
+
+// A Telling is an event at its place in the ledger.
+type Telling struct {
+	Index int64
+	Event *event.Event
+	// Erased is set if the event's content is no longer there.
+	Erased bool
+}
+
+// A Snapshot is the state of a resource as of a time.
+type Snapshot struct {
+	Resource event.Resource
+	Cluster  string
+	Version  string // the resourceVersion
+	At       time.Time
+	Object   map[string]any // numbers are [json.Number]
+	Because  string
+	Parts    []Telling // at least one
+}
+
+// Index is the place of the last part.
+func (s *Snapshot) Index() int64 { return s.Parts[len(s.Parts)-1].Index }
+
+// A Broken is a snapshot whose state cannot be known any more, and why.
+type Broken struct {
+	Resource event.Resource
+	Version  string
+	At       time.Time
+	Index    int64
+	Erased   bool
+	Reason   string
+}
+
+type details struct {
+	ResourceVersion, Object, Digest, Because string
+	Part, Parts                              int
+}
+
+type key struct{ cluster, uid, kind, namespace, name, version, digest string }
+
+type gathered struct {
+	Snapshot
+	digest string
+	parts  map[int]string
+	whole  int
+}
+
+// Assemble returns the snapshots among events, which are given in the ledger's order,
+// the oldest first, each state once; and those that are not whole, or not what their
+// digests say.
+func Assemble(tellings []Telling) (whole []Snapshot, broken []Broken) {
+	all := map[key]*gathered{}
+	var order []*gathered
+	for _, t := range tellings {
+		e := t.Event
+		if e.EventType != Type {
+			continue
+		}
+		lost := func(erased bool, reason string) {
+			broken = append(broken, Broken{e.Resource, "", e.Timestamp, t.Index, erased, reason})
+		}
+		if t.Erased {
+			lost(true, "its content was erased")
+			continue
+		}
+		var d details
+		if err := json.Unmarshal(e.Details, &d); err != nil {
+			lost(false, "its details are not those of a snapshot: "+err.Error())
+			continue
+		}
+		r := e.Resource
+		k := key{e.Cluster, r.UID, r.Kind, r.Namespace, r.Name, d.ResourceVersion, d.Digest}
+		g := all[k]
+		if g == nil {
+			g = &gathered{Snapshot: Snapshot{Resource: r, Cluster: e.Cluster, Version: d.ResourceVersion, At: e.Timestamp, Because: d.Because}, digest: d.Digest, parts: map[int]string{}, whole: max(1, d.Parts)}
+			all[k] = g
+			order = append(order, g)
+		}
+		n := max(1, d.Part)
+		if _, had := g.parts[n]; !had {
+			g.parts[n] = d.Object
+			g.Parts = append(g.Parts, t)
+		}
+	}
+	for _, g := range order {
+		if err := g.read(); err != nil {
+			broken = append(broken, Broken{g.Resource, g.Version, g.At, g.Index(), false, err.Error()})
+			continue
+		}
+		whole = append(whole, g.Snapshot)
+	}
+	slices.SortStableFunc(whole, func(a, b Snapshot) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Index(), b.Index())) })
+	return whole, broken
+}
+
+// read reads the state from its parts.
+func (g *gathered) read() error {
+	var text strings.Builder
+	for n := 1; n <= g.whole; n++ {
+		part, ok := g.parts[n]
+		if !ok {
+			return fmt.Errorf("part %d of %d is not there", n, g.whole)
+		}
+		text.WriteString(part)
+	}
+	d := json.NewDecoder(bytes.NewReader([]byte(text.String())))
+	d.UseNumber()
+	if err := d.Decode(&g.Object); err != nil {
+		return fmt.Errorf("its state is not JSON: %w", err)
+	}
+	if digest := capture.Digest(g.Object); g.digest != "" && digest != g.digest {
+		return fmt.Errorf("its state has the digest %s, and is to have %s", digest, g.digest)
+	}
+	return nil
+}
+
+// Text returns a member of a state as text, by the names that lead there; empty where
+// there is none.
+func Text(object map[string]any, path ...string) string {
+	switch v := At(object, path...).(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	case bool:
+		return fmt.Sprint(v)
+	}
+	return ""
+}
+
+// At returns a member of a state, by the names that lead there; nil where there is none.
+func At(object map[string]any, path ...string) any {
+	var v any = object
+	for _, name := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[name]
+	}
+	return v
+}
