@@ -20,6 +20,7 @@ func newIncident() *cobra.Command {
 		Use:   "incident CORRELATION-ID",
 		Short: "Tell an incident as one story, with the steps that are missing",
 		Example: `  graven incident inc-8f2a4b
+  graven incident inc-8f2a4b -o markdown > postmortem.md
   graven incident inc-8f2a4b --check   # exit code 4 if a step is missing`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,10 +41,14 @@ func newIncident() *cobra.Command {
 		},
 	}
 	conn.flags(cmd)
-	oneOf(cmd, &output, "output", "o", "table", "how to print", documentOutputs)
+	oneOf(cmd, &output, "output", "o", "text", "how to print", incidentOutputs)
 	cmd.Flags().BoolVar(&check, "check", false, "end with exit code 4 if a step is missing, or the token sees too little to tell")
 	return cmd
 }
+
+// incidentOutputs are the forms of an incident: the story that is told of it, its events
+// in a table, or everything.
+var incidentOutputs = []string{"text", "markdown", "table", "json", "yaml"}
 
 // showIncident fetches an incident and prints it.
 func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (*terminal.Incident, error) {
@@ -56,8 +61,15 @@ func showIncident(cmd *cobra.Command, c *client.Client, id, output string) (*ter
 		return nil, err
 	}
 	terminal.Remark(cmd.ErrOrStderr(), t.ErasedBelow)
-	if output != "table" {
+	switch {
+	case output == "json" || output == "yaml":
 		return t, terminal.Document(cmd.OutOrStdout(), output, raw)
+	case output == "table" || t.Narrative == nil: // of a server that tells no stories
+		return t, t.Print(cmd.OutOrStdout())
+	case output == "text":
+		_, err := cmd.OutOrStdout().Write(t.Narrative.Text())
+		return t, err
 	}
-	return t, t.Print(cmd.OutOrStdout())
+	_, err := cmd.OutOrStdout().Write(t.Narrative.Markdown())
+	return t, err
 }

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/legible"
 	"github.com/graven-audit/graven/internal/snapshot"
 )
 
 // A telling is an event with what its details say.
 type telling struct {
 	snapshot.Telling
-	details map[string]any
+	details map[string]string // each member in words
 	intent  bool
 	became  *verdict // of an intent; nil while nothing is known
 }
@@ -43,12 +44,31 @@ func (f *fact) is(types ...string) bool {
 func (f *fact) detail(names ...string) string {
 	for _, t := range f.tellings {
 		for _, name := range names {
-			if text := words(t.details[name]); text != "" {
+			if text := t.details[name]; text != "" {
 				return text
 			}
 		}
 	}
 	return ""
+}
+
+// said returns what an event's details say, each member in words. Nothing else is kept of
+// them, for there may be much.
+func said(e *event.Event) map[string]string {
+	if len(e.Details) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(e.Details))
+	d.UseNumber()
+	var all map[string]any
+	if d.Decode(&all) != nil {
+		return nil // as if it had none: what is in the ledger was JSON when it came
+	}
+	m := make(map[string]string, len(all))
+	for name, v := range all {
+		m[name] = legible.Cut(words(v), maxText)
+	}
+	return m
 }
 
 // words are a detail as text. Lists of plain values are told one after the other.
@@ -127,17 +147,13 @@ func factsOf(given []snapshot.Telling) []*fact {
 	var tellings []*telling
 	for _, g := range given {
 		t := &telling{Telling: g}
-		if len(g.Event.Details) > 0 {
-			d := json.NewDecoder(bytes.NewReader(g.Event.Details))
-			d.UseNumber()
-			if d.Decode(&t.details) != nil {
-				t.details = nil // as if it had none: what is in the ledger was JSON when it came
-			}
+		if g.Event.EventType != snapshot.Type {
+			t.details = said(g.Event)
 		}
 		if typ := g.Event.EventType; strings.HasPrefix(typ, "Intent") && slices.Contains(aside, typ) {
-			say := func(name string) string { return words(t.details[name]) }
-			v := &verdict{typ, say("reason"), say("by"), say("code"), say("impersonator")}
-			verdicts[say("intent")] = v
+			d := t.details
+			v := &verdict{typ, d["reason"], d["by"], d["code"], d["impersonator"]}
+			verdicts[d["intent"]] = v
 			judged[g.Event.Cluster+"\x00"+strings.TrimSuffix(g.Event.Fact, "/"+typ)] = v
 			continue
 		}
@@ -150,7 +166,7 @@ func factsOf(given []snapshot.Telling) []*fact {
 	var facts []*fact
 	for _, t := range tellings {
 		e := t.Event
-		t.intent = e.Recorded.Attribution == event.AttributionAdmission && (words(t.details["intent"]) == event.AttributionAdmission || t.Erased && e.Outcome == event.OutcomePending)
+		t.intent = e.Recorded.Attribution == event.AttributionAdmission && (t.details["intent"] == event.AttributionAdmission || t.Erased && e.Outcome == event.OutcomePending)
 		if t.intent {
 			if t.became = verdicts[e.ID.String()]; t.became == nil && e.Fact != "" {
 				t.became = judged[e.Cluster+"\x00"+e.Fact]
@@ -189,7 +205,7 @@ func (f *fact) who() (name, kind, known string) {
 	}
 	for _, t := range f.tellings {
 		for _, name := range []string{"approver", "delegated_user", "decided_by", "resolvedBy", "user"} {
-			if who := words(t.details[name]); who != "" && who != "unknown" {
+			if who := t.details[name]; who != "" && who != "unknown" {
 				return who, event.ActorUser, "named by " + best.Event.Actor.Type + " " + best.Event.Actor.Name + "; nothing shows that it was they"
 			}
 		}

@@ -317,6 +317,15 @@ func TestAnIntentAloneIsNotDone(t *testing.T) {
 	}
 }
 
+func TestWhatWasRecordedLateIsSaid(t *testing.T) {
+	l := toldThrice(t)
+	l.told[0].Event.Recorded.At = l.told[0].Event.Timestamp.Add(90 * time.Hour)
+	l.told[1].Event.Recorded.At = l.told[0].Event.Timestamp.Add(72 * time.Hour)
+	if s := narrative.New(l.id, l.told, nil); !strings.Contains(s.Late, "1 of 9 facts") || !strings.Contains(s.Late, "at most 3 days") || !strings.Contains(string(s.Text()), s.Late) {
+		t.Errorf("%q", s.Late)
+	}
+}
+
 func TestNothingIsAStoryOfNothing(t *testing.T) {
 	s := narrative.New("none", nil, nil)
 	if s.Facts != 0 || !strings.Contains(string(s.Text()), "No event says what was noticed") || len(s.Markdown()) == 0 {

@@ -42,6 +42,9 @@ type Story struct {
 	End       []Line     `json:"end"`
 	Steps     []*Step    `json:"steps"`
 	Missing   []Missing  `json:"missing"`
+	// Late says of facts that they were recorded long after they happened; empty where
+	// none was.
+	Late string `json:"late,omitempty"`
 	// Limited are the namespaces that the reader sees, if not all: what is missing cannot
 	// be told then.
 	Limited []string `json:"namespaces,omitzero"`
@@ -78,6 +81,8 @@ type Step struct {
 	// or refused (the API server says that it was not done).
 	State string   `json:"state"`
 	Notes []string `json:"notes,omitempty"`
+	// LateMs is how long after it happened it was recorded, if that is more than an hour.
+	LateMs int64 `json:"lateMs,omitempty"`
 	// Index is the place of the telling whose source is known best, the first of Tellings.
 	Index    int64    `json:"index"`
 	Tellings []Source `json:"tellings"`
@@ -111,8 +116,8 @@ func New(correlationID string, given []snapshot.Telling, limited []string) *Stor
 		s.Steps = append(s.Steps, f.step)
 		s.Events += len(f.tellings)
 	}
-	whole, broken := snapshot.Assemble(given)
-	s.summarize(facts, whole)
+	states, broken := thoughts(given)
+	s.summarize(facts, states)
 	s.missing(t, facts, broken)
 	return s
 }
@@ -184,7 +189,7 @@ func step(f *fact, start time.Time) *Step {
 		s.Notes = append(s.Notes, "others that tell of it name "+claim)
 	}
 	if at := e.Recorded.At; !at.IsZero() && at.Sub(e.Timestamp) > late {
-		s.Notes = append(s.Notes, "it was recorded "+at.Sub(e.Timestamp).Round(time.Second).String()+" after it happened")
+		s.LateMs = at.Sub(e.Timestamp).Milliseconds()
 	}
 	return s
 }
@@ -202,7 +207,7 @@ func others(f *fact, who string) string {
 			add(t.Event.Actor.Name)
 		}
 		for _, name := range []string{"approver", "decided_by"} {
-			add(words(t.details[name]))
+			add(t.details[name])
 		}
 	}
 	return strings.Join(names, ", ")
@@ -231,9 +236,12 @@ func (s *Story) missing(t *incident.Timeline, facts []*fact, broken []snapshot.B
 			s.Missing = append(s.Missing, Missing{"step", g.Reason, g.Index, g.Expected})
 		}
 	}
-	erased := 0
-	first := int64(-1)
+	erased, tardy := 0, 0
+	first, most := int64(-1), time.Duration(0)
 	for _, f := range facts {
+		if after := time.Duration(f.step.LateMs) * time.Millisecond; after > 0 {
+			tardy, most = tardy+1, max(most, after)
+		}
 		if f.step.State != "done" {
 			s.Missing = append(s.Missing, Missing{"intent", f.step.Text + ", by " + f.step.Who + ": " + f.step.Notes[0], f.step.Index, nil})
 		}
@@ -250,6 +258,12 @@ func (s *Story) missing(t *incident.Timeline, facts []*fact, broken []snapshot.B
 			s.Missing = append(s.Missing, Missing{"gap", f.step.Text, f.step.Index, nil})
 		case "CaptureFailed":
 			s.Missing = append(s.Missing, Missing{"recording", "A capture policy failed" + after(": ", f.detail("policy"), "") + after(", ", f.detail("reason"), ""), f.step.Index, nil})
+		}
+	}
+	if tardy > 0 {
+		s.Late = fmt.Sprintf("%d of %d facts were recorded more than an hour after they happened, at most %s", tardy, len(facts), most.Round(time.Second))
+		if most > 48*time.Hour {
+			s.Late = fmt.Sprintf("%d of %d facts were recorded more than an hour after they happened, at most %d days", tardy, len(facts), int(most.Hours()/24))
 		}
 	}
 	if erased > 0 {

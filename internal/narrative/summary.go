@@ -59,7 +59,7 @@ type Executed struct {
 func line(f *fact) Line { return Line{f.step.Text, f.step.Index} }
 
 // summarize makes the passages of a story.
-func (s *Story) summarize(facts []*fact, states []snapshot.Snapshot) {
+func (s *Story) summarize(facts []*fact, states []thought) {
 	for i, f := range facts {
 		if mode := strings.ToLower(f.detail("decisionMode")); s.Automatic == nil && f.done() {
 			if mode == "auto" || strings.HasPrefix(strings.NewReplacer("-", "", "_", "").Replace(mode), "autonotify") {
@@ -94,7 +94,7 @@ const moment = 5 * time.Second
 
 // analysed adds what an analysis came to, with what the state says that was kept of it
 // before the next one of the same resource.
-func analysed(to []Insight, f *fact, behind []*fact, states []snapshot.Snapshot) []Insight {
+func analysed(to []Insight, f *fact, behind []*fact, states []thought) []Insight {
 	if !f.is(conclusions...) {
 		return to
 	}
@@ -115,46 +115,74 @@ func analysed(to []Insight, f *fact, behind []*fact, states []snapshot.Snapshot)
 	}
 	for i := range states {
 		st := &states[i]
-		same := st.Resource.Kind == e.Resource.Kind && st.Resource.Namespace == e.Resource.Namespace && st.Resource.Name == e.Resource.Name
-		if !same || st.At.Before(e.Timestamp.Add(-moment)) || !until.IsZero() && st.At.After(until) {
+		same := st.of.Kind == e.Resource.Kind && st.of.Namespace == e.Resource.Namespace && st.of.Name == e.Resource.Name
+		if !same || st.at.Before(e.Timestamp.Add(-moment)) || !until.IsZero() && st.at.After(until) {
 			continue
 		}
-		if in.read(st) {
-			break
+		in.Finding, in.Snapshot, in.Confidence = st.finding, st.index, cmp.Or(in.Confidence, st.confidence)
+		if len(st.alternatives) > 0 {
+			in.Alternatives = st.alternatives
 		}
+		break
 	}
 	in.Finding = legible.Cut(in.Finding, maxText)
 	return append(to, in)
 }
 
-// read takes over what a state says of an analysis, and reports whether it does.
-func (in *Insight) read(st *snapshot.Snapshot) bool {
-	finding := cmp.Or(snapshot.Text(st.Object, "status", "analysis"), snapshot.Text(st.Object, "status", "rootCauseAnalysis", "summary"), snapshot.Text(st.Object, "status", "rootCause"))
-	if finding == "" {
-		return false
+// A thought is what the state of an analysis says.
+type thought struct {
+	of                  event.Resource
+	at                  time.Time
+	index               int64
+	finding, confidence string
+	alternatives        []string
+}
+
+// thoughts returns what the states that were kept of analyses say, and which cannot be
+// read.
+func thoughts(given []snapshot.Telling) (all []thought, broken []snapshot.Broken) {
+	var of []snapshot.Telling
+	for _, g := range given {
+		if g.Event.EventType == snapshot.Type && (g.Event.Resource.Kind == "AIInsight" || g.Event.Resource.Kind == "AIAnalysis") {
+			of = append(of, g)
+		}
 	}
-	in.Finding, in.Snapshot = finding, st.Index()
-	in.Confidence = cmp.Or(in.Confidence, snapshot.Text(st.Object, "status", "confidence"), snapshot.Text(st.Object, "status", "selectedWorkflow", "confidence"))
-	for _, path := range [][]string{{"status", "suggestedActions"}, {"status", "alternativeWorkflows"}} {
-		members, _ := snapshot.At(st.Object, path...).([]any)
-		var all []string
-		for _, m := range members {
+	states, broken := snapshot.Assemble(of)
+	for i := range states {
+		st := &states[i]
+		object, err := st.Read()
+		if err != nil {
+			broken = append(broken, st.Broken(err))
+			continue
+		}
+		if t := thoughtOf(object); t.finding != "" {
+			t.of, t.at, t.index = st.Resource, st.At, st.Index()
+			all = append(all, t)
+		}
+	}
+	return all, broken
+}
+
+func thoughtOf(object map[string]any) thought {
+	status := func(path ...string) string {
+		return snapshot.Text(object, append([]string{"status"}, path...)...)
+	}
+	t := thought{finding: legible.Cut(cmp.Or(status("analysis"), status("rootCauseAnalysis", "summary"), status("rootCause")), maxText),
+		confidence: cmp.Or(status("confidence"), status("selectedWorkflow", "confidence"))}
+	if chosen := status("selectedWorkflow", "workflowId"); chosen != "" {
+		t.alternatives = append(t.alternatives, legible.Cut(chosen+" (chosen)"+after(": ", status("selectedWorkflow", "rationale"), ""), maxText))
+	}
+	for _, name := range []string{"suggestedActions", "alternativeWorkflows"} {
+		members, _ := snapshot.At(object, "status", name).([]any)
+		for _, m := range members[:min(len(members), 20)] {
 			m, _ := m.(map[string]any)
-			name := cmp.Or(words(m["action"]), words(m["workflowId"]), words(m["name"]))
-			text := name + after(" (", cmp.Or(words(m["confidence"]), ""), ")") + after(": ", cmp.Or(words(m["description"]), words(m["rationale"])), "")
-			if name != "" {
-				all = append(all, legible.Cut(text, 300))
+			if name := cmp.Or(words(m["action"]), words(m["workflowId"]), words(m["name"])); name != "" {
+				text := name + after(" (", words(m["confidence"]), ")") + after(": ", cmp.Or(words(m["description"]), words(m["rationale"])), "")
+				t.alternatives = append(t.alternatives, legible.Cut(text, 300))
 			}
-		}
-		if len(all) > 0 {
-			in.Alternatives = all
-			if chosen := snapshot.Text(st.Object, "status", "selectedWorkflow", "workflowId"); chosen != "" {
-				in.Alternatives = append([]string{chosen + " (chosen)" + after(": ", snapshot.Text(st.Object, "status", "selectedWorkflow", "rationale"), "")}, all...)
-			}
-			break
 		}
 	}
-	return true
+	return t
 }
 
 func list(text string) (all []string) {

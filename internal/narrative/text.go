@@ -125,6 +125,9 @@ func (s *Story) Text() []byte {
 		}
 		fmt.Fprintf(&b, "  %s\n", legible.Line(m.sentence()))
 	}
+	if s.Late != "" {
+		fmt.Fprintf(&b, "\nLate\n  %s\n", legible.Line(s.Late))
+	}
 	return []byte(b.String())
 }
 
@@ -156,7 +159,7 @@ func (s *Story) Markdown() []byte {
 	var b strings.Builder
 	md := legible.Markdown
 	fmt.Fprintf(&b, "# Post-mortem: incident %s\n\n", md(s.CorrelationID))
-	b.WriteString("Made from the audit trail. Numbers in brackets are places in the ledger; `graven incident ID -o json` has the ids of the events there, which `graven get` shows and `graven prove` proves.\n\n")
+	b.WriteString("Made from the audit trail. Numbers in brackets are places in the ledger; `graven get INDEX` shows the event there, `graven prove INDEX` proves it.\n\n")
 	b.WriteString("| | |\n|---|---|\n")
 	row := func(name, value string) { fmt.Fprintf(&b, "| %s | %s |\n", name, md(value)) }
 	row("Status", string(s.Status))
@@ -190,6 +193,9 @@ func (s *Story) Markdown() []byte {
 	}
 	if len(s.Missing) == 0 && s.Limited == nil {
 		b.WriteString("Nothing that the trail should have is known to be missing.\n")
+	}
+	if s.Late != "" {
+		fmt.Fprintf(&b, "\nLate: %s.\n", md(s.Late))
 	}
 	b.WriteString("\n## Action items\n\n| What | Owner | Due |\n|---|---|---|\n| | | |\n")
 	return []byte(b.String())

@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
+	"strings"
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/incident"
+	"github.com/graven-audit/graven/internal/narrative"
 	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/internal/snapshot"
 )
 
 // Bounds of an incident whose events are told as one story: their number, and
@@ -89,6 +93,8 @@ type timeline struct {
 	// Erased tells of entries that may have been the incident's.
 	Erased  *search.Erasure `json:"erasedBelow,omitempty"`
 	Missing []gap           `json:"missing"`
+	// Story is what the events say, told.
+	Story *narrative.Story `json:"narrative"`
 }
 
 type gap struct {
@@ -97,14 +103,73 @@ type gap struct {
 	Reason   string   `json:"reason"`
 }
 
+// stories are the forms of an incident's story, by the parameter format, with the
+// types of their content. JSON is that of the timeline, too.
+var stories = []struct{ name, contentType string }{
+	{"json", "application/json"}, {"text", "text/plain; charset=utf-8"}, {"markdown", "text/markdown; charset=utf-8"},
+}
+
+// storyFormat returns in which form an incident is asked for: by the parameter or, without
+// one, by what the caller accepts.
+func (c *call) storyFormat() (format, contentType string, err error) {
+	err = c.params(func(name, value string) (bool, error) {
+		if name != "format" {
+			return false, nil
+		}
+		for _, f := range stories {
+			if f.name == value {
+				format, contentType = f.name, f.contentType
+				return true, nil
+			}
+		}
+		return true, problem.Param("format", "one of json, text, markdown")
+	})
+	if err != nil || format != "" {
+		return format, contentType, err
+	}
+	for accepted := range strings.SplitSeq(c.r.Header.Get("Accept"), ",") {
+		media, _, err := mime.ParseMediaType(accepted)
+		for _, f := range stories {
+			if err == nil && strings.HasPrefix(f.contentType, media) && strings.Contains(media, "/") {
+				return f.name, f.contentType, nil
+			}
+		}
+	}
+	return stories[0].name, stories[0].contentType, nil
+}
+
+// told returns events as a story is told of them.
+func told(hits []search.Hit) []snapshot.Telling {
+	tellings := make([]snapshot.Telling, len(hits))
+	for i, h := range hits {
+		tellings[i] = snapshot.Telling{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil}
+	}
+	return tellings
+}
+
 func (s *Server) incident(c *call) error {
-	if err := c.noParams(); err != nil {
+	format, contentType, err := c.storyFormat()
+	if err != nil {
 		return err
 	}
 	id := c.r.PathValue("correlation_id")
 	hits, size, err := s.events(c, id)
 	if err != nil {
 		return err
+	}
+	story := narrative.New(id, told(hits), c.by.Namespaces)
+	erased, err := s.find.Erased(c.ctx(), &search.Filter{})
+	if err != nil {
+		return err
+	}
+	if erased != nil {
+		story.Missing = append(story.Missing, narrative.Missing{Kind: "erased", Text: erased.String(), Index: -1})
+	}
+	switch format {
+	case "text":
+		return c.write(http.StatusOK, contentType, story.Text())
+	case "markdown":
+		return c.write(http.StatusOK, contentType, story.Markdown())
 	}
 	book, err := s.holds.Book(c.ctx(), size)
 	if err != nil {
@@ -118,22 +183,21 @@ func (s *Server) incident(c *call) error {
 		byIndex[h.Record.Index] = h
 	}
 	t := incident.New(id, steps)
-	a := timeline{CorrelationID: id, Status: t.Status, Severity: t.Severity, StartedAt: event.FormatTime(t.Started), LastAt: event.FormatTime(t.Last),
+	a := timeline{CorrelationID: id, Status: story.Status, Erased: erased, Story: story, Severity: t.Severity, StartedAt: event.FormatTime(t.Started), LastAt: event.FormatTime(t.Last),
 		DurationMs: t.Last.Sub(t.Started).Milliseconds(), LedgerSize: size, Total: len(hits), Missing: []gap{}}
 	if c.by.Namespaces != nil {
-		a.Namespaces, t.Missing = c.by.Namespaces, nil
+		a.Namespaces = c.by.Namespaces
 	}
-	if a.Erased, err = s.find.Erased(c.ctx(), &search.Filter{}); err != nil {
-		return err
-	}
-	for _, g := range t.Missing {
-		a.Missing = append(a.Missing, gap(g))
+	for _, m := range story.Missing {
+		if m.Kind == "step" {
+			a.Missing = append(a.Missing, gap{m.Expected, m.Index, m.Text})
+		}
 	}
 	body, err := json.Marshal(a)
 	if err != nil {
 		return errors.Join(errors.New("encode timeline"), err)
 	}
-	b := append(make([]byte, 0, n), body[:len(body)-1]...)
+	b := append(make([]byte, 0, n+len(body)), body[:len(body)-1]...)
 	b = append(b, `,"events":[`...) // one by one, for there may be much of them
 	for i, st := range t.Steps {
 		if i > 0 {

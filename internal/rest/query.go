@@ -221,8 +221,12 @@ func (c *call) document(status int, v any) error {
 }
 
 func (c *call) json(status int, body []byte) error {
+	return c.write(status, "application/json", body)
+}
+
+func (c *call) write(status int, contentType string, body []byte) error {
 	c.settle(len(body))
-	c.w.Header().Set("Content-Type", "application/json")
+	c.w.Header().Set("Content-Type", contentType)
 	c.w.WriteHeader(status)
 	_, err := c.w.Write(body)
 	return err

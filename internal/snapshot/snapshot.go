@@ -3,7 +3,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -36,9 +35,10 @@ type Snapshot struct {
 	Cluster  string
 	Version  string // the resourceVersion
 	At       time.Time
-	Object   map[string]any // numbers are [json.Number]
 	Because  string
 	Parts    []Telling // at least one
+
+	text, digest string
 }
 
 // Index is the place of the last part.
@@ -63,14 +63,16 @@ type key struct{ cluster, uid, kind, namespace, name, version, digest string }
 
 type gathered struct {
 	Snapshot
-	digest string
-	parts  map[int]string
-	whole  int
+	parts map[int]string
+	whole int
 }
 
+// maxState bounds what is read of one state, in bytes of JSON: no API server has objects
+// as large.
+const maxState = 4 << 20
+
 // Assemble returns the snapshots among events, which are given in the ledger's order,
-// the oldest first, each state once; and those that are not whole, or not what their
-// digests say.
+// the oldest first, each state once; and those that are not whole.
 func Assemble(tellings []Telling) (whole []Snapshot, broken []Broken) {
 	all := map[key]*gathered{}
 	var order []*gathered
@@ -95,7 +97,7 @@ func Assemble(tellings []Telling) (whole []Snapshot, broken []Broken) {
 		k := key{e.Cluster, r.UID, r.Kind, r.Namespace, r.Name, d.ResourceVersion, d.Digest}
 		g := all[k]
 		if g == nil {
-			g = &gathered{Snapshot: Snapshot{Resource: r, Cluster: e.Cluster, Version: d.ResourceVersion, At: e.Timestamp, Because: d.Because}, digest: d.Digest, parts: map[int]string{}, whole: max(1, d.Parts)}
+			g = &gathered{Snapshot: Snapshot{Resource: r, Cluster: e.Cluster, Version: d.ResourceVersion, At: e.Timestamp, Because: d.Because, digest: d.Digest}, parts: map[int]string{}, whole: max(1, d.Parts)}
 			all[k] = g
 			order = append(order, g)
 		}
@@ -106,8 +108,8 @@ func Assemble(tellings []Telling) (whole []Snapshot, broken []Broken) {
 		}
 	}
 	for _, g := range order {
-		if err := g.read(); err != nil {
-			broken = append(broken, Broken{g.Resource, g.Version, g.At, g.Index(), false, err.Error()})
+		if err := g.join(); err != nil {
+			broken = append(broken, g.Broken(err))
 			continue
 		}
 		whole = append(whole, g.Snapshot)
@@ -116,25 +118,40 @@ func Assemble(tellings []Telling) (whole []Snapshot, broken []Broken) {
 	return whole, broken
 }
 
-// read reads the state from its parts.
-func (g *gathered) read() error {
+// join puts the parts together.
+func (g *gathered) join() error {
 	var text strings.Builder
 	for n := 1; n <= g.whole; n++ {
 		part, ok := g.parts[n]
 		if !ok {
 			return fmt.Errorf("part %d of %d is not there", n, g.whole)
 		}
-		text.WriteString(part)
+		if text.WriteString(part); text.Len() > maxState {
+			return fmt.Errorf("it is larger than %d MiB", maxState>>20)
+		}
 	}
-	d := json.NewDecoder(bytes.NewReader([]byte(text.String())))
-	d.UseNumber()
-	if err := d.Decode(&g.Object); err != nil {
-		return fmt.Errorf("its state is not JSON: %w", err)
-	}
-	if digest := capture.Digest(g.Object); g.digest != "" && digest != g.digest {
-		return fmt.Errorf("its state has the digest %s, and is to have %s", digest, g.digest)
-	}
+	g.text = text.String()
 	return nil
+}
+
+// Broken says of a snapshot that it cannot be read, and why.
+func (s *Snapshot) Broken(err error) Broken {
+	return Broken{s.Resource, s.Version, s.At, s.Index(), false, err.Error()}
+}
+
+// Read returns the state, with numbers as [json.Number]; an error if it is not what its
+// digest says.
+func (s *Snapshot) Read() (map[string]any, error) {
+	d := json.NewDecoder(strings.NewReader(s.text))
+	d.UseNumber()
+	var object map[string]any
+	if err := d.Decode(&object); err != nil {
+		return nil, fmt.Errorf("its state is not JSON: %w", err)
+	}
+	if digest := capture.Digest(object); s.digest != "" && digest != s.digest {
+		return nil, fmt.Errorf("its state has the digest %s, and is to have %s", digest, s.digest)
+	}
+	return object, nil
 }
 
 // Text returns a member of a state as text, by the names that lead there; empty where

@@ -37,7 +37,11 @@ func TestAStateIsPutTogetherFromItsParts(t *testing.T) {
 	if len(whole) != 1 || len(broken) != 0 {
 		t.Fatalf("%d whole, %+v", len(whole), broken)
 	}
-	if s := whole[0]; snapshot.Text(s.Object, "spec", "n") != "12345678901234567" || s.Version != "7" || s.Index() != 4 || !s.At.Equal(at.Add(3*time.Second)) {
+	read, err := whole[0].Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := whole[0]; snapshot.Text(read, "spec", "n") != "12345678901234567" || s.Version != "7" || s.Index() != 4 || !s.At.Equal(at.Add(3*time.Second)) {
 		t.Errorf("%+v", s)
 	}
 	for name, tt := range map[string]struct {
@@ -50,8 +54,14 @@ func TestAStateIsPutTogetherFromItsParts(t *testing.T) {
 		"it is not JSON":       {[]snapshot.Telling{part(1, 1, 1, text[:10])}, "not JSON"},
 		"it is something else": {[]snapshot.Telling{telling(t, 1, map[string]any{"object": 7})}, "not those of a snapshot"},
 	} {
-		if whole, broken := snapshot.Assemble(tt.given); len(whole) != 0 || len(broken) != 1 || !strings.Contains(broken[0].Reason, tt.want) {
-			t.Errorf("%s: %+v, %+v", name, whole, broken)
+		whole, broken := snapshot.Assemble(tt.given)
+		for i := range whole {
+			if _, err := whole[i].Read(); err != nil {
+				broken = append(broken, whole[i].Broken(err))
+			}
+		}
+		if len(broken) != 1 || !strings.Contains(broken[0].Reason, tt.want) {
+			t.Errorf("%s: %+v", name, broken)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/narrative"
 	"github.com/graven-audit/graven/internal/search"
 )
 
@@ -31,6 +32,8 @@ type Incident struct {
 		Index    int64
 		Reason   string
 	}
+	// Narrative is the story that the events tell.
+	Narrative *narrative.Story
 }
 
 // Print writes the story.
