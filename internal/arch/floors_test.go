@@ -45,7 +45,7 @@ var rooms = []struct {
 	{ground, "internal/tree event cosign internal/seglog"},
 	{format, "trail tombstone internal/spool internal/quarantine internal/brief"},
 	{tools, "evidence verify verify/remote client internal/succession"},
-	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo report"},
+	{features, "internal/ledger internal/intake internal/search internal/incident internal/known internal/retention internal/access internal/capture internal/export internal/demo internal/fact report"},
 	{means, "internal/paper internal/condition internal/snapshot"},
 	{verdicts, "internal/transfer internal/verdict internal/custody internal/grant internal/compliance internal/narrative internal/reconstruct"},
 	{audits, "internal/control internal/finding"},

@@ -13,8 +13,8 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
 	"github.com/graven-audit/graven/internal/demo"
+	"github.com/graven-audit/graven/internal/fact"
 	"github.com/graven-audit/graven/internal/narrative"
-	"github.com/graven-audit/graven/internal/snapshot"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -29,7 +29,7 @@ type life struct {
 	id   string
 	kind string // of products: chatcli or kubernaut
 	now  time.Time
-	told []snapshot.Telling
+	told []fact.Telling
 }
 
 func begin(t *testing.T, id string) *life { return &life{t: t, id: id, now: at} }
@@ -51,12 +51,12 @@ func (l *life) tell(eventType, actor, resource, by string, d details) *event.Eve
 	e.Complete(l.now)
 	e.Recorded.Attribution, e.Recorded.Principal, _ = strings.Cut(by, ":")
 	e.Recorded.At = l.now.Add(20 * time.Millisecond)
-	l.told = append(l.told, snapshot.Telling{Index: index, Event: e})
+	l.told = append(l.told, fact.Telling{Index: index, Event: e})
 	return e
 }
 
-// fact has events tell one fact.
-func fact(name string, events ...*event.Event) {
+// one has events tell one fact.
+func one(name string, events ...*event.Event) {
 	for _, e := range events {
 		e.Fact = name
 	}
@@ -69,7 +69,7 @@ func (l *life) state(resource string, object details) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.tell(snapshot.Type, "service/graven-operator", resource, "observed:graven-operator", details{"resourceVersion": "7", "object": string(text), "digest": capture.Digest(object), "because": "something was recorded of it"})
+	l.tell(fact.Snapshot, "service/graven-operator", resource, "observed:graven-operator", details{"resourceVersion": "7", "object": string(text), "digest": capture.Digest(object), "because": "something was recorded of it"})
 }
 
 const (
@@ -83,7 +83,7 @@ const (
 // tell it at once.
 func toldThrice(t *testing.T) *life {
 	l := begin(t, "web-errors-1773930600")
-	fact("u1/IssueCreated/", l.tell("IssueCreated", "controller/issue-reconciler", "Issue/web-errors-1773930600", chatcli, details{"severity": "high", "resource": "Deployment/web"}),
+	one("u1/IssueCreated/", l.tell("IssueCreated", "controller/issue-reconciler", "Issue/web-errors-1773930600", chatcli, details{"severity": "high", "resource": "Deployment/web"}),
 		l.tell("IssueCreated", "controller/anomaly-reconciler", "Issue/web-errors-1773930600", operator, details{"severity": "high", "description": "5xx above 4%", "resource": "Deployment/web", "riskScore": "72"}))
 	l.pass(5 * time.Second)
 	l.tell("AIInsightRequested", "controller/issue-reconciler", "AIInsight/web-errors-1773930600-insight", operator, details{"provider": "CLAUDEAI", "model": "large"})
@@ -99,13 +99,13 @@ func toldThrice(t *testing.T) *life {
 	asked := l.tell("ApprovalGranted", "user/alice@example.com", "ApprovalRequest/approval-web-plan-1", webhook, details{"intent": "admission", "decision": "approved", "reason": "revision 5 was good",
 		"admission": details{"username": "alice@example.com", "groups": []any{"sre"}}})
 	asked.Outcome = event.OutcomePending
-	fact("u2/ApprovalGranted/", asked, l.tell("ApprovalGranted", "user/bob", "ApprovalRequest/approval-web-plan-1", operator, details{"approver": "bob", "plan": "web-plan-1", "reason": "revision 5 was good"}))
+	one("u2/ApprovalGranted/", asked, l.tell("ApprovalGranted", "user/bob", "ApprovalRequest/approval-web-plan-1", operator, details{"approver": "bob", "plan": "web-plan-1", "reason": "revision 5 was good"}))
 	l.tell("IntentConfirmed", "service/graven-operator", "ApprovalRequest/approval-web-plan-1", operator, details{"intent": asked.ID.String(), "eventType": "ApprovalGranted", "by": "watch", "impersonator": "system:serviceaccount:ops:console"})
 	l.pass(2 * time.Second)
-	fact("u3/RemediationExecuted/0", l.tell("RemediationExecuted", "controller/remediation-reconciler", "RemediationPlan/web-plan-1", chatcli, details{"issue": "web-errors-1773930600"}),
+	one("u3/RemediationExecuted/0", l.tell("RemediationExecuted", "controller/remediation-reconciler", "RemediationPlan/web-plan-1", chatcli, details{"issue": "web-errors-1773930600"}),
 		l.tell("RemediationExecuted", "controller/remediation-reconciler", "RemediationPlan/web-plan-1", operator, details{"action": "RollbackDeployment", "target": "deployment/web", "fromRevision": "6", "toRevision": "5"}))
 	l.pass(31 * time.Second)
-	fact("u3/RemediationSucceeded/", l.tell("RemediationSucceeded", "controller/remediation-reconciler", "RemediationPlan/web-plan-1", operator, details{"result": "health verified", "duration": "31s"}))
+	one("u3/RemediationSucceeded/", l.tell("RemediationSucceeded", "controller/remediation-reconciler", "RemediationPlan/web-plan-1", operator, details{"result": "health verified", "duration": "31s"}))
 	l.pass(time.Second)
 	l.tell("IssueResolved", "controller/issue-reconciler", "Issue/web-errors-1773930600", operator, details{"resolution": "rolled back to revision 5", "mode": "remediation"})
 	return l
@@ -114,7 +114,7 @@ func toldThrice(t *testing.T) *life {
 func kubernautApproved(t *testing.T) *life {
 	l := begin(t, "rr-3f2a9c-11aa22bb")
 	l.tell("gateway.signal.received", "service/gateway", "Signal/KubePodCrashLooping", services, details{"signal_name": "KubePodCrashLooping", "signal_type": "alert", "severity": "critical", "resource_kind": "Deployment", "resource_name": "cart", "namespace": "production", "fingerprint": "3f2a9c"})
-	fact("rr/orchestrator.lifecycle.created/", l.tell("orchestrator.lifecycle.created", "service/remediationorchestrator", "RemediationRequest/rr-3f2a9c-11aa22bb", services, details{"rr_name": "rr-3f2a9c-11aa22bb"}),
+	one("rr/orchestrator.lifecycle.created/", l.tell("orchestrator.lifecycle.created", "service/remediationorchestrator", "RemediationRequest/rr-3f2a9c-11aa22bb", services, details{"rr_name": "rr-3f2a9c-11aa22bb"}),
 		l.tell("orchestrator.lifecycle.created", "service/remediationorchestrator", "RemediationRequest/rr-3f2a9c-11aa22bb", operator, details{"rr_name": "rr-3f2a9c-11aa22bb", "signal_name": "KubePodCrashLooping", "severity": "critical"}))
 	l.pass(20 * time.Second)
 	l.tell("workflow.catalog.workflows_listed", "service/kubernaut-agent", "Workflow/catalog", services, details{"workflow_count": 2, "results": []any{details{"workflow_id": "rollback-v2", "score": 0.93}, details{"workflow_id": "restart-v1", "score": 0.61}}})
@@ -124,7 +124,7 @@ func kubernautApproved(t *testing.T) *life {
 	l.pass(3 * time.Minute)
 	decided := l.tell("webhook.remediationapprovalrequest.decided", "user/alice@example.com", "RemediationApprovalRequest/rar-rr-3f2a9c", webhook, details{"intent": "admission", "request_name": "rar-rr-3f2a9c", "decision": "Approved", "decision_message": "bad build, seen in staging"})
 	decided.Outcome = event.OutcomePending
-	fact("rar/webhook.remediationapprovalrequest.decided/", decided, l.tell("orchestrator.approval.approved", "service/remediationorchestrator", "RemediationApprovalRequest/rar-rr-3f2a9c", operator, details{"rar_name": "rar-rr-3f2a9c", "decision": "Approved", "decided_by": "alice@example.com"}))
+	one("rar/webhook.remediationapprovalrequest.decided/", decided, l.tell("orchestrator.approval.approved", "service/remediationorchestrator", "RemediationApprovalRequest/rar-rr-3f2a9c", operator, details{"rar_name": "rar-rr-3f2a9c", "decision": "Approved", "decided_by": "alice@example.com"}))
 	l.tell("IntentConfirmed", "service/graven-operator", "RemediationApprovalRequest/rar-rr-3f2a9c", operator, details{"intent": decided.ID.String(), "by": "watch"})
 	l.tell("orchestrator.approval.approved", "service/remediationorchestrator", "RemediationApprovalRequest/rar-rr-3f2a9c", services, details{"rar_name": "rar-rr-3f2a9c", "decision": "Approved"})
 	l.pass(time.Second)
@@ -208,7 +208,7 @@ func demonstrated(t *testing.T, n int) *life {
 	for i, e := range story.Events {
 		e.Complete(at)
 		e.Recorded = event.Recorded{At: e.Timestamp.Add(time.Second), Principal: "chatcli-operator", Attribution: event.AttributionAsserted}
-		l.told = append(l.told, snapshot.Telling{Index: int64(i), Event: e})
+		l.told = append(l.told, fact.Telling{Index: int64(i), Event: e})
 	}
 	return l
 }
@@ -297,7 +297,7 @@ func TestTheSameEventsToldAnyWayAreTheSameFacts(t *testing.T) {
 
 func TestAnIntentAloneIsNotDone(t *testing.T) {
 	l := toldThrice(t)
-	var asked []snapshot.Telling
+	var asked []fact.Telling
 	for _, told := range l.told {
 		if e := told.Event; e.EventType == "ApprovalGranted" && e.Recorded.Attribution != event.AttributionAdmission || e.EventType == "IntentConfirmed" {
 			continue

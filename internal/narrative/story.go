@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/fact"
 	"github.com/graven-audit/graven/internal/incident"
 	"github.com/graven-audit/graven/internal/legible"
 	"github.com/graven-audit/graven/internal/snapshot"
@@ -96,25 +97,38 @@ type Missing struct {
 	Expected []string `json:"expected,omitempty"`
 }
 
+// A told is a fact with the step that tells it.
+type told struct {
+	*fact.Fact
+	step *Step
+}
+
+func of(given []fact.Telling) (all []*told) {
+	for _, f := range fact.Of(given) {
+		all = append(all, &told{Fact: f})
+	}
+	return all
+}
+
 // New tells the incident of events, which are given in the ledger's order. limited are
 // the namespaces that the reader sees, nil for all.
-func New(correlationID string, given []snapshot.Telling, limited []string) *Story {
-	facts := factsOf(given)
+func New(correlationID string, given []fact.Telling, limited []string) *Story {
+	facts := of(given)
 	s := &Story{CorrelationID: correlationID, Events: 0, Facts: len(facts), Limited: limited, Signal: []Line{}, Analyses: []Insight{}, Decisions: []Line{},
 		Approvals: []Decided{}, Actions: []Executed{}, Effects: []Line{}, End: []Line{}, Steps: []*Step{}, Missing: []Missing{}}
 	t := incident.New(correlationID, ends(facts))
 	s.Status, s.Severity, s.DurationMs = t.Status, t.Severity, t.Last.Sub(t.Started).Milliseconds()
 	if len(facts) > 0 {
-		first, last := facts[0].at(), facts[len(facts)-1].at()
+		first, last := facts[0].At(), facts[len(facts)-1].At()
 		s.StartedAt, s.LastAt, s.DurationMs = event.FormatTime(first), event.FormatTime(last), last.Sub(first).Milliseconds()
 	}
 	for _, f := range facts {
-		f.step = step(f, facts[0].at())
+		f.step = step(f, facts[0].At())
 		if held(f, facts) != nil {
 			f.step.Notes = append(f.step.Notes, "told in the moment in which it was contained: it counts as contained")
 		}
 		s.Steps = append(s.Steps, f.step)
-		s.Events += len(f.tellings)
+		s.Events += len(f.Tellings)
 	}
 	states, broken := thoughts(given)
 	s.summarize(facts, states)
@@ -125,32 +139,32 @@ func New(correlationID string, given []snapshot.Telling, limited []string) *Stor
 // ends returns the steps by which an incident stands as it does: what was done. ChatCLI
 // tells of what is contained that it was resolved, too; who says so at the same moment
 // says nothing new.
-func ends(facts []*fact) (steps []incident.Step) {
+func ends(facts []*told) (steps []incident.Step) {
 	for _, f := range facts {
-		if !f.done() || held(f, facts) != nil {
+		if !f.Done() || held(f, facts) != nil {
 			continue
 		}
-		e := f.event()
+		e := f.Event()
 		if e.EventType == "webhook.remediationapprovalrequest.decided" || e.Recorded.Attribution == event.AttributionAdmission {
-			for _, t := range f.tellings { // the one that rules know
+			for _, t := range f.Tellings { // the one that rules know
 				steps = append(steps, incident.Step{Index: t.Index, Event: t.Event})
 			}
 			continue
 		}
-		steps = append(steps, incident.Step{Index: f.best().Index, Event: e})
+		steps = append(steps, incident.Step{Index: f.Best().Index, Event: e})
 	}
 	return steps
 }
 
 // held returns the fact that an incident was contained, if f tells of the same moment
 // that it was resolved.
-func held(f *fact, facts []*fact) *fact {
-	mode := strings.ToLower(f.detail("mode"))
-	if f.typ() != "IssueResolved" || f.event().Actor.Type == event.ActorUser || strings.Contains(mode, "human") || mode == "manual" {
+func held(f *told, facts []*told) *told {
+	mode := strings.ToLower(f.Detail("mode"))
+	if f.Event().EventType != "IssueResolved" || f.Event().Actor.Type == event.ActorUser || strings.Contains(mode, "human") || mode == "manual" {
 		return nil
 	}
 	for _, c := range facts {
-		if c.typ() == "IssueContained" && c.at().Sub(f.at()).Abs() <= moment && c.event().Resource.Name == f.event().Resource.Name {
+		if c.Event().EventType == "IssueContained" && c.At().Sub(f.At()).Abs() <= moment && c.Event().Resource.Name == f.Event().Resource.Name {
 			return c
 		}
 	}
@@ -158,31 +172,31 @@ func held(f *fact, facts []*fact) *fact {
 }
 
 // step tells a fact.
-func step(f *fact, start time.Time) *Step {
-	e := f.event()
+func step(f *told, start time.Time) *Step {
+	e := f.Event()
 	s := &Step{At: event.FormatTime(e.Timestamp), SinceStartMs: e.Timestamp.Sub(start).Milliseconds(), EventType: e.EventType, Resource: resource(e.Resource),
-		Outcome: e.Outcome, State: "done", Index: f.best().Index}
-	s.Part, s.Text = f.told()
+		Outcome: e.Outcome, State: "done", Index: f.Best().Index}
+	s.Part, s.Text = f.tale()
 	s.Text = legible.Cut(s.Text, maxText)
-	s.Who, s.WhoType, s.Known = f.who()
-	for _, t := range f.tellings {
+	s.Who, s.WhoType, s.Known = f.Who()
+	for _, t := range f.Tellings {
 		s.Tellings = append(s.Tellings, Source{t.Index, t.Event.ID.String(), t.Event.EventType, t.Event.Recorded.Attribution, t.Event.Recorded.Principal})
 	}
-	if !f.done() {
-		in := f.asked()
+	if !f.Done() {
+		in := f.Asked()
 		switch {
-		case in.became == nil:
+		case in.Became == nil:
 			s.State = "asked"
 			s.Notes = append(s.Notes, "it was asked for, and nothing shows that it was done")
-		case in.became.eventType == "IntentFailed":
+		case in.Became.EventType == "IntentFailed":
 			s.State = "refused"
-			s.Notes = append(s.Notes, "the API server did not do it"+after(" (status ", in.became.code, ")"))
+			s.Notes = append(s.Notes, "the API server did not do it"+after(" (status ", in.Became.Code, ")"))
 		default:
 			s.State = "unconfirmed"
-			s.Notes = append(s.Notes, "it was asked for, and cannot be confirmed"+after(": ", in.became.reason, ""))
+			s.Notes = append(s.Notes, "it was asked for, and cannot be confirmed"+after(": ", in.Became.Reason, ""))
 		}
 	}
-	if f.erased() {
+	if f.Erased() {
 		s.Notes = append(s.Notes, "its content was erased")
 	}
 	if claim := others(f, s.Who); claim != "" {
@@ -195,19 +209,19 @@ func step(f *fact, start time.Time) *Step {
 }
 
 // others returns the people whom other tellings of a fact name.
-func others(f *fact, who string) string {
+func others(f *told, who string) string {
 	var names []string
 	add := func(name string) {
 		if name != "" && name != "unknown" && name != who && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
-	for _, t := range f.tellings {
+	for _, t := range f.Tellings {
 		if t.Event.Actor.Type == event.ActorUser {
 			add(t.Event.Actor.Name)
 		}
 		for _, name := range []string{"approver", "decided_by"} {
-			add(t.details[name])
+			add(t.Details[name])
 		}
 	}
 	return strings.Join(names, ", ")
@@ -230,7 +244,7 @@ func resource(r event.Resource) string {
 }
 
 // missing tells what the trail does not say.
-func (s *Story) missing(t *incident.Timeline, facts []*fact, broken []snapshot.Broken) {
+func (s *Story) missing(t *incident.Timeline, facts []*told, broken []snapshot.Broken) {
 	if s.Limited == nil {
 		for _, g := range t.Missing {
 			s.Missing = append(s.Missing, Missing{"step", g.Reason, g.Index, g.Expected})
@@ -245,7 +259,7 @@ func (s *Story) missing(t *incident.Timeline, facts []*fact, broken []snapshot.B
 		if f.step.State != "done" {
 			s.Missing = append(s.Missing, Missing{"intent", f.step.Text + ", by " + f.step.Who + ": " + f.step.Notes[0], f.step.Index, nil})
 		}
-		if f.erased() {
+		if f.Erased() {
 			if erased++; first < 0 {
 				first = f.step.Index
 			}
@@ -253,11 +267,11 @@ func (s *Story) missing(t *incident.Timeline, facts []*fact, broken []snapshot.B
 		if c := held(f, facts); c != nil {
 			s.Missing = append(s.Missing, Missing{"contradiction", "it was told to be resolved in the moment in which it was contained: it counts as contained", f.step.Index, nil})
 		}
-		switch f.typ() {
+		switch f.Event().EventType {
 		case "CaptureGap":
 			s.Missing = append(s.Missing, Missing{"gap", f.step.Text, f.step.Index, nil})
 		case "CaptureFailed":
-			s.Missing = append(s.Missing, Missing{"recording", "A capture policy failed" + after(": ", f.detail("policy"), "") + after(", ", f.detail("reason"), ""), f.step.Index, nil})
+			s.Missing = append(s.Missing, Missing{"recording", "A capture policy failed" + after(": ", f.Detail("policy"), "") + after(", ", f.Detail("reason"), ""), f.step.Index, nil})
 		}
 	}
 	if tardy > 0 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/fact"
 	"github.com/graven-audit/graven/internal/legible"
 	"github.com/graven-audit/graven/internal/snapshot"
 )
@@ -56,15 +57,15 @@ type Executed struct {
 	ResultIndex int64 `json:"resultIndex"`
 }
 
-func line(f *fact) Line { return Line{f.step.Text, f.step.Index} }
+func line(f *told) Line { return Line{f.step.Text, f.step.Index} }
 
 // summarize makes the passages of a story.
-func (s *Story) summarize(facts []*fact, states []thought) {
+func (s *Story) summarize(facts []*told, states []thought) {
 	for i, f := range facts {
-		if mode := strings.ToLower(f.detail("decisionMode")); s.Automatic == nil && f.done() {
+		if mode := strings.ToLower(f.Detail("decisionMode")); s.Automatic == nil && f.Done() {
 			if mode == "auto" || strings.HasPrefix(strings.NewReplacer("-", "", "_", "").Replace(mode), "autonotify") {
 				s.Automatic = &Line{mode, f.step.Index}
-			} else if f.is("aianalysis.approval.decision") && (f.detail("auto_approved") == "true" || f.detail("approval_required") == "false") {
+			} else if f.Is("aianalysis.approval.decision") && (f.Detail("auto_approved") == "true" || f.Detail("approval_required") == "false") {
 				s.Automatic = &Line{"auto_approved", f.step.Index}
 			}
 		}
@@ -94,22 +95,22 @@ const moment = 5 * time.Second
 
 // analysed adds what an analysis came to, with what the state says that was kept of it
 // before the next one of the same resource.
-func analysed(to []Insight, f *fact, behind []*fact, states []thought) []Insight {
-	if !f.is(conclusions...) {
+func analysed(to []Insight, f *told, behind []*told, states []thought) []Insight {
+	if !f.Is(conclusions...) {
 		return to
 	}
-	e := f.event()
-	in := Insight{Text: f.step.Text, Confidence: f.detail("confidence"), By: strings.TrimSpace(f.detail("provider") + " " + f.detail("model")), At: f.step.At, Index: f.step.Index}
+	e := f.Event()
+	in := Insight{Text: f.step.Text, Confidence: f.Detail("confidence"), By: strings.TrimSpace(f.Detail("provider") + " " + f.Detail("model")), At: f.step.At, Index: f.step.Index}
 	if e.EventType == "workflow.catalog.workflows_listed" {
-		in.Alternatives = list(f.detail("results"))
+		in.Alternatives = list(f.Detail("results"))
 	} else {
-		in.Alternatives = list(f.detail("suggestedActions", "possibleCauses", "workflow_id"))
+		in.Alternatives = list(f.Detail("suggestedActions", "possibleCauses", "workflow_id"))
 	}
-	in.Finding = f.detail("rca_summary", "provider_response_summary")
+	in.Finding = f.Detail("rca_summary", "provider_response_summary")
 	until := time.Time{}
 	for _, next := range behind {
-		if next.typ() == e.EventType && next.event().Resource == e.Resource {
-			until = next.at()
+		if next.Event().EventType == e.EventType && next.Event().Resource == e.Resource {
+			until = next.At()
 			break
 		}
 	}
@@ -140,10 +141,10 @@ type thought struct {
 
 // thoughts returns what the states that were kept of analyses say, and which cannot be
 // read.
-func thoughts(given []snapshot.Telling) (all []thought, broken []snapshot.Broken) {
-	var of []snapshot.Telling
+func thoughts(given []fact.Telling) (all []thought, broken []snapshot.Broken) {
+	var of []fact.Telling
 	for _, g := range given {
-		if g.Event.EventType == snapshot.Type && (g.Event.Resource.Kind == "AIInsight" || g.Event.Resource.Kind == "AIAnalysis") {
+		if g.Event.EventType == fact.Snapshot && (g.Event.Resource.Kind == "AIInsight" || g.Event.Resource.Kind == "AIAnalysis") {
 			of = append(of, g)
 		}
 	}
@@ -176,8 +177,8 @@ func thoughtOf(object map[string]any) thought {
 		members, _ := snapshot.At(object, "status", name).([]any)
 		for _, m := range members[:min(len(members), 20)] {
 			m, _ := m.(map[string]any)
-			if name := cmp.Or(words(m["action"]), words(m["workflowId"]), words(m["name"])); name != "" {
-				text := name + after(" (", words(m["confidence"]), ")") + after(": ", cmp.Or(words(m["description"]), words(m["rationale"])), "")
+			if name := cmp.Or(fact.Words(m["action"]), fact.Words(m["workflowId"]), fact.Words(m["name"])); name != "" {
+				text := name + after(" (", fact.Words(m["confidence"]), ")") + after(": ", cmp.Or(fact.Words(m["description"]), fact.Words(m["rationale"])), "")
 				t.alternatives = append(t.alternatives, legible.Cut(text, 300))
 			}
 		}
@@ -200,35 +201,35 @@ var (
 		"webhook.remediationapprovalrequest.decided"}
 )
 
-func requestOf(f *fact) string {
-	return cmp.Or(f.detail("rar_name", "request_name"), f.event().Resource.Name)
+func requestOf(f *told) string {
+	return cmp.Or(f.Detail("rar_name", "request_name"), f.Event().Resource.Name)
 }
 
 // approve tells of every request for approval, and of every decision. Kubernaut's
 // controllers tell of a decision a second time, as a fact of their own: what is known
 // best of it stays.
-func (s *Story) approve(facts []*fact) {
-	asked := map[string]*fact{}
+func (s *Story) approve(facts []*told) {
+	asked := map[string]*told{}
 	open := map[string]bool{}
 	for _, f := range facts {
-		if f.is(requests...) {
+		if f.Is(requests...) {
 			name := requestOf(f)
 			if asked[name] == nil {
 				asked[name], open[name] = f, true
 			}
 			continue
 		}
-		if !f.is(decisions...) {
+		if !f.Is(decisions...) {
 			continue
 		}
 		d := decided(f)
 		if request := asked[d.Request]; request != nil {
-			d.AfterMs = f.at().Sub(request.at()).Milliseconds()
+			d.AfterMs = f.At().Sub(request.At()).Milliseconds()
 		}
 		if f.step.State == "done" && d.Decision != "attempted" {
 			open[d.Request] = false
 		}
-		if i := slices.IndexFunc(s.Approvals, func(had Decided) bool { return again(&had, &d, f.typ()) }); i >= 0 {
+		if i := slices.IndexFunc(s.Approvals, func(had Decided) bool { return again(&had, &d, f.Event().EventType) }); i >= 0 {
 			if order(&d) < order(&s.Approvals[i]) {
 				d.Reason, d.Notes = cmp.Or(d.Reason, s.Approvals[i].Reason), append(d.Notes, s.Approvals[i].Notes...)
 				s.Approvals[i] = d
@@ -240,16 +241,16 @@ func (s *Story) approve(facts []*fact) {
 		s.Approvals = append(s.Approvals, d)
 	}
 	for _, f := range facts {
-		if name := requestOf(f); f.is(requests...) && open[name] && asked[name] == f {
+		if name := requestOf(f); f.Is(requests...) && open[name] && asked[name] == f {
 			s.Approvals = append(s.Approvals, Decided{Request: name, Decision: "open", At: f.step.At, State: "done", Index: f.step.Index})
 		}
 	}
 }
 
 func order(d *Decided) int {
-	i := slices.Index(attributions, d.Attribution)
+	i := slices.Index(fact.Attributions, d.Attribution)
 	if i < 0 {
-		i = len(attributions)
+		i = len(fact.Attributions)
 	}
 	if d.State != "done" {
 		i += 10
@@ -263,39 +264,39 @@ func again(a, b *Decided, eventType string) bool {
 	return kubernaut && a.Request == b.Request && a.Decision == b.Decision
 }
 
-func decided(f *fact) Decided {
-	e := f.event()
-	d := Decided{Request: requestOf(f), Reason: f.detail("reason", "decision_message"), At: f.step.At, State: f.step.State, Notes: f.step.Notes,
+func decided(f *told) Decided {
+	e := f.Event()
+	d := Decided{Request: requestOf(f), Reason: f.Detail("reason", "decision_message"), At: f.step.At, State: f.step.State, Notes: f.step.Notes,
 		Index: f.step.Index, Attribution: e.Recorded.Attribution, Who: f.step.Who, WhoType: f.step.WhoType, Known: f.step.Known}
-	said := strings.ToLower(f.detail("decision"))
+	said := strings.ToLower(f.Detail("decision"))
 	switch {
-	case f.is("ApprovalAttempted"):
+	case f.Is("ApprovalAttempted"):
 		d.Decision = "attempted"
-	case f.is("ApprovalExpired") || said == "expired":
+	case f.Is("ApprovalExpired") || said == "expired":
 		d.Decision = "expired"
-	case f.is("ApprovalGranted", "orchestrator.approval.approved") || said == "approved":
+	case f.Is("ApprovalGranted", "orchestrator.approval.approved") || said == "approved":
 		d.Decision = "granted"
-	case f.is("ApprovalRejected", "orchestrator.approval.rejected") || said == "rejected":
+	case f.Is("ApprovalRejected", "orchestrator.approval.rejected") || said == "rejected":
 		d.Decision = "rejected"
 	case said != "":
 		d.Decision = said
 	default:
 		d.Decision = "unknown"
 	}
-	if f.detail("auto") == "true" {
+	if f.Detail("auto") == "true" {
 		d.Notes = append(slices.Clip(d.Notes), "decided by a rule, not by a person")
 	}
 	return d
 }
 
 // execute tells what was done, with what came of it.
-func (s *Story) execute(facts []*fact) {
+func (s *Story) execute(facts []*told) {
 	named := map[string]bool{} // plans of which actions are known
-	plan := func(f *fact) string {
-		return f.event().Cluster + "\x00" + f.event().Resource.Namespace + "\x00" + f.event().Resource.Name
+	plan := func(f *told) string {
+		return f.Event().Cluster + "\x00" + f.Event().Resource.Namespace + "\x00" + f.Event().Resource.Name
 	}
 	for _, f := range facts {
-		if f.is("RemediationExecuted") && f.detail("action") != "" {
+		if f.Is("RemediationExecuted") && f.Detail("action") != "" {
 			named[plan(f)] = true
 		}
 	}
@@ -303,25 +304,25 @@ func (s *Story) execute(facts []*fact) {
 		if f.step.State != "done" && f.step.State != "asked" {
 			continue
 		}
-		x := Executed{Target: f.detail("target", "target_resource"), Resource: f.step.Resource, At: f.step.At, Index: f.step.Index, ResultIndex: -1, Result: "unknown"}
+		x := Executed{Target: f.Detail("target", "target_resource"), Resource: f.step.Resource, At: f.step.At, Index: f.step.Index, ResultIndex: -1, Result: "unknown"}
 		var good, bad []string
 		switch {
-		case f.is("RemediationExecuted") && (f.detail("action") != "" || !named[plan(f)]):
-			x.What = cmp.Or(f.detail("action", "strategy"), "plan "+f.event().Resource.Name)
+		case f.Is("RemediationExecuted") && (f.Detail("action") != "" || !named[plan(f)]):
+			x.What = cmp.Or(f.Detail("action", "strategy"), "plan "+f.Event().Resource.Name)
 			good, bad = []string{"RemediationSucceeded"}, []string{"RemediationFailed"}
-		case f.is("workflowexecution.execution.started"):
-			x.What = "workflow " + cmp.Or(f.detail("workflow_name", "workflow_id"), f.event().Resource.Name)
+		case f.Is("workflowexecution.execution.started"):
+			x.What = "workflow " + cmp.Or(f.Detail("workflow_name", "workflow_id"), f.Event().Resource.Name)
 			good, bad = []string{"workflowexecution.workflow.completed"}, []string{"workflowexecution.workflow.failed"}
-		case f.is("AgenticStepExecuted"):
-			x.What = "step " + f.detail("stepNumber") + after(": ", f.detail("action"), "")
-			x.Why = f.detail("observation")
+		case f.Is("AgenticStepExecuted"):
+			x.What = "step " + f.Detail("stepNumber") + after(": ", f.Detail("action"), "")
+			x.Why = f.Detail("observation")
 			switch {
-			case f.event().Outcome == event.OutcomeFailure || strings.HasPrefix(x.Why, "FAILED") || strings.HasPrefix(x.Why, "REJECTED"):
+			case f.Event().Outcome == event.OutcomeFailure || strings.HasPrefix(x.Why, "FAILED") || strings.HasPrefix(x.Why, "REJECTED"):
 				x.Result = "failed"
-			case f.event().Outcome == event.OutcomeSuccess || strings.HasPrefix(x.Why, "SUCCESS"):
+			case f.Event().Outcome == event.OutcomeSuccess || strings.HasPrefix(x.Why, "SUCCESS"):
 				x.Result = "succeeded"
 			}
-		case f.is("CircuitBreakerTriggered", "workflowexecution.block.cleared", "ChaosExperimentStarted", "PodCommand"):
+		case f.Is("CircuitBreakerTriggered", "workflowexecution.block.cleared", "ChaosExperimentStarted", "PodCommand"):
 			x.What, x.Result = f.step.Text, ""
 		default:
 			continue
@@ -330,17 +331,17 @@ func (s *Story) execute(facts []*fact) {
 			x.Result = f.step.State
 		}
 		for _, after := range facts[i+1:] {
-			if x.Result != "unknown" || after.step.State != "done" || after.event().Resource.Kind == f.event().Resource.Kind && plan(after) != plan(f) {
+			if x.Result != "unknown" || after.step.State != "done" || after.Event().Resource.Kind == f.Event().Resource.Kind && plan(after) != plan(f) {
 				continue
 			}
-			if after.typ() == f.typ() && after.detail("action") == "" { // begun again
+			if after.Event().EventType == f.Event().EventType && after.Detail("action") == "" { // begun again
 				break
 			}
 			switch {
-			case after.is(good...):
-				x.Result, x.Why, x.ResultIndex = "succeeded", after.detail("result"), after.step.Index
-			case after.is(bad...):
-				x.Result, x.Why, x.ResultIndex = "failed", cmp.Or(after.detail("result", "failure_message", "failure_reason"), strings.Trim(after.rest(), " ()")), after.step.Index
+			case after.Is(good...):
+				x.Result, x.Why, x.ResultIndex = "succeeded", after.Detail("result"), after.step.Index
+			case after.Is(bad...):
+				x.Result, x.Why, x.ResultIndex = "failed", cmp.Or(after.Detail("result", "failure_message", "failure_reason"), strings.Trim(after.rest(), " ()")), after.step.Index
 			}
 		}
 		s.Actions = append(s.Actions, x)

@@ -21,15 +21,15 @@ const (
 	Beside   Part = "beside"
 )
 
-// A tale says what an event of a type is in a story, and how it is told: what stands in
+// A telling says what an event of a type is in a story, and how it is told: what stands in
 // brackets is told if all that it names is there. Names are those of details, of which
 // the first that is there counts, or of the event with an @.
-type tale struct {
+type telling struct {
 	part Part
 	text string
 }
 
-var tales = map[string]tale{
+var tales = map[string]telling{
 	"AnomalyDetected":          {Signal, "An anomaly was detected[: {signalType}][ on {target}][, {value}][ against {threshold}][. {description}]"},
 	"AnomalyCorrelated":        {Signal, "The anomaly was taken for a part of issue {issue|@correlation}[, suppressed: {suppressed}]"},
 	"CrossClusterCorrelation":  {Signal, "The same was seen in several clusters[: {clusters}][, which made it {elevatedSeverity}]"},
@@ -120,8 +120,8 @@ var byCategory = map[string]Part{"detection": Signal, "gateway": Signal, "signal
 	"remediation": Action, "workflowexecution": Action, "approval": Approval, "effectiveness": Effect}
 
 // told returns what a fact is in the story, and the sentence that tells it.
-func (f *fact) told() (Part, string) {
-	e := f.event()
+func (f *told) tale() (Part, string) {
+	e := f.Event()
 	known, ok := tales[e.EventType]
 	if !ok {
 		text := e.EventType
@@ -155,8 +155,8 @@ func (f *fact) told() (Part, string) {
 }
 
 // rest is what a failed event says of why.
-func (f *fact) rest() string {
-	for _, t := range f.tellings {
+func (f *told) rest() string {
+	for _, t := range f.Tellings {
 		if e := t.Event; e.Error.Message != "" || e.Error.Code != "" {
 			return " (" + strings.TrimSpace(e.Error.Code+" "+e.Error.Message) + ")"
 		}
@@ -166,7 +166,7 @@ func (f *fact) rest() string {
 
 // filled returns a text with what it names in place of the names, and whether all of
 // that is there.
-func (f *fact) filled(text string) (string, bool) {
+func (f *told) filled(text string) (string, bool) {
 	all := true
 	var b strings.Builder
 	for {
@@ -185,18 +185,18 @@ func (f *fact) filled(text string) (string, bool) {
 	}
 }
 
-func (f *fact) named(names []string) string {
+func (f *told) named(names []string) string {
 	for _, name := range names {
 		value := ""
 		switch name {
 		case "@name":
-			value = f.event().Resource.Name
+			value = f.Event().Resource.Name
 		case "@correlation":
-			value = f.event().CorrelationID
+			value = f.Event().CorrelationID
 		case "@outcome":
-			value = f.event().Outcome
+			value = f.Event().Outcome
 		default:
-			value = f.detail(name)
+			value = f.Detail(name)
 		}
 		if value != "" {
 			return value

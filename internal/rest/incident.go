@@ -9,11 +9,11 @@ import (
 	"strings"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/fact"
 	"github.com/graven-audit/graven/internal/incident"
 	"github.com/graven-audit/graven/internal/narrative"
 	"github.com/graven-audit/graven/internal/problem"
 	"github.com/graven-audit/graven/internal/search"
-	"github.com/graven-audit/graven/internal/snapshot"
 )
 
 // Bounds of an incident whose events are told as one story: their number, and
@@ -139,10 +139,10 @@ func (c *call) storyFormat() (format, contentType string, err error) {
 }
 
 // told returns events as a story is told of them.
-func told(hits []search.Hit) []snapshot.Telling {
-	tellings := make([]snapshot.Telling, len(hits))
+func told(hits []search.Hit) []fact.Telling {
+	tellings := make([]fact.Telling, len(hits))
 	for i, h := range hits {
-		tellings[i] = snapshot.Telling{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil}
+		tellings[i] = fact.Telling{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil}
 	}
 	return tellings
 }

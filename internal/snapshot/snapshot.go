@@ -12,22 +12,12 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
+	"github.com/graven-audit/graven/internal/fact"
 )
-
-// Type is the type of the events that have a state.
-const Type = "ResourceSnapshot"
 
 // Lost is why a state was kept that says something which the next one does not: it was
 // replaced at the snapshot's time.
 const Lost = "what it says is lost in the next state"
-
-// A Telling is an event at its place in the ledger.
-type Telling struct {
-	Index int64
-	Event *event.Event
-	// Erased is set if the event's content is no longer there.
-	Erased bool
-}
 
 // A Snapshot is the state of a resource as of a time.
 type Snapshot struct {
@@ -36,7 +26,7 @@ type Snapshot struct {
 	Version  string // the resourceVersion
 	At       time.Time
 	Because  string
-	Parts    []Telling // at least one
+	Parts    []fact.Telling // at least one
 
 	text, digest string
 }
@@ -73,12 +63,12 @@ const maxState = 4 << 20
 
 // Assemble returns the snapshots among events, which are given in the ledger's order,
 // the oldest first, each state once; and those that are not whole.
-func Assemble(tellings []Telling) (whole []Snapshot, broken []Broken) {
+func Assemble(tellings []fact.Telling) (whole []Snapshot, broken []Broken) {
 	all := map[key]*gathered{}
 	var order []*gathered
 	for _, t := range tellings {
 		e := t.Event
-		if e.EventType != Type {
+		if e.EventType != fact.Snapshot {
 			continue
 		}
 		lost := func(erased bool, reason string) {

@@ -8,19 +8,20 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/capture"
+	"github.com/graven-audit/graven/internal/fact"
 	"github.com/graven-audit/graven/internal/snapshot"
 )
 
 var at = time.Date(2026, 3, 19, 14, 30, 0, 0, time.UTC)
 
-func telling(t *testing.T, index int64, details map[string]any) snapshot.Telling {
+func telling(t *testing.T, index int64, details map[string]any) fact.Telling {
 	t.Helper()
-	e := &event.Event{EventType: snapshot.Type, Timestamp: at.Add(time.Duration(index) * time.Second), Cluster: "c",
+	e := &event.Event{EventType: fact.Snapshot, Timestamp: at.Add(time.Duration(index) * time.Second), Cluster: "c",
 		Resource: event.Resource{APIVersion: "v1", Kind: "Thing", Namespace: "ns", Name: "t", UID: "u"}}
 	if err := e.SetDetails(details); err != nil {
 		t.Fatal(err)
 	}
-	return snapshot.Telling{Index: index, Event: e}
+	return fact.Telling{Index: index, Event: e}
 }
 
 func TestAStateIsPutTogetherFromItsParts(t *testing.T) {
@@ -30,10 +31,10 @@ func TestAStateIsPutTogetherFromItsParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := capture.Digest(object)
-	part := func(index int64, n, of int, piece []byte) snapshot.Telling {
+	part := func(index int64, n, of int, piece []byte) fact.Telling {
 		return telling(t, index, map[string]any{"resourceVersion": "7", "object": string(piece), "digest": digest, "part": n, "parts": of})
 	}
-	whole, broken := snapshot.Assemble([]snapshot.Telling{part(3, 2, 2, text[10:]), part(4, 1, 2, text[:10]), part(5, 1, 2, text[:10])})
+	whole, broken := snapshot.Assemble([]fact.Telling{part(3, 2, 2, text[10:]), part(4, 1, 2, text[:10]), part(5, 1, 2, text[:10])})
 	if len(whole) != 1 || len(broken) != 0 {
 		t.Fatalf("%d whole, %+v", len(whole), broken)
 	}
@@ -45,14 +46,14 @@ func TestAStateIsPutTogetherFromItsParts(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for name, tt := range map[string]struct {
-		given []snapshot.Telling
+		given []fact.Telling
 		want  string
 	}{
-		"a part is missing":    {[]snapshot.Telling{part(1, 2, 2, text[10:])}, "part 1 of 2 is not there"},
-		"it was erased":        {[]snapshot.Telling{{Index: 1, Event: part(1, 1, 1, text).Event, Erased: true}}, "erased"},
-		"it was changed":       {[]snapshot.Telling{part(1, 1, 1, []byte(strings.Replace(string(text), "12", "13", 1)))}, "digest"},
-		"it is not JSON":       {[]snapshot.Telling{part(1, 1, 1, text[:10])}, "not JSON"},
-		"it is something else": {[]snapshot.Telling{telling(t, 1, map[string]any{"object": 7})}, "not those of a snapshot"},
+		"a part is missing":    {[]fact.Telling{part(1, 2, 2, text[10:])}, "part 1 of 2 is not there"},
+		"it was erased":        {[]fact.Telling{{Index: 1, Event: part(1, 1, 1, text).Event, Erased: true}}, "erased"},
+		"it was changed":       {[]fact.Telling{part(1, 1, 1, []byte(strings.Replace(string(text), "12", "13", 1)))}, "digest"},
+		"it is not JSON":       {[]fact.Telling{part(1, 1, 1, text[:10])}, "not JSON"},
+		"it is something else": {[]fact.Telling{telling(t, 1, map[string]any{"object": 7})}, "not those of a snapshot"},
 	} {
 		whole, broken := snapshot.Assemble(tt.given)
 		for i := range whole {
