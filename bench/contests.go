@@ -25,6 +25,8 @@ var contenders = map[string]func(run) (Sample, error){
 	"queries":           querier,
 	"SQLite queries":    idleQuerier,
 	"start":             starter,
+	"report":            reporter,
+	"findings":          inspecting,
 
 	"COPY":                       rawCopy,
 	"COPY into all tables":       rawCopyAll,
@@ -131,6 +133,17 @@ var contests = []contest{
 		contenders: []string{"SQLite queries", "queries"},
 		lines: []line{
 			{"incident by correlation id at 20,000 events/s, p99", "queries", "SQLite queries", p99, 2, true},
+		},
+	},
+	{
+		name:       "report",
+		prepare:    prepareMonth,
+		contenders: []string{"report", "findings"},
+		lines: []line{
+			{"compliance report of 30 days, and of the 30 before to compare", "report", "", noted("s"), 2, true},
+			{"the same, peak memory", "report", "", peak, 256, true},
+			{"looking for findings, events per CPU-second", "findings", "", perCPU, 20_000, false},
+			{"the same, peak memory", "findings", "", peak, 128, true},
 		},
 	},
 	{

@@ -50,14 +50,19 @@ func span(d time.Duration) string {
 }
 
 func (t *Tally) summary() AuditSummary {
-	a := AuditSummary{TotalEvents: t.facts.n, Tellings: t.tellings, EventsByType: map[string]int{}, EventsBySeverity: map[string]int{}, EventsByActor: map[string]int{}}
+	a := AuditSummary{TotalEvents: t.total(), Tellings: t.tellings, EventsByType: map[string]int{}, EventsBySeverity: map[string]int{}, EventsByActor: map[string]int{}}
+	count := func(of sort, n int) {
+		a.EventsByType[t.names[of.typ]] += n
+		a.EventsBySeverity[t.names[of.severity]] += n
+		a.EventsByActor[t.names[of.actor]] += n
+	}
 	for i, key := range t.facts.keys {
 		if key != 0 {
-			x := t.facts.facts[i]
-			a.EventsByType[t.names[x.typ]]++
-			a.EventsBySeverity[t.names[x.severity]]++
-			a.EventsByActor[t.names[x.actor]]++
+			count(t.facts.facts[i].sort, 1)
 		}
+	}
+	for of, n := range t.alone {
+		count(of, n)
 	}
 	return a
 }
@@ -269,7 +274,7 @@ func (t *Tally) numbers(f *figures, total int) []Number {
 // compare says of each number what it was before, and what can be said of the difference.
 func (t *Tally) compare(numbers []Number, now, then *figures) {
 	was := map[string]Number{}
-	for _, n := range t.previous.numbers(then, t.previous.facts.n) {
+	for _, n := range t.previous.numbers(then, t.previous.total()) {
 		was[n.Key] = n
 	}
 	autoNow, knownNow := now.automatic()
@@ -287,7 +292,7 @@ func (t *Tally) compare(numbers []Number, now, then *figures) {
 		"slaMetrics.responseRate":                        compareRates(now.answered, now.responseDue, then.answered, then.responseDue),
 		"approvalMetrics.totalApprovalRequests":          compareCounts(now.requests, then.requests),
 		"approvalMetrics.meanApprovalTime":               compareTimes(now.toDecide, then.toDecide),
-		"auditSummary.totalEvents":                       compareCounts(t.facts.n, t.previous.facts.n),
+		"auditSummary.totalEvents":                       compareCounts(t.total(), t.previous.total()),
 	}
 	for i := range numbers {
 		n := &numbers[i]

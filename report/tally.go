@@ -74,6 +74,7 @@ type Tally struct {
 	previous *Tally // of the window before, if that is compared
 
 	facts     factTable
+	alone     map[sort]int // facts that one event alone can tell, counted
 	tellings  int
 	incidents map[incidentKey]*incident
 	targets   map[string]*Target // of IncidentSLAs, by resource and version
@@ -104,7 +105,7 @@ type detection struct {
 // NewTally returns a tally for a question that [Question.Check] found good. With compare
 // it looks at the window before, too.
 func NewTally(q Question, compare bool) *Tally {
-	t := &Tally{q: q, incidents: map[incidentKey]*incident{}, targets: map[string]*Target{}, breakers: map[string][]time.Time{},
+	t := &Tally{q: q, alone: map[sort]int{}, incidents: map[incidentKey]*incident{}, targets: map[string]*Target{}, breakers: map[string][]time.Time{},
 		detected: map[string]*detection{}, texts: map[string]uint16{}, confirmed: map[string]struct{}{}}
 	if compare {
 		t.previous = NewTally(q.Before(), false)
@@ -295,11 +296,25 @@ func (t *Tally) count(b *brief.Event, intended bool) error {
 	if err != nil {
 		return err
 	}
+	of := sort{typ: typ, severity: severity, actor: actor}
+	if len(b.Fact) == 0 {
+		t.alone[of]++
+		return nil
+	}
 	id := hash64(b.ID)
-	if !t.facts.put(factKey(b), fact{order: weight<<60 | id>>4, typ: typ, severity: severity, actor: actor}) {
+	if !t.facts.put(factKey(b), fact{order: weight<<60 | id>>4, sort: of}) {
 		return ErrTooMuch
 	}
 	return nil
+}
+
+// total is how many facts there are.
+func (t *Tally) total() int {
+	n := t.facts.n
+	for _, of := range t.alone {
+		n += of
+	}
+	return n
 }
 
 // text returns the number of one of few texts.
@@ -332,9 +347,12 @@ func hash64(text []byte) uint64 {
 
 // A fact is one thing that happened, as its best telling says.
 type fact struct {
-	order                uint64 // the least counts
-	typ, severity, actor uint16
+	order uint64 // the least counts
+	sort
 }
+
+// A sort is what facts are counted by, as numbers of texts.
+type sort struct{ typ, severity, actor uint16 }
 
 // A factTable holds facts by the hash of what they are: open addressing, for there are
 // many.

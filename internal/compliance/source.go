@@ -2,9 +2,9 @@ package compliance
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -163,10 +163,11 @@ func add(t *report.Tally, r *trail.Record) error {
 	return t.Add(&b, r.Erasable)
 }
 
-// Of what is read ahead of what is counted, in two goroutines.
+// Of what is read ahead of what is counted.
 const (
 	batchBytes   = 1 << 20
 	batchRecords = 1024
+	batches      = 5
 )
 
 // A batch is records with their own memory.
@@ -184,65 +185,74 @@ func (b *batch) add(r *trail.Record) {
 		b.memory = append(b.memory, text...)
 		return b.memory[begin:len(b.memory):len(b.memory)]
 	}
-	b.records = append(b.records, trail.Record{Index: r.Index, Entry: own(r.Entry), Erasable: own(r.Erasable), Leaf: r.Leaf})
+	b.records = append(b.records, trail.Record{Index: r.Index, Chain: r.Chain, Entry: own(r.Entry), Salt: r.Salt, Erasable: own(r.Erasable), Leaf: r.Leaf})
 }
 
-var errStopped = errors.New("stopped")
-
-// all adds all records of a range.
+// all adds all records of a range. What it takes to read them, to hold their content
+// against their entries, and to count them is shared by three goroutines.
 func (s *Source) all(ctx context.Context, r search.Range, t *report.Tally) error {
-	full, free := make(chan *batch, 2), make(chan *batch, 4)
-	for range 4 {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	read, checked, free := make(chan *batch, 1), make(chan *batch, 1), make(chan *batch, batches)
+	for range batches {
 		free <- &batch{memory: make([]byte, 0, batchBytes+512<<10)}
 	}
-	stopped, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		defer close(stopped)
-		done <- func() error {
-			for b := range full {
+	// stage has a goroutine do something with each record of the batches, which it then
+	// hands on.
+	var ended sync.WaitGroup
+	stage := func(from <-chan *batch, to chan<- *batch, each func(*trail.Record) error) {
+		ended.Go(func() {
+			if to != free {
+				defer close(to)
+			}
+			for b := range from {
 				for i := range b.records {
-					if err := add(t, &b.records[i]); err != nil {
-						return err
+					if err := each(&b.records[i]); err != nil {
+						stop(err)
+						return
 					}
 				}
-				b.memory, b.records = b.memory[:0], b.records[:0]
-				free <- b
+				select {
+				case to <- b:
+				case <-ctx.Done():
+					return
+				}
 			}
-			return nil
-		}()
-	}()
-	hand := func(b *batch) (*batch, error) {
+		})
+	}
+	stage(read, checked, search.CheckContent)
+	stage(checked, free, func(r *trail.Record) error { return add(t, r) })
+	b := <-free
+	next := func() error {
 		select {
-		case full <- b:
-		case <-stopped:
-			return nil, errStopped
+		case read <- b:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		select {
 		case b = <-free:
-			return b, nil
-		case <-stopped:
-			return nil, errStopped
+			b.memory, b.records = b.memory[:0], b.records[:0]
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-	b := <-free
-	err := s.Find.Reader.Records(ctx, r, func(rec *trail.Record) (err error) {
+	err := search.ReadChained(ctx, s.Find.Reader, r, func(rec *trail.Record) error {
 		b.add(rec)
 		if len(b.memory) >= batchBytes || len(b.records) == batchRecords {
-			b, err = hand(b)
+			return next()
 		}
-		return err
+		return nil
 	})
 	if err == nil {
-		_, err = hand(b)
+		err = next()
 	}
-	close(full)
-	if counted := <-done; counted != nil {
-		return counted
+	close(read)
+	if err != nil {
+		stop(err)
 	}
-	if errors.Is(err, errStopped) {
-		return nil
-	}
-	return err
+	ended.Wait()
+	return context.Cause(ctx)
 }
 
 // Has reports whether the trail has an event of a namespace.

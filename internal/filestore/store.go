@@ -494,6 +494,11 @@ func (s *Store) Records(ctx context.Context, r search.Range, fn func(*trail.Reco
 	return search.Sealed(ctx, s.Stored(), r, fn)
 }
 
+// Chained implements [search.ChainedReader].
+func (s *Store) Chained(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	return search.Chained(ctx, s.Stored(), r, fn)
+}
+
 func (s *Store) records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
 	if r.First >= r.End {
 		return nil

@@ -37,7 +37,7 @@ const (
 	// maxStory bounds the events of an incident that are judged together.
 	maxStory = 5000
 	// maxKept bounds the tellings that are kept in memory.
-	maxKept = 50_000
+	maxKept = 10_000
 )
 
 // An Inspector reads a ledger from the front and says what each entry changes: which

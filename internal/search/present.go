@@ -45,10 +45,21 @@ func (p Present) Record(ctx context.Context, index int64) (trail.Record, error) 
 
 // Records implements [Reader].
 func (p Present) Records(ctx context.Context, r Range, fn func(*trail.Record) error) error {
+	return p.records(ctx, p.Reader.Records, r, fn)
+}
+
+// Chained implements [ChainedReader].
+func (p Present) Chained(ctx context.Context, r Range, fn func(*trail.Record) error) error {
+	return p.records(ctx, func(ctx context.Context, r Range, fn func(*trail.Record) error) error {
+		return ReadChained(ctx, p.Reader, r, fn)
+	}, r, fn)
+}
+
+func (p Present) records(ctx context.Context, read func(context.Context, Range, func(*trail.Record) error) error, r Range, fn func(*trail.Record) error) error {
 	if err := p.Tombs.CatchUp(ctx); err != nil {
 		return err
 	}
-	return p.Reader.Records(ctx, r, func(rec *trail.Record) error {
+	return read(ctx, r, func(rec *trail.Record) error {
 		if err := p.look(ctx, rec); err != nil {
 			return err
 		}

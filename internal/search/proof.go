@@ -42,6 +42,17 @@ func ProveExtends(hashes tlog.HashReader, newer, older *trail.Checkpoint) (tlog.
 // that does not follow from the one before it, or whose erasable content is not
 // what was sealed, is [ErrChanged].
 func Sealed(ctx context.Context, stored Reader, r Range, fn func(*trail.Record) error) error {
+	return Chained(ctx, stored, r, func(rec *trail.Record) error {
+		if err := CheckContent(rec); err != nil {
+			return err
+		}
+		return fn(rec)
+	})
+}
+
+// Chained is [Sealed] for callers that see to the erasable content themselves, by
+// [CheckContent]: they may do so elsewhere than in the goroutine that reads.
+func Chained(ctx context.Context, stored Reader, r Range, fn func(*trail.Record) error) error {
 	var chain trail.Hash
 	if r.First > 0 && r.First < r.End {
 		before, err := stored.Record(ctx, r.First-1)
@@ -54,9 +65,28 @@ func Sealed(ctx context.Context, stored Reader, r Range, fn func(*trail.Record) 
 		if chain = rec.Link(chain); chain != rec.Chain {
 			return fmt.Errorf("%w: entry %d", ErrChanged, rec.Index)
 		}
-		if err := rec.CheckErasable(); err != nil {
-			return fmt.Errorf("%w: entry %d: %w", ErrChanged, rec.Index, err)
-		}
 		return fn(rec)
 	})
+}
+
+// CheckContent returns [ErrChanged] for a record whose erasable content is not what was
+// sealed.
+func CheckContent(rec *trail.Record) error {
+	if err := rec.CheckErasable(); err != nil {
+		return fmt.Errorf("%w: entry %d: %w", ErrChanged, rec.Index, err)
+	}
+	return nil
+}
+
+// A ChainedReader reads as [Chained] does.
+type ChainedReader interface {
+	Chained(ctx context.Context, r Range, fn func(*trail.Record) error) error
+}
+
+// ReadChained reads as [Chained] does, with a reader that can, and otherwise as it can.
+func ReadChained(ctx context.Context, reader Reader, r Range, fn func(*trail.Record) error) error {
+	if c, ok := reader.(ChainedReader); ok {
+		return c.Chained(ctx, r, fn)
+	}
+	return reader.Records(ctx, r, fn)
 }
