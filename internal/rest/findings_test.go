@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/custody"
 	"github.com/graven-audit/graven/internal/finding"
+	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/search"
 )
@@ -224,5 +226,125 @@ func TestNothingIsFoundTwice(t *testing.T) {
 	list := d.as("viewer").listed("?rule=executed-without-approval&limit=1000")
 	if list.Total != 30 {
 		t.Errorf("%d executions without approval, of 30", list.Total)
+	}
+}
+
+// TestTheDefectsThatTheTrailShowsAreFound plays what ChatCLI is known to do: each line is
+// an incident as its objects tell it, and what is to be found in it.
+func TestTheDefectsThatTheTrailShowsAreFound(t *testing.T) {
+	d := open(t)
+	const approval, plan = "ApprovalRequest/approval-plan-1", "RemediationPlan/plan-1"
+	type told struct{ eventType, actor, on, details string }
+	defects := map[string]struct {
+		events []told
+		found  []string
+	}{
+		"a contained incident is told to be resolved": {[]told{
+			{"IssueContained", "controller/issue-reconciler", "Issue/i", `{}`}, {"IssueResolved", "controller/issue-reconciler", "Issue/i", `{}`}},
+			[]string{"contained-as-resolved"}},
+		"a decision by annotation is overwritten": {[]told{
+			{"ApprovalRequested", "controller/remediation-reconciler", approval, `{"plan":"plan-1"}`},
+			{"ApprovalAttempted", "user/jane", approval, `{"plan":"plan-1","decision":"approved"}`},
+			{"ApprovalExpired", "system/approval-reconciler", approval, `{"plan":"plan-1"}`}},
+			[]string{"decision-lost"}},
+		"who decided over REST is pruned": {[]told{
+			{"ApprovalRequested", "controller/remediation-reconciler", approval, `{"plan":"plan-1"}`},
+			{"ApprovalGranted", "user/unknown", approval, `{"plan":"plan-1","approver":"unknown"}`}},
+			[]string{"approver-unknown"}},
+		"one person makes a quorum": {[]told{
+			{"ApprovalRequested", "controller/remediation-reconciler", approval, `{"plan":"plan-1","requiredApprovers":"2"}`},
+			{"ApprovalGranted", "user/jane", approval, `{"plan":"plan-1","approver":"jane","approvers":"jane, jane"}`}},
+			[]string{"approver-asserted", "quorum-by-one-person"}},
+		"whoever asks approves": {[]told{
+			{"RemediationPlanned", "user/jane", plan, `{}`},
+			{"ApprovalRequested", "controller/remediation-reconciler", approval, `{"plan":"plan-1","requester":"system:serviceaccount:chatcli:operator"}`},
+			{"ApprovalGranted", "user/jane", approval, `{"plan":"plan-1","approver":"jane"}`}},
+			[]string{"approver-asserted", "self-approval"}},
+		"the approval cannot be asked for, and it goes on": {[]told{
+			{"RemediationExecuted", "controller/remediation-reconciler", plan, `{"decisionMode":"require-approval"}`}},
+			[]string{"executed-without-approval"}},
+		"an agent's plan goes on before it is approved": {[]told{
+			{"ApprovalRequested", "controller/remediation-reconciler", approval, `{"plan":"plan-1"}`},
+			{"RemediationExecuted", "controller/remediation-reconciler", plan, `{}`},
+			{"ApprovalGranted", "user/jane", approval, `{"plan":"plan-1","approver":"jane"}`}},
+			[]string{"approver-asserted", "decision-after-execution"}},
+		"nobody trips the circuit breaker": {[]told{
+			{"RemediationFailed", "controller/r", "RemediationPlan/a", `{}`}, {"RemediationFailed", "controller/r", "RemediationPlan/b", `{}`},
+			{"RemediationFailed", "controller/r", "RemediationPlan/c", `{}`}},
+			[]string{"circuit-breaker"}},
+		"a retention job deletes what was never sealed": {[]told{
+			{"AuditEventDeletedUnsealed", "service/graven-operator", "AuditEvent/a", `{"creator":"chatcli"}`}},
+			[]string{"record-deleted-unsealed"}},
+		"nothing is wrong": {[]told{
+			{"IssueCreated", "controller/issue-reconciler", "Issue/i", `{}`}, {"RemediationPlanned", "controller/r", plan, `{"decisionMode":"auto"}`},
+			{"RemediationExecuted", "controller/r", plan, `{"decisionMode":"auto"}`}, {"RemediationSucceeded", "controller/r", plan, `{}`},
+			{"IssueResolved", "controller/r", "Issue/i", `{}`}}, nil},
+	}
+	attests := d.token(access.Token{Name: "attests", Role: access.Recorder, Attests: true})
+	now := time.Now().UTC().Add(-time.Minute)
+	for name, c := range defects {
+		var events []*event.Event
+		for i, s := range c.events {
+			actorType, actor, _ := strings.Cut(s.actor, "/")
+			kind, object, _ := strings.Cut(s.on, "/")
+			e := &event.Event{EventType: s.eventType, Timestamp: now.Add(time.Duration(i) * time.Second), Actor: event.Actor{Type: actorType, Name: actor}, CorrelationID: name,
+				Resource: event.Resource{Kind: kind, Name: object, Namespace: strings.ReplaceAll(name, " ", "-")}, Details: []byte(s.details)}
+			e.ID = event.DeriveID(name, fmt.Sprint(i))
+			events = append(events, e)
+		}
+		attests.record(events...)
+	}
+	d.follow()
+	if err := d.keeper(filepath.Join(t.TempDir(), "inspected.json")).Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range defects {
+		var found []string
+		for _, f := range d.as("viewer").listed("?state=open&namespace=" + strings.ReplaceAll(name, " ", "-")).Findings {
+			found = append(found, f.Rule)
+		}
+		if slices.Sort(found); !slices.Equal(found, c.found) {
+			t.Errorf("%s: found %v, want %v", name, found, c.found)
+		}
+	}
+}
+
+// TestWhatIsOverdueIsFoundAndWithdrawnOnceItIsDone lets a day pass over a ledger that
+// nobody verifies.
+func TestWhatIsOverdueIsFoundAndWithdrawnOnceItIsDone(t *testing.T) {
+	var in atomic.Int64
+	clock := func() time.Time { return time.Now().Add(time.Duration(in.Load())) }
+	d := open(t, change{ledger: func(c *ledger.Config) { c.Now = clock }, rest: func(c *rest.Config) { c.Now = clock }})
+	k := d.keeper(filepath.Join(t.TempDir(), "inspected.json"))
+	k.Now, k.Book.Now, k.Gaps.Now = clock, clock, clock
+	tick := func(after time.Duration) (states []string) {
+		t.Helper()
+		in.Store(int64(after))
+		d.follow()
+		if err := k.Tick(t.Context(), d.ledger.State().Size()); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range d.as("viewer").listed("").Findings {
+			states = append(states, f.Rule+" "+f.State)
+		}
+		slices.Sort(states)
+		return states
+	}
+	one, seven := sample(1), sample(2)
+	one.Source, seven.Source = event.Source{Name: "operator-0", Seq: 1}, event.Source{Name: "operator-0", Seq: 7}
+	d.as("recorder").record(one, seven)
+	if got := tick(0); !slices.Equal(got, []string{"source-gap open"}) {
+		t.Errorf("found at once: %v", got)
+	}
+	want := []string{"source-gap open", "verification-overdue open"}
+	if got := tick(26 * time.Hour); !slices.Equal(got, want) {
+		t.Errorf("after a day: %v", got)
+	}
+	if got := tick(27 * time.Hour); !slices.Equal(got, want) {
+		t.Errorf("an hour later: %v", got)
+	}
+	d.as("auditor").get("/api/v1/audit/verify").want(http.StatusOK)
+	if got := tick(28 * time.Hour); !slices.Equal(got, []string{"source-gap open", "verification-overdue withdrawn"}) {
+		t.Errorf("after a verification: %v", got)
 	}
 }
