@@ -34,6 +34,9 @@ type Snapshot struct {
 // Index is the place of the last part.
 func (s *Snapshot) Index() int64 { return s.Parts[len(s.Parts)-1].Index }
 
+// Size is that of the state, in bytes of JSON.
+func (s *Snapshot) Size() int { return len(s.text) }
+
 // A Broken is a snapshot whose state cannot be known any more, and why.
 type Broken struct {
 	Resource event.Resource

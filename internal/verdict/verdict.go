@@ -64,13 +64,17 @@ type Changed struct {
 // more. Of entries that were erased nobody knows the incident. More than limit
 // are [ErrTooMany].
 func (j *Judge) Incident(ctx context.Context, cp *trail.Checkpoint, id string, namespaces []string, limit int, now time.Time) (*Incident, error) {
-	v := &Incident{CorrelationID: id, VerificationTime: event.FormatTime(now), Checkpoint: string(cp.Note), Namespaces: namespaces}
-	f := search.Filter{CorrelationID: id, Scope: namespaces}
+	return j.Events(ctx, cp, &search.Filter{CorrelationID: id, Scope: namespaces}, limit, now)
+}
+
+// Events judges the events that a filter asks for, as Incident does.
+func (j *Judge) Events(ctx context.Context, cp *trail.Checkpoint, f *search.Filter, limit int, now time.Time) (*Incident, error) {
+	v := &Incident{CorrelationID: f.CorrelationID, VerificationTime: event.FormatTime(now), Checkpoint: string(cp.Note), Namespaces: f.Scope}
 	begin, err := j.Find.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	err = j.Find.Candidates(ctx, &f, search.Range{First: begin, End: cp.Size}, func(index int64) error {
+	err = j.Find.Candidates(ctx, f, search.Range{First: begin, End: cp.Size}, func(index int64) error {
 		r, err := j.Stored.Record(ctx, index)
 		if err != nil {
 			return err
