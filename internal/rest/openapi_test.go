@@ -206,17 +206,20 @@ func probes(d *door) map[string]probe {
 		http.MethodHead: {"/api/v1/audit/stream": {"/api/v1/audit/stream"}}, // a GET has no end
 		http.MethodPost: {
 			"/api/v1/audit/events": {"/api/v1/audit/events", native}, "/api/v1/audit/events/batch": {"/api/v1/audit/events/batch", native},
-			"/api/v1/audit/verify-chain":        {"/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`},
-			"/api/v1/tokens":                    {"/api/v1/tokens", `{"name":"probe","role":"viewer"}`},
-			"/api/v1/retention/run":             {"/api/v1/retention/run"},
-			"/api/v1/erasures":                  {"/api/v1/erasures", `{"event":"0","reason":"a probe"}`},
-			"/api/v1/erasures/plan":             {"/api/v1/erasures/plan", `{"event":"2","reason":"a probe"}`},
-			"/api/v1/erasures/{id}/confirm":     {"/api/v1/erasures/" + id + "/confirm"},
-			"/api/v1/audit/legal-hold":          {"/api/v1/audit/legal-hold", `{"correlation_id":"inc-0","reason":"a probe"}`},
-			"/api/v1/findings/{id}/acknowledge": {"/api/v1/findings/" + d.found("acknowledged") + "/acknowledge", `{"reason":"a probe of it"}`},
-			"/api/v1/findings/{id}/accept":      {"/api/v1/findings/" + d.found("accepted") + "/accept", `{"reason":"a probe of it","until":"` + time.Now().AddDate(0, 1, 0).Format(time.DateOnly) + `"}`},
-			"/api/v1/findings/{id}/resolve":     {"/api/v1/findings/" + d.found("resolved") + "/resolve", `{"reason":"a probe of it"}`},
-			"/api/v1/findings/{id}/reopen":      {"/api/v1/findings/" + d.found("reopened", "acknowledge") + "/reopen", `{"reason":"a probe of it"}`},
+			"/api/v1/audit/incidents/{correlation_id}/reconstruct":            {"/api/v1/audit/incidents/inc-0/reconstruct"},
+			"/api/v1/audit/remediation-requests/{correlation_id}/reconstruct": {"/api/v1/audit/remediation-requests/inc-0/reconstruct"},
+			"/api/v1/audit/resources/reconstruct":                             {"/api/v1/audit/resources/reconstruct"},
+			"/api/v1/audit/verify-chain":                                      {"/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`},
+			"/api/v1/tokens":                                                  {"/api/v1/tokens", `{"name":"probe","role":"viewer"}`},
+			"/api/v1/retention/run":                                           {"/api/v1/retention/run"},
+			"/api/v1/erasures":                                                {"/api/v1/erasures", `{"event":"0","reason":"a probe"}`},
+			"/api/v1/erasures/plan":                                           {"/api/v1/erasures/plan", `{"event":"2","reason":"a probe"}`},
+			"/api/v1/erasures/{id}/confirm":                                   {"/api/v1/erasures/" + id + "/confirm"},
+			"/api/v1/audit/legal-hold":                                        {"/api/v1/audit/legal-hold", `{"correlation_id":"inc-0","reason":"a probe"}`},
+			"/api/v1/findings/{id}/acknowledge":                               {"/api/v1/findings/" + d.found("acknowledged") + "/acknowledge", `{"reason":"a probe of it"}`},
+			"/api/v1/findings/{id}/accept":                                    {"/api/v1/findings/" + d.found("accepted") + "/accept", `{"reason":"a probe of it","until":"` + time.Now().AddDate(0, 1, 0).Format(time.DateOnly) + `"}`},
+			"/api/v1/findings/{id}/resolve":                                   {"/api/v1/findings/" + d.found("resolved") + "/resolve", `{"reason":"a probe of it"}`},
+			"/api/v1/findings/{id}/reopen":                                    {"/api/v1/findings/" + d.found("reopened", "acknowledge") + "/reopen", `{"reason":"a probe of it"}`},
 			"/api/v1/audit/legal-hold/{id}": {"/api/v1/audit/legal-hold/" + held("changed"),
 				`{"correlation_id":"inc-0","reason":"a probe"}`},
 		},
@@ -287,7 +290,7 @@ func TestEveryParameterThatARouteTakesIsDeclared(t *testing.T) {
 
 // says is true of routes whose path says all.
 func says(path string) bool {
-	return slices.Contains([]string{"/api/v1/retention/run", "/api/v1/erasures/{id}/confirm"}, path)
+	return slices.Contains([]string{"/api/v1/retention/run", "/api/v1/erasures/{id}/confirm"}, path) || strings.HasSuffix(path, "/reconstruct")
 }
 
 // takesAnything is true of routes that are called by programs with parameters
@@ -305,7 +308,7 @@ func refusedFor(a *answer, param string) bool {
 // valueOf returns a good value for a parameter.
 func valueOf(name string, p map[string]any) string {
 	switch name {
-	case "from", "to", "since", "until":
+	case "from", "to", "since", "until", "at":
 		return "2026-03-19"
 	case "settled":
 		return "1h"
@@ -321,6 +324,8 @@ func valueOf(name string, p map[string]any) string {
 		return "1"
 	case "last":
 		return "2"
+	case "resource":
+		return "Issue/production/i"
 	}
 	schema, _ := p["schema"].(map[string]any)
 	if enum, ok := schema["enum"].([]any); ok {
@@ -346,6 +351,7 @@ func TestAnswersAreAsOpenAPISays(t *testing.T) {
 	rich.ParentID, rich.Cluster, rich.Fact, rich.DurationMs, rich.Sensitive = event.DeriveID("p"), "east", "f", 12, true
 	rich.Original = map[string]string{"severity": "error"}
 	d.as("recorder").record(append(samples(1, 5), rich)...)
+	d.live("rr-1")
 	admin, away := d.as("superadmin"), openAway(t).as("recorder")
 	asked, confirmed := openForTwo(t).eraseByTwo(t)
 	seen := map[string]bool{}
@@ -361,21 +367,24 @@ func TestAnswersAreAsOpenAPISays(t *testing.T) {
 		"POST /api/v1/audit/events/batch":          admin.post("/api/v1/audit/events/batch", native+"\n{}\n"+flat).want(http.StatusMultiStatus),
 		"POST /api/v1/ingest/kube-audit":           admin.post("/api/v1/ingest/kube-audit", kubeAuditList).want(http.StatusOK),
 		"POST /api/v1/ingest/kube-audit/{cluster}": admin.post("/api/v1/ingest/kube-audit/east", kubeAuditList).want(http.StatusOK),
-		"GET /metrics":                       admin.get("/metrics").want(http.StatusOK),
-		"GET /healthz":                       d.as("").get("/healthz").want(http.StatusOK),
-		"GET /readyz":                        d.as("").get("/readyz").want(http.StatusOK),
-		"GET /api/v1/audit/export":           admin.get("/api/v1/audit/export?format=csv").want(http.StatusOK),
-		"GET /api/v1/audit/events ":          admin.get("/api/v1/audit/events?limit=2").want(http.StatusOK),
-		"GET /api/v1/audit ":                 admin.get("/api/v1/audit?limit=2&access=true").want(http.StatusOK),
-		"GET /api/v1/audit/verify ":          admin.get("/api/v1/audit/verify?first=1&last=2").want(http.StatusOK),
-		"GET /api/v1/tokens ":                admin.get("/api/v1/tokens").want(http.StatusOK),
-		"POST /api/v1/audit/events ":         admin.post("/api/v1/audit/events", flat).want(http.StatusCreated),
-		"POST /api/v1/audit/verify-chain ":   admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`).want(http.StatusOK),
-		"GET /api/v1/audit/export filtered":  admin.get("/api/v1/audit/export?checkpoint=true&severity=high").want(http.StatusOK),
-		"POST /api/v1/audit/events  ":        away.post("/api/v1/audit/events", native).want(http.StatusAccepted),
-		"POST /api/v1/erasures ":             asked,
-		"POST /api/v1/erasures/{id}/confirm": confirmed,
-		"POST /api/v1/audit/events/batch ":   away.post("/api/v1/audit/events/batch", native).want(http.StatusAccepted),
+		"GET /metrics":                                              admin.get("/metrics").want(http.StatusOK),
+		"GET /healthz":                                              d.as("").get("/healthz").want(http.StatusOK),
+		"GET /readyz":                                               d.as("").get("/readyz").want(http.StatusOK),
+		"GET /api/v1/audit/export":                                  admin.get("/api/v1/audit/export?format=csv").want(http.StatusOK),
+		"GET /api/v1/audit/events ":                                 admin.get("/api/v1/audit/events?limit=2").want(http.StatusOK),
+		"GET /api/v1/audit ":                                        admin.get("/api/v1/audit?limit=2&access=true").want(http.StatusOK),
+		"GET /api/v1/audit/verify ":                                 admin.get("/api/v1/audit/verify?first=1&last=2").want(http.StatusOK),
+		"GET /api/v1/tokens ":                                       admin.get("/api/v1/tokens").want(http.StatusOK),
+		"POST /api/v1/audit/events ":                                admin.post("/api/v1/audit/events", flat).want(http.StatusCreated),
+		"POST /api/v1/audit/verify-chain ":                          admin.post("/api/v1/audit/verify-chain", `{"correlation_id":"inc-0"}`).want(http.StatusOK),
+		"GET /api/v1/audit/export filtered":                         admin.get("/api/v1/audit/export?checkpoint=true&severity=high").want(http.StatusOK),
+		"POST /api/v1/audit/events  ":                               away.post("/api/v1/audit/events", native).want(http.StatusAccepted),
+		"POST /api/v1/erasures ":                                    asked,
+		"POST /api/v1/erasures/{id}/confirm":                        confirmed,
+		"POST /api/v1/audit/incidents/{correlation_id}/reconstruct": admin.post("/api/v1/audit/incidents/rr-1/reconstruct", ""),
+		"POST /api/v1/audit/remediation-requests/{correlation_id}/reconstruct": admin.post("/api/v1/audit/remediation-requests/rr-1/reconstruct", ""),
+		"POST /api/v1/audit/resources/reconstruct":                             admin.post("/api/v1/audit/resources/reconstruct?resource=RemediationPlan/production/plan", ""),
+		"POST /api/v1/audit/events/batch ":                                     away.post("/api/v1/audit/events/batch", native).want(http.StatusAccepted),
 	} {
 		seen[fmt.Sprintf("%s %d", strings.TrimSpace(name), a.status)] = true
 	}
