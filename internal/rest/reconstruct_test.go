@@ -11,6 +11,8 @@ import (
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/access"
 	"github.com/graven-audit/graven/internal/capture"
+	"github.com/graven-audit/graven/internal/rest"
+	"github.com/graven-audit/graven/trail"
 )
 
 // live tells the life of a remediation request of Kubernaut, and of a plan of which
@@ -139,4 +141,24 @@ func TestAnIncidentsResourcesAreReconstructed(t *testing.T) {
 	}
 	viewer.post(resource, "").problem(http.StatusBadRequest, "resource", "required")
 	viewer.post(resource+"?resource=Pod/a/b", "").problem(http.StatusNotFound, "", "")
+}
+
+// TestNothingIsMadeOfEventsThatWereChanged has the store give an event with another
+// approver, and with other details, than were recorded.
+func TestNothingIsMadeOfEventsThatWereChanged(t *testing.T) {
+	for name, tamper := range map[string]func(*trail.Record){
+		"the entry": func(r *trail.Record) {
+			r.Entry = []byte(strings.Replace(string(r.Entry), "orchestrator", "orchestratoR", 1))
+		},
+		"the details": func(r *trail.Record) { r.Erasable = []byte(strings.Replace(string(r.Erasable), "rr-1", "rr-9", 1)) },
+	} {
+		d := open(t, change{store: func(s rest.Store) rest.Store { return tamperingStore{s, 2, tamper} }})
+		d.live("rr-1")
+		for _, path := range []string{"/api/v1/audit/incidents/rr-1/reconstruct", "/api/v1/audit/remediation-requests/rr-1/reconstruct", "/api/v1/audit/resources/reconstruct?resource=RemediationRequest/production/rr-1"} {
+			p := d.as("viewer").post(path, "").problem(http.StatusUnprocessableEntity, "entry 2", "do not verify")
+			if p.Type != "urn:graven:problem:reconstruction/unprocessable" || len(p.Errors) == 0 || p.Errors[0].Field != "entry 2" {
+				t.Errorf("%s, %s: %+v", name, path, p)
+			}
+		}
+	}
 }
