@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -78,6 +79,8 @@ type Object struct {
 	at      time.Time // of that
 	written map[string]time.Time
 	issue   string // of the incident, if it has one
+	// misnamed is set if no resource can have the name that it is known by.
+	misnamed bool
 }
 
 type key struct{ cluster, kind, namespace, name string }
@@ -318,9 +321,9 @@ func (o *Object) secrets() {
 
 // begin makes an object of which no state was kept.
 func (o *Object) begin(f *fact.Fact) {
-	meta := map[string]any{"name": o.Name}
+	meta := map[string]any{"name": o.called("name", o.Name)}
 	if o.Namespace != "" {
-		meta["namespace"] = o.Namespace
+		meta["namespace"] = o.called("namespace", o.Namespace)
 	}
 	o.Object = map[string]any{"apiVersion": o.APIVersion, "kind": o.Kind, "metadata": meta}
 	b := f.Best()
@@ -328,6 +331,30 @@ func (o *Object) begin(f *fact.Fact) {
 	if uid := b.Event.Resource.UID; uid != "" && b.Event.Resource.Kind == o.Kind {
 		o.annotate(map[string]string{"uid": uid})
 	}
+}
+
+// names are those that an API server takes, of the kinds that are known here.
+var names = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+
+// called returns a name, or one that an API server takes in its place: whoever tells of a
+// resource may call it anything.
+func (o *Object) called(what, name string) string {
+	if names.MatchString(name) {
+		return name
+	}
+	other := strings.Trim(strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(name)), "-.")
+	if other = strings.TrimRight(other[:min(len(other), 253)], "-."); other == "" {
+		other = unknown
+	}
+	o.Errors = append(o.Errors, fmt.Sprintf("metadata.%s: no resource can be called %q", what, name))
+	o.Warnings = append(o.Warnings, fmt.Sprintf("metadata.%s is %s in place of %q, as which no resource can be known", what, other, name))
+	o.misnamed = true
+	return other
 }
 
 // follow takes over what a fact says happened to the object after its state was kept.
@@ -404,7 +431,7 @@ func (o *Object) complete(facts []*fact.Fact, broken []snapshot.Broken, q *Quest
 		}
 	}
 	o.AsOf = event.FormatTime(last)
-	o.Valid = true
+	o.Valid = !o.misnamed
 	known, all := 0, 0
 	if k := kinds[o.Kind]; k != nil {
 		for i := range k.required {

@@ -230,14 +230,20 @@ func TestWhatIsNotKnownIsNamedWithWhy(t *testing.T) {
 	}
 }
 
-// TestWhatAnyoneSaysBreaksNoObject gives values that the schemas do not take, and text that
-// would be more than text.
-func TestWhatAnyoneSaysBreaksNoObject(t *testing.T) {
+const evil = "x\n---\napiVersion: v1\nkind: Secret\n# \x1b[2J"
+
+func hostile(t *testing.T) *trail {
 	l := &trail{t: t}
-	const evil = "x\n---\napiVersion: v1\nkind: Secret\n# \x1b[2J"
 	l.tell(0, "IssueCreated", "Issue/i", asserted, details{"severity": evil, "source": 7, "description": evil, "resource": evil, "riskScore": "many"})
 	l.tell(1, "AIInsightCompleted", "AIInsight/a", asserted, details{"confidence": "NaN", "suggestedActions": []any{7, details{"x": "y"}}})
 	l.tell(2, "orchestrator.lifecycle.created", "RemediationRequest/rr-1", asserted, details{"timeout_config": 7, "severity": evil})
+	return l
+}
+
+// TestWhatAnyoneSaysBreaksNoObject gives values that the schemas do not take, and text that
+// would be more than text.
+func TestWhatAnyoneSaysBreaksNoObject(t *testing.T) {
+	l := hostile(t)
 	l.tell(3, fact.Snapshot, "Issue/j", asserted, details{"object": "{}"})
 	l.tell(3, fact.Snapshot, "Issue/k", asserted, details{"object": "[" + evil})
 	objects, text := yaml(t, l.told, reconstruct.Question{})
