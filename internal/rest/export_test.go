@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/graven-audit/graven/internal/access"
+	"github.com/graven-audit/graven/internal/account"
 )
 
 // A Route is a route as tests see it.
@@ -26,5 +27,5 @@ func (s *Server) Routes() []Route {
 // Bounds of a batch and of an incident.
 const (
 	MaxItems    = maxItems
-	MaxIncident = maxIncident
+	MaxIncident = account.MaxEvents
 )

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/account"
 	"github.com/graven-audit/graven/internal/jcs"
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/problem"
@@ -35,10 +36,10 @@ func (s *Server) verifyChain(c *call) error {
 	if err := s.derived(c.ctx(), cp.Size); err != nil {
 		return err
 	}
-	v, err := s.judge.Incident(c.ctx(), cp, id, c.by.Namespaces, maxIncident, s.c.Now())
+	v, err := s.judge.Incident(c.ctx(), cp, id, c.by.Namespaces, account.MaxEvents, s.c.Now())
 	switch {
 	case errors.Is(err, verdict.ErrTooMany):
-		return errTooMany
+		return account.ErrTooMany
 	case err != nil:
 		return err
 	case v.TotalEvents == 0:

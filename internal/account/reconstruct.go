@@ -1,6 +1,8 @@
-package rest
+package account
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -69,41 +71,31 @@ type material struct {
 
 // gather verifies and reads the events that a filter asks for and, for an incident, the
 // states that were kept of its resources without saying of which incident they are.
-func (s *Server) gather(c *call, f *search.Filter) (*material, error) {
-	if err := s.take(c, work*maxIncidentBytes); err != nil {
-		return nil, err
-	}
-	cp, err := s.state(c.ctx())
-	if err == nil {
-		err = s.derived(c.ctx(), cp.Size)
-	}
-	if err != nil {
-		return nil, err
-	}
+func (t *Teller) gather(ctx context.Context, cp *trail.Checkpoint, f *search.Filter) (*material, error) {
 	m := &material{verified: verified{Checkpoint: string(cp.Note)}}
-	if m.erased, err = s.find.Erased(c.ctx(), &search.Filter{}); err != nil {
+	var err error
+	if m.erased, err = t.Find.Erased(ctx, &search.Filter{}); err != nil {
 		return nil, err
 	}
-	r := reader{s: s, c: c, cp: cp, m: m, seen: map[int64]bool{}}
-	if err := r.read(f); err != nil {
+	r := reader{t: t, cp: cp, m: m, seen: map[int64]bool{}}
+	if err := r.read(ctx, f); err != nil {
 		return nil, err
 	}
 	if f.CorrelationID != "" {
 		for _, of := range r.subjects {
 			states := &search.Filter{Types: []string{fact.Snapshot}, Kind: of.Kind, Namespace: of.Namespace, Resource: of.Name, Scope: f.Scope}
-			if err := r.read(states); err != nil {
+			if err := r.read(ctx, states); err != nil {
 				return nil, err
 			}
 		}
 	}
-	slices.SortFunc(m.tellings, func(a, b fact.Telling) int { return int(a.Index - b.Index) })
+	slices.SortFunc(m.tellings, func(a, b fact.Telling) int { return cmp.Compare(a.Index, b.Index) })
 	return m, nil
 }
 
 // A reader reads material, each event once.
 type reader struct {
-	s        *Server
-	c        *call
+	t        *Teller
 	cp       *trail.Checkpoint
 	m        *material
 	seen     map[int64]bool
@@ -112,23 +104,23 @@ type reader struct {
 }
 
 // read verifies the events that a filter asks for, and takes them in.
-func (r *reader) read(f *search.Filter) error {
-	v, err := r.s.judge.Events(r.c.ctx(), r.cp, f, maxIncident, r.s.c.Now())
+func (r *reader) read(ctx context.Context, f *search.Filter) error {
+	v, err := r.t.Judge.Events(ctx, r.cp, f, MaxEvents, r.t.Now())
 	switch {
 	case errors.Is(err, verdict.ErrTooMany):
-		return errTooMany
+		return ErrTooMany
 	case err != nil:
 		return err
 	case !v.IsValid:
 		return broken(v)
 	}
-	return r.s.find.Each(r.c.ctx(), f, search.Range{End: r.cp.Size}, func(h search.Hit) error {
+	return r.t.Find.Each(ctx, f, search.Range{End: r.cp.Size}, func(h search.Hit) error {
 		if r.seen[h.Record.Index] {
 			return nil
 		}
 		r.seen[h.Record.Index] = true
-		if r.bytes += len(h.Record.Entry) + len(h.Record.Erasable); r.bytes > maxIncidentBytes || len(r.m.tellings) == maxIncident {
-			return errTooMany
+		if r.bytes += len(h.Record.Entry) + len(h.Record.Erasable); r.bytes > MaxBytes || len(r.m.tellings) == MaxEvents {
+			return ErrTooMany
 		}
 		r.m.verified.Events++
 		r.m.tellings = append(r.m.tellings, fact.Telling{Index: h.Record.Index, Event: h.Event, Erased: h.Record.Erasable == nil})
@@ -146,25 +138,26 @@ func (r *reader) read(f *search.Filter) error {
 func broken(v *verdict.Incident) error {
 	p := problem.New(http.StatusUnprocessableEntity, "reconstruction/unprocessable", "The events are not as they were recorded", v.Message+": nothing is made of them")
 	for _, t := range v.TamperedEvents[:min(len(v.TamperedEvents), 100)] {
-		p.Errors = append(p.Errors, problem.Fault{Field: "entry " + itoa(t.Index), Reason: t.Message})
+		p.Errors = append(p.Errors, problem.Fault{Field: "entry " + str(t.Index), Reason: t.Message})
 	}
 	return p
 }
 
-// reconstruction reads what is asked for.
-func (s *Server) reconstruction(c *call, also ...string) (*reconstruct.Question, error) {
+// ParseQuestion reads what is to be reconstructed; also are the parameters that there
+// are beside the moment.
+func ParseQuestion(params Params, now time.Time, also ...string) (*reconstruct.Question, error) {
 	q := &reconstruct.Question{}
-	err := c.params(func(name, value string) (bool, error) {
+	err := params(func(name, value string) (bool, error) {
 		switch {
 		case name == "at":
-			at, err := search.ParseTime(value, s.c.Now(), true)
+			at, err := search.ParseTime(value, now, true)
 			if err != nil {
 				return true, problem.Param(name, err.Error())
 			}
 			q.At = at
 		case name == "kind" && slices.Contains(also, name):
 			if q.Kind = value; value == "" || len(value) > event.MaxString {
-				return true, problem.Param(name, "1 to "+itoa(event.MaxString)+" bytes")
+				return true, problem.Param(name, "1 to "+str(event.MaxString)+" bytes")
 			}
 		case name == "resource" && slices.Contains(also, name):
 			parts := strings.Split(value, "/")
@@ -181,13 +174,13 @@ func (s *Server) reconstruction(c *call, also ...string) (*reconstruct.Question,
 }
 
 // build reconstructs what is asked for.
-func (s *Server) build(c *call, m *material, q *reconstruct.Question, correlationID string) (*built, error) {
+func (t *Teller) build(m *material, q *reconstruct.Question, correlationID string, namespaces []string) (*built, error) {
 	if m.erased != nil {
 		q.Erased = m.erased.String()
 	}
 	objects, lost := reconstruct.Objects(m.tellings, q)
-	b := &built{ReconstructedAt: event.FormatTime(s.c.Now()), CorrelationID: correlationID, Verified: m.verified, Objects: objects, Unreadable: []unreadable{},
-		Namespaces: c.by.Namespaces, Erased: m.erased, Validation: validation{IsValid: true, Completeness: 100, Errors: []string{}, Warnings: []string{}}}
+	b := &built{ReconstructedAt: event.FormatTime(t.Now()), CorrelationID: correlationID, Verified: m.verified, Objects: objects, Unreadable: []unreadable{},
+		Namespaces: namespaces, Erased: m.erased, Validation: validation{IsValid: true, Completeness: 100, Errors: []string{}, Warnings: []string{}}}
 	if !q.At.IsZero() {
 		b.At = event.FormatTime(q.At)
 	}
@@ -211,20 +204,20 @@ func (s *Server) build(c *call, m *material, q *reconstruct.Question, correlatio
 		}
 	}
 	if len(objects) == 0 {
-		return nil, s.nothing(m, q, lost)
+		return nil, nothing(m, q, lost)
 	}
 	b.Validation.Completeness = sum / len(objects)
 	return b, nil
 }
 
 // nothing answers that there is nothing to reconstruct, and why.
-func (s *Server) nothing(m *material, q *reconstruct.Question, lost []snapshot.Broken) error {
+func nothing(m *material, q *reconstruct.Question, lost []snapshot.Broken) error {
 	why := "no event tells of a resource whose state was kept, or of a kind that is known"
 	if !q.At.IsZero() && len(m.tellings) > 0 {
 		first := m.tellings[0].Event.Timestamp
-		for _, t := range m.tellings {
-			if t.Event.Timestamp.Before(first) {
-				first = t.Event.Timestamp
+		for _, told := range m.tellings {
+			if told.Event.Timestamp.Before(first) {
+				first = told.Event.Timestamp
 			}
 		}
 		if first.After(q.At) {
@@ -232,7 +225,7 @@ func (s *Server) nothing(m *material, q *reconstruct.Question, lost []snapshot.B
 		}
 	}
 	for _, l := range lost {
-		why += "; the state in entry " + itoa(l.Index) + " cannot be read: " + l.Reason
+		why += "; the state in entry " + str(l.Index) + " cannot be read: " + l.Reason
 	}
 	if q.Erased != "" {
 		why += "; " + q.Erased
@@ -240,64 +233,37 @@ func (s *Server) nothing(m *material, q *reconstruct.Question, lost []snapshot.B
 	return problem.NotFound(why)
 }
 
-// correlation returns the incident that the path names.
-func (c *call) correlation() (string, error) {
-	id := c.r.PathValue("correlation_id")
-	if id == "" || len(id) > event.MaxString {
-		return "", problem.Param("correlation_id", "1 to "+itoa(event.MaxString)+" bytes")
+// Incident returns an incident's resources as they were; nil if it has no events.
+func (t *Teller) Incident(ctx context.Context, cp *trail.Checkpoint, q *reconstruct.Question, id string, namespaces []string) (any, error) {
+	m, err := t.gather(ctx, cp, &search.Filter{CorrelationID: id, Scope: namespaces})
+	if err != nil || len(m.tellings) == 0 {
+		return nil, err
 	}
-	return id, nil
+	return t.document(m, q, id, namespaces)
 }
 
-// reconstructIncident answers POST /api/v1/audit/incidents/{correlation_id}/reconstruct.
-func (s *Server) reconstructIncident(c *call) error {
-	q, err := s.reconstruction(c, "kind", "resource")
-	if err != nil {
-		return err
-	}
-	id, err := c.correlation()
-	if err != nil {
-		return err
-	}
-	m, err := s.gather(c, &search.Filter{CorrelationID: id, Scope: c.by.Namespaces})
-	if err != nil {
-		return err
-	}
-	if len(m.tellings) == 0 {
-		return s.noIncident(c)
-	}
-	return s.answerBuilt(c, m, q, id)
-}
-
-// reconstructResource answers POST /api/v1/audit/resources/reconstruct.
-func (s *Server) reconstructResource(c *call) error {
-	q, err := s.reconstruction(c, "resource")
-	if err != nil {
-		return err
-	}
+// Resource returns a resource as it was.
+func (t *Teller) Resource(ctx context.Context, cp *trail.Checkpoint, q *reconstruct.Question, namespaces []string) (any, error) {
 	if q.Name == "" {
-		return problem.Param("resource", "required, as KIND/NAMESPACE/NAME")
+		return nil, problem.Param("resource", "required, as KIND/NAMESPACE/NAME")
 	}
-	m, err := s.gather(c, &search.Filter{Kind: q.Kind, Namespace: q.Namespace, Resource: q.Name, Scope: c.by.Namespaces})
+	m, err := t.gather(ctx, cp, &search.Filter{Kind: q.Kind, Namespace: q.Namespace, Resource: q.Name, Scope: namespaces})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.answerBuilt(c, m, q, "")
+	return t.document(m, q, "", namespaces)
 }
 
-func (s *Server) answerBuilt(c *call, m *material, q *reconstruct.Question, id string) error {
-	b, err := s.build(c, m, q, id)
+func (t *Teller) document(m *material, q *reconstruct.Question, id string, namespaces []string) (any, error) {
+	b, err := t.build(m, q, id, namespaces)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := reconstruct.YAML(b.Objects)
-	if err != nil {
-		return err
-	}
-	return c.document(http.StatusOK, struct {
+	return struct {
 		YAML string `json:"yaml"`
 		*built
-	}{string(text), b})
+	}{string(text), b}, err
 }
 
 // The problems of remediation requests, as Kubernaut tells them apart.
@@ -309,67 +275,57 @@ func unfit(kind, title, detail string) *problem.Problem {
 // none.
 const leastComplete = 50
 
-// reconstructRequest answers POST
-// /api/v1/audit/remediation-requests/{correlation_id}/reconstruct, in Kubernaut's form.
-func (s *Server) reconstructRequest(c *call) error {
-	q, err := s.reconstruction(c)
+// Request returns a remediation request as it was, in Kubernaut's form.
+func (t *Teller) Request(ctx context.Context, cp *trail.Checkpoint, q *reconstruct.Question, id string, namespaces []string) (any, error) {
+	m, err := t.gather(ctx, cp, &search.Filter{CorrelationID: id, Scope: namespaces})
 	if err != nil {
-		return err
-	}
-	id, err := c.correlation()
-	if err != nil {
-		return err
-	}
-	m, err := s.gather(c, &search.Filter{CorrelationID: id, Scope: c.by.Namespaces})
-	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(m.tellings) == 0 {
-		err := s.noIncident(c)
-		var p *problem.Problem
-		if errors.As(err, &p) {
-			return problem.New(http.StatusNotFound, "audit/correlation-not-found", p.Title, p.Detail)
+		why := "no event has this correlation id, or you may not see it"
+		if m.erased != nil {
+			why += "; " + m.erased.String()
 		}
-		return err
+		return nil, problem.New(http.StatusNotFound, "audit/correlation-not-found", "There is no such remediation request", why)
 	}
-	whole, err := s.build(c, m, q, id)
+	whole, err := t.build(m, q, id, namespaces)
 	if err != nil {
 		var p *problem.Problem
 		if errors.As(err, &p) {
-			return unfit("no-parseable-events", "No event tells of a remediation request", p.Detail)
+			return nil, unfit("no-parseable-events", "No event tells of a remediation request", p.Detail)
 		}
-		return err
+		return nil, err
 	}
 	i := slices.IndexFunc(whole.Objects, func(o *reconstruct.Object) bool { return o.Kind == "RemediationRequest" && o.Name == id })
 	if i < 0 {
 		i = slices.IndexFunc(whole.Objects, func(o *reconstruct.Object) bool { return o.Kind == "RemediationRequest" })
 	}
 	if i < 0 {
-		return unfit("no-parseable-events", "No event tells of a remediation request", "the events with this correlation id tell of other resources; reconstruct the incident")
+		return nil, unfit("no-parseable-events", "No event tells of a remediation request", "the events with this correlation id tell of other resources; reconstruct the incident")
 	}
 	rr := whole.Objects[i]
 	if !known(rr, "spec.signalName") {
-		return unfit("missing-gateway-event", "The signal is not recorded", "no gateway.signal.received or apifrontend.rr.created, and no state of the request, says what it was made for")
+		return nil, unfit("missing-gateway-event", "The signal is not recorded", "no gateway.signal.received or apifrontend.rr.created, and no state of the request, says what it was made for")
 	}
 	if rr.Completeness < leastComplete {
-		p := unfit("incomplete-data", "Too little is recorded", itoa(int64(rr.Completeness))+" per cent of what a remediation request should have is known, and "+itoa(leastComplete)+" is the least")
+		p := unfit("incomplete-data", "Too little is recorded", str(int64(rr.Completeness))+" per cent of what a remediation request should have is known, and "+str(leastComplete)+" is the least")
 		for _, u := range rr.Unknown {
 			p.Errors = append(p.Errors, problem.Fault{Field: u.Path, Reason: u.Why})
 		}
-		return p
+		return nil, p
 	}
 	text, err := reconstruct.YAML([]*reconstruct.Object{rr})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	related := slices.Delete(slices.Clone(whole.Objects), i, i+1)
 	others, err := reconstruct.YAML(related)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	whole.Validation = validation{rr.Valid, rr.Completeness, rr.Errors, rr.Warnings}
-	story := narrative.New(id, until(m.tellings, q.At), c.by.Namespaces)
-	return c.document(http.StatusOK, struct {
+	story := narrative.New(id, until(m.tellings, q.At), namespaces)
+	return struct {
 		YAML        string `json:"remediation_request_yaml"`
 		RelatedYAML string `json:"related_yaml"`
 		ClusterID   string `json:"cluster_id,omitempty"`
@@ -378,7 +334,7 @@ func (s *Server) reconstructRequest(c *call) error {
 		Unknown   []reconstruct.Unknown `json:"unknown"`
 		Approvals []narrative.Decided   `json:"approvals"`
 		Effect    []narrative.Line      `json:"effectiveness"`
-	}{string(text), string(others), rr.Cluster, whole, rr.Fields, rr.Unknown, story.Approvals, story.Effects})
+	}{string(text), string(others), rr.Cluster, whole, rr.Fields, rr.Unknown, story.Approvals, story.Effects}, nil
 }
 
 // known reports whether a required member of an object is no placeholder.
