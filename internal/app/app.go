@@ -172,9 +172,9 @@ func (a *App) setup(ctx context.Context, version string, progress func(done, tot
 	if err := a.keepRetention(ctx, rc.Eraser); err != nil {
 		return err
 	}
-	rc.Rules = c.Findings.Rules
+	rc.Rules, rc.Targets = c.Findings.Rules, c.Compliance.targets
 	a.rest = rest.New(rc)
-	a.lookForFindings(&rc, registry)
+	a.inspect(&rc, registry)
 	return a.listen()
 }
 

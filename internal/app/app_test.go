@@ -26,6 +26,7 @@ import (
 	"github.com/graven-audit/graven/internal/datadir"
 	"github.com/graven-audit/graven/internal/filestore"
 	"github.com/graven-audit/graven/internal/finding"
+	"github.com/graven-audit/graven/internal/reporter"
 	"github.com/graven-audit/graven/internal/seglog"
 	"github.com/graven-audit/graven/internal/testenv"
 	"github.com/graven-audit/graven/verify"
@@ -649,5 +650,41 @@ func TestAServerFindsWhatIsWrong(t *testing.T) {
 	c.Findings.Rules[0].When = "event.what"
 	if _, err := try(c); err == nil || !strings.Contains(err.Error(), `findings.rules: rule "issue-created": when:`) {
 		t.Errorf("a rule that cannot be read: %v", err)
+	}
+}
+
+func TestAServerMakesTheReportsOfItsConfiguration(t *testing.T) {
+	c := config(t)
+	dir := t.TempDir()
+	c.Compliance.Reports = []reporter.Schedule{{Name: "always", Cron: "* * * * *", Formats: []string{"csv"}, Directory: dir}}
+	run(t, c)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		files, err := filepath.Glob(filepath.Join(dir, "always-*.csv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(files) > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no report")
+		}
+	}
+	for want, change := range map[string]func(*app.Config){
+		"compliance.reports[0]: schedule: ": func(c *app.Config) {
+			c.Compliance.Reports = []reporter.Schedule{{Name: "x", Cron: "no", Directory: dir}}
+		},
+		"compliance.reports[1]: name: always stands twice": func(c *app.Config) {
+			c.Compliance.Reports = append(slices.Clone(c.Compliance.Reports), c.Compliance.Reports[0])
+		},
+		"compliance: targets[0].severity: ": func(c *app.Config) { c.Compliance.Targets = []reporter.Target{{Severity: "bad"}} },
+		"verifyEvery: ":                     func(c *app.Config) { c.VerifyEvery = -1 },
+	} {
+		bad := config(t)
+		bad.Compliance = c.Compliance
+		change(&bad)
+		if _, err := try(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %s, got %v", want, err)
+		}
 	}
 }

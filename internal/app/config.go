@@ -77,6 +77,10 @@ type Config struct {
 	} `yaml:"erasure"`
 	// Findings says what else is looked for in the trail.
 	Findings Findings `yaml:"findings"`
+	// VerifyEvery is how often the server verifies the whole ledger. Default 24h.
+	VerifyEvery time.Duration `yaml:"verifyEvery"`
+	// Compliance is about reports.
+	Compliance Compliance `yaml:"compliance"`
 	// ReadOnly serves a ledger in which nothing is recorded any more: a backup,
 	// or a predecessor. Who reads it stands in the server's own log only.
 	ReadOnly bool `yaml:"readOnly"`
@@ -220,6 +224,8 @@ func (c *Config) complete() error {
 		return wrong("maxBody", "from 1 to 1073741824 bytes")
 	case c.SegmentSize != 0 && (c.SegmentSize < 1<<16 || c.SegmentSize > 1<<31):
 		return wrong("segmentSize", "from 65536 to 2147483648 bytes")
+	case c.VerifyEvery < 0:
+		return wrong("verifyEvery", "longer than 0s")
 	case c.ShutdownTimeout < 0:
 		return wrong("shutdownTimeout", "longer than 0s")
 	}
@@ -231,6 +237,12 @@ func (c *Config) complete() error {
 	}
 	if err := c.Findings.complete(); err != nil {
 		return err
+	}
+	if err := c.Compliance.complete(); err != nil {
+		return err
+	}
+	if c.VerifyEvery == 0 {
+		c.VerifyEvery = 24 * time.Hour
 	}
 	switch {
 	case c.DeadLetter != "" && c.Store == "":

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/paper"
 	"github.com/graven-audit/graven/report"
 )
@@ -223,7 +224,7 @@ func Rows(r *report.ComplianceReport) [][]string {
 
 // Made is what an event tells of a document that was made.
 func Made(q *Question, of report.Ledger, kind, format, digest string) map[string]any {
-	d := map[string]any{"document": kind, "format": format, "sha256": digest, "from": moment(q.From), "to": moment(q.To), "size": of.Size, "root": of.Root}
+	d := map[string]any{"document": kind, "format": format, "sha256": digest, "from": event.FormatTime(q.From), "to": event.FormatTime(q.To), "size": of.Size, "root": of.Root}
 	if q.Namespace != "" {
 		d["namespace"] = q.Namespace
 	}

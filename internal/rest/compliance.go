@@ -11,6 +11,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/paper"
 	"github.com/graven-audit/graven/internal/problem"
+	"github.com/graven-audit/graven/internal/reporter"
 	"github.com/graven-audit/graven/report"
 )
 
@@ -49,8 +50,11 @@ func (s *Server) completed(c *call, q *compliance.Question) (*compliance.Source,
 }
 
 // complianceReport answers GET /api/v1/compliance/report.
-func (s *Server) complianceReport(c *call) error {
-	q, source, err := s.complianceQuestion(c, "")
+func (s *Server) complianceReport(c *call) error { return s.document(c, "") }
+
+// document answers with what a question asks for.
+func (s *Server) document(c *call, framework string) error {
+	q, source, err := s.complianceQuestion(c, framework)
 	if err != nil {
 		return err
 	}
@@ -62,16 +66,11 @@ func (s *Server) complianceReport(c *call) error {
 	if err := s.take(c, reportMemory); err != nil {
 		return err
 	}
-	cr := report.ComplianceReporter{Source: source}
-	r, err := cr.Generate(c.ctx(), q.Question, q.Compare)
+	body, kind, err := reporter.Paper(c.ctx(), source, &q)
 	if err != nil {
 		return err
 	}
-	body, err := compliance.Write(r, q.Format)
-	if err != nil {
-		return err
-	}
-	return s.paper(c, &q, r.Ledger, "report", body, q.Format)
+	return s.paper(c, &q, source.Ledger(), kind, body, q.Format)
 }
 
 // listFrameworks answers GET /api/v1/compliance/frameworks.
@@ -91,32 +90,10 @@ func (s *Server) assess(c *call) error {
 		return err
 	}
 	name := c.r.PathValue("name")
-	f, ok := book.Framework(name)
-	if !ok {
+	if _, ok := book.Framework(name); !ok {
 		return problem.NotFound("no framework is called that; there are " + strings.Join(book.Names(), ", "))
 	}
-	q, source, err := s.complianceQuestion(c, name)
-	if err != nil {
-		return err
-	}
-	held, ok := s.exports.Take(c.share(), 1)
-	if !ok {
-		return errBusyReports
-	}
-	defer held.Release()
-	if err := s.take(c, reportMemory); err != nil {
-		return err
-	}
-	a := control.Auditor{Book: book, Source: source}
-	assessment, err := a.Assess(c.ctx(), &q.Question, f)
-	if err != nil {
-		return err
-	}
-	body, err := control.NewDocument(assessment, &q.Question, source.Ledger()).Write(q.Format)
-	if err != nil {
-		return err
-	}
-	return s.paper(c, &q, source.Ledger(), "controls", body, q.Format)
+	return s.document(c, name)
 }
 
 // paper records that a document was made, and answers with it.

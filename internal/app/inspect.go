@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,9 +12,11 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/finding"
+	"github.com/graven-audit/graven/internal/reporter"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/search"
 	"github.com/graven-audit/graven/internal/settings"
+	"github.com/graven-audit/graven/report"
 )
 
 // Findings are what is looked for in the trail.
@@ -34,9 +37,45 @@ func (f *Findings) complete() (err error) {
 // inspectedFile is where it is kept how far the ledger was looked through for findings.
 const inspectedFile = "inspected.json"
 
-// lookForFindings looks through the ledger as it grows, beside everything else.
-func (a *App) lookForFindings(rc *rest.Config, reg prometheus.Registerer) {
-	if a.config.ReadOnly || a.config.Findings.Off {
+// Compliance is about reports.
+type Compliance struct {
+	// Targets are what is promised of incidents, beside what the trail says of
+	// IncidentSLAs. Default: those that ChatCLI documents.
+	Targets []reporter.Target `yaml:"targets"`
+	// Reports are made on a schedule.
+	Reports []reporter.Schedule `yaml:"reports"`
+
+	targets []report.Target
+}
+
+func (c *Compliance) complete() (err error) {
+	if c.targets, err = reporter.Targets(c.Targets); err != nil {
+		return wrong("compliance", "%w", err)
+	}
+	c.Reports = slices.Clone(c.Reports)
+	for i := range c.Reports {
+		s := &c.Reports[i]
+		if err := s.Complete(); err != nil {
+			return wrong(fmt.Sprintf("compliance.reports[%d]", i), "%w", err)
+		}
+		if slices.ContainsFunc(c.Reports[:i], func(o reporter.Schedule) bool { return o.Name == s.Name }) {
+			return wrong(fmt.Sprintf("compliance.reports[%d]", i), "name: %s stands twice", s.Name)
+		}
+	}
+	return nil
+}
+
+// inspect has the ledger looked at as it grows, beside everything else: for findings, and
+// for reports and verifications that are due.
+func (a *App) inspect(rc *rest.Config, reg prometheus.Registerer) {
+	if a.config.ReadOnly {
+		return
+	}
+	find := &search.Finder{Index: rc.Store, Reader: search.Present{Reader: rc.Store, Tombs: rc.Holds}, Tombs: rc.Holds}
+	r := &reporter.Reporter{Ledger: a.ledger, Journal: rc.Journal, Find: find, Hashes: rc.Store, Verify: rc.Store.Verify, VerifyEvery: a.config.VerifyEvery,
+		Schedules: a.config.Compliance.Reports, Targets: a.config.Compliance.targets, Now: time.Now, Log: a.log}
+	a.background("reports", r.Run)
+	if a.config.Findings.Off {
 		return
 	}
 	opened := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "graven_findings_opened_total",
@@ -45,12 +84,11 @@ func (a *App) lookForFindings(rc *rest.Config, reg prometheus.Registerer) {
 	for _, r := range slices.Concat(finding.Rules(), a.config.Findings.Rules) {
 		opened.WithLabelValues(r.Name, r.Severity) // none yet
 	}
-	find := &search.Finder{Index: rc.Store, Reader: search.Present{Reader: rc.Store, Tombs: rc.Holds}, Tombs: rc.Holds}
 	k := &finding.Keeper{Ledger: a.ledger, Find: find, Store: rc.Store, Book: &finding.Book{Find: find, Journal: rc.Journal, Now: time.Now},
 		Gaps: &finding.Finder{Sources: rc.Store, Search: *find, Now: time.Now}, File: filepath.Join(a.config.Data, inspectedFile),
 		Origin: a.keys.Signer.Name(), Custom: a.config.Findings.Rules, Now: time.Now, Log: a.log,
 		Opened: func(rule, severity string) { opened.WithLabelValues(rule, severity).Inc() }}
-	a.background("findings", func(ctx context.Context) { k.Run(ctx) })
+	a.background("findings", k.Run)
 }
 
 // settingsFile has digests of the settings with which a server started last.
