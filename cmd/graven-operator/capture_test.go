@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -375,6 +377,7 @@ func TestThePipelineOfChatCLIIsTold(t *testing.T) {
 	create("RemediationPlan", "inc-plan-1", "{issueRef: {name: inc}, attempt: 1, strategy: s, actions: [{type: ScaleDeployment}]}")
 	status("remediationplan", "inc-plan-1", `{"state":"WaitingApproval"}`)
 	b.k.Apply(chatcliUser, "{apiVersion: platform.chatcli.io/v1alpha1, kind: ApprovalRequest, metadata: {name: approval-1, namespace: production}, spec: {issueRef: {name: inc}, remediationPlanRef: inc-plan-1, policyRef: p, ruleName: r, requester: chatcli-operator, requestedActions: [{type: ScaleDeployment}]}}")
+	time.Sleep(1200 * time.Millisecond) // resources have times in whole seconds
 	if out, err := b.approve("jane", "approval-1", "bob:the pods restart"); err != nil { // who asks is jane
 		t.Fatal(out, err)
 	}
@@ -436,4 +439,84 @@ func TestThePipelineOfChatCLIIsTold(t *testing.T) {
 			t.Errorf("%d snapshots have it", len(thoughts))
 		}
 	})
+	b.sub("as a story", func(t *testing.T) {
+		story := b.server.body(http.MethodGet, "/api/v1/audit/incidents/inc", url.Values{"format": {"text"}})
+		for _, part := range []string{"the first thought", "the second thought", "approval-1: attempted by user jane (as the Kubernetes API server knew them)", "claimed to be bob",
+			"granted by user bob (as the resource says; who changed it was not seen)", "who asked the API server for it was user jane", "ScaleDeployment → failed", "plan inc-plan-2 → succeeded", "The issue was resolved: restarted"} {
+			if !strings.Contains(story, part) {
+				t.Errorf("it lacks %q", part)
+			}
+		}
+		if t.Failed() {
+			t.Log(story)
+		}
+	})
+	b.sub("and built again when nothing of it is left", func(t *testing.T) {
+		before := b.k.Kubectl(testenv.KubeAdmin, "get", "remediationplan", "inc-plan-1", "-n", "production", "-o", "jsonpath={.spec}")
+		all := []string{"anomaly/anomaly-1", "issue/inc", "aiinsight/inc-insight", "remediationplan/inc-plan-1", "remediationplan/inc-plan-2", "approvalrequest/approval-1"}
+		b.k.Kubectl(chatcliUser, append([]string{"delete", "-n", "production", "--ignore-not-found"}, all...)...)
+		testenv.Eventually(t, "their deletion is told", func() bool {
+			gone := map[string]bool{}
+			for _, e := range b.server.events(url.Values{"type": {"ConfigChanged"}, "correlation_id": {"inc"}}) {
+				gone[e.Resource.Name] = true
+			}
+			return gone["inc"] && gone["inc-plan-1"] && gone["approval-1"]
+		})
+		var made struct {
+			YAML    string
+			Objects []struct {
+				Kind, Name, Deleted string
+				Valid               bool `json:"is_valid"`
+				Object              struct{ Spec, Status map[string]any }
+			}
+		}
+		const path = "/api/v1/audit/incidents/inc/reconstruct"
+		if err := json.Unmarshal([]byte(b.server.body(http.MethodPost, path, nil)), &made); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := b.k.TryKubectl(testenv.KubeAdmin, []byte(made.YAML), "apply", "--dry-run=server", "-f", "-"); err != nil || strings.Count(out, "(server dry run)") != len(made.Objects) {
+			t.Errorf("%v: %s\n%s", err, out, made.YAML)
+		}
+		kinds := map[string]bool{}
+		for _, o := range made.Objects {
+			kinds[o.Kind] = true
+			if !o.Valid {
+				t.Errorf("%s/%s is not valid", o.Kind, o.Name)
+			}
+			if o.Name == "inc-plan-1" {
+				var was map[string]any
+				if err := json.Unmarshal([]byte(before), &was); err != nil {
+					t.Fatal(err)
+				}
+				if fmt.Sprint(was) != fmt.Sprint(o.Object.Spec) || o.Object.Status["state"] != "Failed" || o.Deleted == "" {
+					t.Errorf("%+v, was %v", o, was)
+				}
+			}
+		}
+		for _, kind := range []string{"Issue", "AIInsight", "RemediationPlan", "ApprovalRequest", "Anomaly"} {
+			if !kinds[kind] {
+				t.Errorf("no %s", kind)
+			}
+		}
+		asked := b.told(1, url.Values{"type": {"ApprovalRequested"}, "correlation_id": {"inc"}})[0].Timestamp
+		early := b.server.body(http.MethodPost, path, url.Values{"at": {event.FormatTime(asked)}, "kind": {"ApprovalRequest"}})
+		if !strings.Contains(early, `"kind":"ApprovalRequest"`) || strings.Contains(early, "decisions") || strings.Contains(early, "Approved") {
+			t.Errorf("the decision shows before it was made: %s", early)
+		}
+	})
+}
+
+// body returns the answer to a request.
+func (s *server) body(method, path string, query url.Values) string {
+	s.t.Helper()
+	resp, err := s.admin.Do(s.t.Context(), method, path, query, "", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
 }

@@ -199,6 +199,9 @@ func step(f *told, start time.Time) *Step {
 	if f.Erased() {
 		s.Notes = append(s.Notes, "its content was erased")
 	}
+	if a := e.Actor; e.Recorded.Attribution == event.AttributionAdmission && a.Name != s.Who {
+		s.Notes = append(s.Notes, "it was written by "+a.Type+" "+a.Name+", as the Kubernetes API server knew it")
+	}
 	if claim := others(f, s.Who); claim != "" {
 		s.Notes = append(s.Notes, "others that tell of it name "+claim)
 	}

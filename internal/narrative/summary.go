@@ -2,6 +2,7 @@ package narrative
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -90,6 +91,17 @@ func (s *Story) summarize(facts []*told, states []thought) {
 var conclusions = []string{"AIInsightCompleted", "AIInsightFailed", "PatternMatched", "RCAEnrichmentCompleted", "aianalysis.analysis.completed", "aianalysis.analysis.failed",
 	"aiagent.rca.complete", "workflow.catalog.workflows_listed"}
 
+// observed is the place of the telling of who watches the resource, behind which its state
+// stands; of the best known one, where nobody did.
+func observed(f *told) int64 {
+	for _, t := range f.Tellings {
+		if t.Event.Recorded.Attribution == event.AttributionObserved {
+			return t.Index
+		}
+	}
+	return f.Best().Index
+}
+
 // moment is how far the clocks of those who tell of one moment may be apart.
 const moment = 5 * time.Second
 
@@ -107,17 +119,17 @@ func analysed(to []Insight, f *told, behind []*told, states []thought) []Insight
 		in.Alternatives = list(f.Detail("suggestedActions", "possibleCauses", "workflow_id"))
 	}
 	in.Finding = f.Detail("rca_summary", "provider_response_summary")
-	until := time.Time{}
+	first, until := observed(f), int64(math.MaxInt64)
 	for _, next := range behind {
 		if next.Event().EventType == e.EventType && next.Event().Resource == e.Resource {
-			until = next.At()
+			until = observed(next)
 			break
 		}
 	}
 	for i := range states {
 		st := &states[i]
 		same := st.of.Kind == e.Resource.Kind && st.of.Namespace == e.Resource.Namespace && st.of.Name == e.Resource.Name
-		if !same || st.at.Before(e.Timestamp.Add(-moment)) || !until.IsZero() && st.at.After(until) {
+		if !same || st.index < first || st.index > until && until > first {
 			continue
 		}
 		in.Finding, in.Snapshot, in.Confidence = st.finding, st.index, cmp.Or(in.Confidence, st.confidence)
@@ -133,7 +145,6 @@ func analysed(to []Insight, f *told, behind []*told, states []thought) []Insight
 // A thought is what the state of an analysis says.
 type thought struct {
 	of                  event.Resource
-	at                  time.Time
 	index               int64
 	finding, confidence string
 	alternatives        []string
@@ -157,7 +168,7 @@ func thoughts(given []fact.Telling) (all []thought, broken []snapshot.Broken) {
 			continue
 		}
 		if t := thoughtOf(object); t.finding != "" {
-			t.of, t.at, t.index = st.Resource, st.At, st.Index()
+			t.of, t.index = st.Resource, st.Index()
 			all = append(all, t)
 		}
 	}
@@ -209,7 +220,7 @@ func requestOf(f *told) string {
 // controllers tell of a decision a second time, as a fact of their own: what is known
 // best of it stays.
 func (s *Story) approve(facts []*told) {
-	asked := map[string]*told{}
+	asked, tried := map[string]*told{}, map[string]*told{}
 	open := map[string]bool{}
 	for _, f := range facts {
 		if f.Is(requests...) {
@@ -223,6 +234,11 @@ func (s *Story) approve(facts []*told) {
 			continue
 		}
 		d := decided(f)
+		if d.Decision == "attempted" {
+			tried[d.Request] = f
+		} else if by := tried[d.Request]; by != nil && by.Event().Recorded.Attribution == event.AttributionAdmission && by.step.Who != d.Who {
+			d.Notes = append(slices.Clip(d.Notes), "who asked the API server for it was "+by.step.WhoType+" "+by.step.Who)
+		}
 		if request := asked[d.Request]; request != nil {
 			d.AfterMs = f.At().Sub(request.At()).Milliseconds()
 		}

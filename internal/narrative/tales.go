@@ -136,6 +136,9 @@ func (f *told) tale() (Part, string) {
 	}
 	var b strings.Builder
 	text := known.text
+	if e.EventType == "RemediationExecuted" && f.Detail("action", "strategy") == "" {
+		text = "Plan {@name} was begun[, attempt {attempt}]"
+	}
 	for text != "" {
 		open := strings.IndexByte(text, '[')
 		if open < 0 {
@@ -151,7 +154,10 @@ func (f *told) tale() (Part, string) {
 			text = text[end+1:]
 		}
 	}
-	return known.part, b.String() + f.rest()
+	if rest := f.rest(); !strings.Contains(b.String(), strings.Trim(rest, " ()")) {
+		b.WriteString(rest)
+	}
+	return known.part, b.String()
 }
 
 // rest is what a failed event says of why.

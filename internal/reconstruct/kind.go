@@ -156,7 +156,7 @@ var kinds = map[string]*kind{
 		rules: []rule{
 			{"RemediationPlanned RemediationExecuted", "spec.issueRef.name", "issue|@issue"}, {"RemediationPlanned RemediationExecuted RemediationFailed", "spec.attempt", "attempt>int"},
 			{"RemediationPlanned RemediationExecuted", "spec.strategy", "strategy"}, {"RemediationPlanned", "spec.actions", "actions>actions"}, {"RemediationPlanned", "spec.agenticMode", "agentic>bool"},
-			{"RemediationPlanned", "status.state", "=Pending"}, {"RemediationExecuted", "status.state", "=Executing"}, {"RemediationExecuted", "status.startedAt", "@first"},
+			{"RemediationPlanned", "status.state", "@planned"}, {"RemediationExecuted", "status.state", "=Executing"}, {"RemediationExecuted", "status.startedAt", "@first"},
 			{"RemediationSucceeded", "status.state", "=Completed"}, {"RemediationSucceeded RemediationFailed", "status.completedAt", "@time"}, {"RemediationSucceeded RemediationFailed", "status.result", "result"},
 			{"RemediationFailed", "status.state", "@rolledback"}, {"RemediationFailed", "status.rollbackPerformed", "rollbackPerformed>bool"}, {"RemediationFailed", "status.rollbackResult", "rollbackResult"},
 			{"RemediationFailed", "status.postFailureHealthy", "postFailureHealthy>bool"},

@@ -149,6 +149,8 @@ func (o *Object) special(name string, f *fact.Fact, t *fact.Told, facts []*fact.
 			}
 		}
 		return "Resolved"
+	case "planned": // and that it waits is told as the same
+		return cmp.Or(f.Detail("phase"), "Pending")
 	case "rolledback":
 		if f.Detail("rollbackPerformed") == "true" || f.Detail("state") == "RolledBack" {
 			return "RolledBack"
