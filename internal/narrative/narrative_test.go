@@ -27,7 +27,6 @@ type details = map[string]any
 type life struct {
 	t    *testing.T
 	id   string
-	kind string // of products: chatcli or kubernaut
 	now  time.Time
 	told []fact.Telling
 }

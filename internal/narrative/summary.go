@@ -62,7 +62,8 @@ func line(f *told) Line { return Line{f.step.Text, f.step.Index} }
 
 // summarize makes the passages of a story.
 func (s *Story) summarize(facts []*told, states []thought) {
-	for i, f := range facts {
+	next := following(facts)
+	for _, f := range facts {
 		if mode := strings.ToLower(f.Detail("decisionMode")); s.Automatic == nil && f.Done() {
 			if mode == "auto" || strings.HasPrefix(strings.NewReplacer("-", "", "_", "").Replace(mode), "autonotify") {
 				s.Automatic = &Line{mode, f.step.Index}
@@ -74,7 +75,7 @@ func (s *Story) summarize(facts []*told, states []thought) {
 		case Signal:
 			s.Signal = append(s.Signal, line(f))
 		case Analysis:
-			s.Analyses = analysed(s.Analyses, f, facts[i+1:], states)
+			s.Analyses = analysed(s.Analyses, f, next[f], states)
 		case Decision:
 			s.Decisions = append(s.Decisions, line(f))
 		case Effect:
@@ -90,6 +91,25 @@ func (s *Story) summarize(facts []*told, states []thought) {
 // conclusions are the types of events that end an analysis.
 var conclusions = []string{"AIInsightCompleted", "AIInsightFailed", "PatternMatched", "RCAEnrichmentCompleted", "aianalysis.analysis.completed", "aianalysis.analysis.failed",
 	"aiagent.rca.complete", "workflow.catalog.workflows_listed"}
+
+// following returns behind each conclusion the next of its type about the same resource.
+func following(facts []*told) map[*told]*told {
+	type about struct {
+		eventType string
+		of        event.Resource
+	}
+	next, last := map[*told]*told{}, map[about]*told{}
+	for _, f := range facts {
+		if f.Is(conclusions...) {
+			k := about{f.Event().EventType, f.Event().Resource}
+			if before := last[k]; before != nil {
+				next[before] = f
+			}
+			last[k] = f
+		}
+	}
+	return next
+}
 
 // observed is the place of the telling of who watches the resource, behind which its state
 // stands; of the best known one, where nobody did.
@@ -107,7 +127,7 @@ const moment = 5 * time.Second
 
 // analysed adds what an analysis came to, with what the state says that was kept of it
 // before the next one of the same resource.
-func analysed(to []Insight, f *told, behind []*told, states []thought) []Insight {
+func analysed(to []Insight, f, next *told, states []thought) []Insight {
 	if !f.Is(conclusions...) {
 		return to
 	}
@@ -120,11 +140,8 @@ func analysed(to []Insight, f *told, behind []*told, states []thought) []Insight
 	}
 	in.Finding = f.Detail("rca_summary", "provider_response_summary")
 	first, until := observed(f), int64(math.MaxInt64)
-	for _, next := range behind {
-		if next.Event().EventType == e.EventType && next.Event().Resource == e.Resource {
-			until = observed(next)
-			break
-		}
+	if next != nil {
+		until = observed(next)
 	}
 	for i := range states {
 		st := &states[i]
@@ -245,7 +262,7 @@ func (s *Story) approve(facts []*told) {
 		if f.step.State == "done" && d.Decision != "attempted" {
 			open[d.Request] = false
 		}
-		if i := slices.IndexFunc(s.Approvals, func(had Decided) bool { return again(&had, &d, f.Event().EventType) }); i >= 0 {
+		if i := same(s.Approvals, &d, f.Event().EventType); i >= 0 {
 			if order(&d) < order(&s.Approvals[i]) {
 				d.Reason, d.Notes = cmp.Or(d.Reason, s.Approvals[i].Reason), append(d.Notes, s.Approvals[i].Notes...)
 				s.Approvals[i] = d
@@ -274,10 +291,17 @@ func order(d *Decided) int {
 	return i
 }
 
-// again reports whether two tell of one decision.
-func again(a, b *Decided, eventType string) bool {
-	kubernaut := strings.HasPrefix(eventType, "orchestrator.") || strings.HasPrefix(eventType, "webhook.")
-	return kubernaut && a.Request == b.Request && a.Decision == b.Decision
+// same returns which of the decisions an event tells of once more; -1 for none.
+func same(had []Decided, d *Decided, eventType string) int {
+	if !strings.HasPrefix(eventType, "orchestrator.") && !strings.HasPrefix(eventType, "webhook.") {
+		return -1
+	}
+	for i := range had {
+		if had[i].Request == d.Request && had[i].Decision == d.Decision {
+			return i
+		}
+	}
+	return -1
 }
 
 func decided(f *told) Decided {
@@ -307,13 +331,18 @@ func decided(f *told) Decided {
 
 // execute tells what was done, with what came of it.
 func (s *Story) execute(facts []*told) {
-	named := map[string]bool{} // plans of which actions are known
-	plan := func(f *told) string {
-		return f.Event().Cluster + "\x00" + f.Event().Resource.Namespace + "\x00" + f.Event().Resource.Name
+	type key struct{ cluster, namespace, name string }
+	plan := func(f *told) key {
+		return key{f.Event().Cluster, f.Event().Resource.Namespace, f.Event().Resource.Name}
 	}
-	for _, f := range facts {
+	named := map[key]bool{}       // plans of which actions are known
+	results := map[string][]int{} // places of facts, by type
+	for i, f := range facts {
 		if f.Is("RemediationExecuted") && f.Detail("action") != "" {
 			named[plan(f)] = true
+		}
+		if f.step.State == "done" && f.Is("RemediationSucceeded", "RemediationFailed", "workflowexecution.workflow.completed", "workflowexecution.workflow.failed") {
+			results[f.Event().EventType] = append(results[f.Event().EventType], i)
 		}
 	}
 	for i, f := range facts {
@@ -321,14 +350,14 @@ func (s *Story) execute(facts []*told) {
 			continue
 		}
 		x := Executed{Target: f.Detail("target", "target_resource"), Resource: f.step.Resource, At: f.step.At, Index: f.step.Index, ResultIndex: -1, Result: "unknown"}
-		var good, bad []string
+		var good, bad string
 		switch {
 		case f.Is("RemediationExecuted") && (f.Detail("action") != "" || !named[plan(f)]):
 			x.What = cmp.Or(f.Detail("action", "strategy"), "plan "+f.Event().Resource.Name)
-			good, bad = []string{"RemediationSucceeded"}, []string{"RemediationFailed"}
+			good, bad = "RemediationSucceeded", "RemediationFailed"
 		case f.Is("workflowexecution.execution.started"):
 			x.What = "workflow " + cmp.Or(f.Detail("workflow_name", "workflow_id"), f.Event().Resource.Name)
-			good, bad = []string{"workflowexecution.workflow.completed"}, []string{"workflowexecution.workflow.failed"}
+			good, bad = "workflowexecution.workflow.completed", "workflowexecution.workflow.failed"
 		case f.Is("AgenticStepExecuted"):
 			x.What = "step " + f.Detail("stepNumber") + after(": ", f.Detail("action"), "")
 			x.Why = f.Detail("observation")
@@ -346,18 +375,25 @@ func (s *Story) execute(facts []*told) {
 		if f.step.State != "done" {
 			x.Result = f.step.State
 		}
-		for _, after := range facts[i+1:] {
-			if x.Result != "unknown" || after.step.State != "done" || after.Event().Resource.Kind == f.Event().Resource.Kind && plan(after) != plan(f) {
-				continue
-			}
-			if after.Event().EventType == f.Event().EventType && after.Detail("action") == "" { // begun again
-				break
-			}
-			switch {
-			case after.Is(good...):
-				x.Result, x.Why, x.ResultIndex = "succeeded", after.Detail("result"), after.step.Index
-			case after.Is(bad...):
-				x.Result, x.Why, x.ResultIndex = "failed", cmp.Or(after.Detail("result", "failure_message", "failure_reason"), strings.Trim(after.rest(), " ()")), after.step.Index
+		if of := plan(f); x.Result == "unknown" {
+			first := len(facts)
+			for k, eventType := range []string{good, bad} {
+				places := results[eventType]
+				from, _ := slices.BinarySearch(places, i+1)
+				for _, at := range places[from:] {
+					end := facts[at]
+					if at > first {
+						break
+					}
+					if end.Event().Resource.Kind == f.Event().Resource.Kind && plan(end) != of {
+						continue
+					}
+					first, x.ResultIndex, x.Result, x.Why = at, end.step.Index, "succeeded", end.Detail("result")
+					if k == 1 {
+						x.Result, x.Why = "failed", cmp.Or(end.Detail("result", "failure_message", "failure_reason"), strings.Trim(end.rest(), " ()"))
+					}
+					break
+				}
 			}
 		}
 		s.Actions = append(s.Actions, x)
