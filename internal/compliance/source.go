@@ -64,6 +64,14 @@ func (s *Source) Began(ctx context.Context) (at time.Time, first int64, err erro
 	return at, first, err
 }
 
+// AsOf returns when the last of its entries was recorded.
+func (s *Source) AsOf(ctx context.Context) (time.Time, error) {
+	if s.Size == 0 {
+		return time.Time{}, nil
+	}
+	return s.recorded(ctx, s.Size-1)
+}
+
 func (s *Source) recorded(ctx context.Context, index int64) (time.Time, error) {
 	r, err := s.Find.Reader.Record(ctx, index)
 	if err != nil {

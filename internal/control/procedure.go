@@ -75,6 +75,7 @@ var procedures = map[string]func(c *Check) procedure{
 	"clocks":     func(*Check) procedure { return &each{judge: timely} },
 	"content":    func(*Check) procedure { return &each{judge: complete} },
 	"catalogued": func(*Check) procedure { return &each{judge: catalogued} },
+	"judged":     func(*Check) procedure { return &judgedFindings{after: map[string]bool{}} },
 	"unforged":   func(*Check) procedure { return &unforged{} },
 	"continuous": func(*Check) procedure { return &continuous{} },
 }

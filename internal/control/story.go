@@ -280,3 +280,32 @@ func (f *followed) close(t *tally, p *period) {
 		}
 	}
 }
+
+// judgedFindings judges findings, above low severity, by whether somebody says what became of
+// them, or what came later explains them.
+type judgedFindings struct {
+	deaf
+	opened []*seen
+	after  map[string]bool
+}
+
+var verdicts = []string{"FindingAccepted", "FindingResolved", "FindingWithdrawn"}
+
+func (j *judgedFindings) wants(t string) bool {
+	return t == "FindingOpened" || slices.Contains(verdicts, t)
+}
+
+func (j *judgedFindings) see(s *seen) {
+	switch id := s.e.Resource.Name; {
+	case s.e.EventType != "FindingOpened":
+		j.after[id] = true
+	case s.inside && s.e.Severity != event.SeverityLow && s.e.Severity != event.SeverityInfo:
+		j.opened = append(j.opened, s)
+	}
+}
+
+func (j *judgedFindings) close(t *tally, _ *period) {
+	for _, s := range j.opened {
+		t.judge(subjectOf(s.index, s.e), j.after[s.e.Resource.Name], "nobody says what became of it: "+s.d["rule"]+", "+s.d["says"])
+	}
+}

@@ -181,6 +181,9 @@ func (p *packer) pack(ctx context.Context) error {
 	if err := p.tables(); err != nil {
 		return err
 	}
+	if err := p.findings(ctx); err != nil {
+		return err
+	}
 	if err := p.sample(ctx); err != nil {
 		return err
 	}

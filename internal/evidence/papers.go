@@ -18,6 +18,7 @@ import (
 	"github.com/graven-audit/graven/internal/brief"
 	"github.com/graven-audit/graven/internal/compliance"
 	"github.com/graven-audit/graven/internal/control"
+	"github.com/graven-audit/graven/internal/finding"
 	"github.com/graven-audit/graven/internal/paper"
 	"github.com/graven-audit/graven/report"
 	"github.com/graven-audit/graven/trail"
@@ -198,6 +199,32 @@ func (p *packer) tables() error {
 	return p.addBytes("late.csv", paper.CSV(late), nil)
 }
 
+// findings writes what was found to be wrong in the period, as it stood when the last
+// entry was recorded.
+func (p *packer) findings(ctx context.Context) error {
+	asOf, err := p.m.Source.AsOf(ctx)
+	if err != nil {
+		return err
+	}
+	book := finding.Book{Find: p.m.Source.Find, Now: func() time.Time { return asOf }}
+	q := finding.Query{Namespace: p.filter.Namespace, Scope: p.q.Scope, From: p.filter.From, To: p.filter.To.Add(-1)}
+	list, err := book.List(ctx, &q, p.contents.Ledger.Size)
+	if err != nil {
+		return err
+	}
+	rows := [][]string{{"id", "rule", "severity", "state", "happened at", "says", "subject", "incident", "namespace", "evidence", "last step", "by", "at", "reason"}}
+	for _, f := range list.Findings {
+		var evidence []string
+		for _, index := range f.Evidence {
+			evidence = append(evidence, strconv.FormatInt(index, 10))
+		}
+		last := f.Steps[len(f.Steps)-1]
+		rows = append(rows, []string{f.ID, f.Rule, f.Severity, f.State, event.FormatTime(f.HappenedAt), f.Says, f.Subject, f.Incident, f.Namespace,
+			strings.Join(evidence, " "), last.Type, last.By, event.FormatTime(last.At), last.Reason})
+	}
+	return p.addBytes("findings.csv", paper.CSV(rows), nil)
+}
+
 // queries writes what was asked, and how to ask it again.
 func (p *packer) queries() error {
 	again := fmt.Sprintf("graven evidence --framework %s --from %s --to %s --checkpoint %d -o FILE.zip", p.q.Framework,
@@ -278,6 +305,7 @@ var contents = [][2]string{
 	{evidence.EventsFile, "every event of the period and namespace, with what it takes to check it"},
 	{"reconciliation.csv", "day by day, what was observed, asked for at admission, confirmed, and seen by API servers without an event"},
 	{"gaps.csv", "what the trail itself says was not watched, not recorded or not confirmed"},
+	{"findings.csv", "what rules found to be wrong in the period, with the entries that show it and what became of it (docs/findings.md)"},
 	{"late.csv", "events that were recorded more than an hour after they say they happened"},
 	{evidence.CheckpointFile, "the signed checkpoint of the ledger (C2SP tlog-checkpoint)"},
 	{evidence.KeyFile, "the ledger's public key. Compare it with one from another source"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/graven-audit/graven/event"
 	"github.com/graven-audit/graven/internal/control"
+	"github.com/graven-audit/graven/internal/rest"
 )
 
 // A line is an event of the trails that checks are held against.
@@ -140,5 +141,27 @@ func TestWhatAFrameworkDoesNotHaveIsAnError(t *testing.T) {
 		if len(d.as("viewer").get("/api/v1/compliance/frameworks/dora?format="+format).want(http.StatusOK).body) < 1000 {
 			t.Errorf("%s is short", format)
 		}
+	}
+}
+
+func TestFindingsThatNobodyDealsWithAreExceptions(t *testing.T) {
+	d := open(t, change{rest: func(c *rest.Config) { c.Now = func() time.Time { return time.Now().Add(time.Hour) } }}) // the day is not over
+	judged := func() string {
+		t.Helper()
+		doc := new(control.Document)
+		d.as("auditor").get("/api/v1/compliance/frameworks/soc2?window=1d").want(http.StatusOK).into(doc)
+		return result(doc, "findings-judged")
+	}
+	if got := judged(); got != "not enough evidence" {
+		t.Errorf("without findings: %s", got)
+	}
+	d.found("one", "resolve")
+	id := d.found("two", "acknowledge")
+	if got := judged(); got != "1 exception of 2" {
+		t.Errorf("with one that is only acknowledged: %s", got)
+	}
+	d.as("admin").post(findingsPath+"/"+id+"/resolve", `{"reason":"settled with the team"}`).want(http.StatusOK)
+	if got := judged(); got != control.Passed {
+		t.Errorf("with both resolved: %s", got)
 	}
 }

@@ -27,7 +27,7 @@ const findingsPath = "/api/v1/findings"
 func (d *door) found(about string, acts ...string) string {
 	d.t.Helper()
 	id := event.DeriveID("found", about)
-	e := &event.Event{ID: event.DeriveID("opened", about), EventType: "FindingOpened", Timestamp: time.Now().UTC(), Severity: event.SeverityHigh,
+	e := &event.Event{ID: event.DeriveID("opened", about), EventType: "FindingOpened", Timestamp: time.Now().UTC().Add(-time.Minute), Severity: event.SeverityHigh,
 		Actor: event.Actor{Type: event.ActorSystem, Name: "graven"}, Resource: event.Resource{Kind: "Finding", Namespace: "payments", Name: id.String()}}
 	err := e.SetDetails(map[string]any{"rule": "decision-lost", "title": "A decision was lost", "says": about, "incident": "inc-0",
 		"happenedAt": event.FormatTime(at), "evidence": []int64{1}, "subject": "ApprovalRequest " + about})
