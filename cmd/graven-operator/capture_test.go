@@ -377,7 +377,7 @@ func TestThePipelineOfChatCLIIsTold(t *testing.T) {
 	create("RemediationPlan", "inc-plan-1", "{issueRef: {name: inc}, attempt: 1, strategy: s, actions: [{type: ScaleDeployment}]}")
 	status("remediationplan", "inc-plan-1", `{"state":"WaitingApproval"}`)
 	b.k.Apply(chatcliUser, "{apiVersion: platform.chatcli.io/v1alpha1, kind: ApprovalRequest, metadata: {name: approval-1, namespace: production}, spec: {issueRef: {name: inc}, remediationPlanRef: inc-plan-1, policyRef: p, ruleName: r, requester: chatcli-operator, requestedActions: [{type: ScaleDeployment}]}}")
-	time.Sleep(1200 * time.Millisecond) // resources have times in whole seconds
+	time.Sleep(1200 * time.Millisecond)                                                  // resources have times in whole seconds
 	if out, err := b.approve("jane", "approval-1", "bob:the pods restart"); err != nil { // who asks is jane
 		t.Fatal(out, err)
 	}
