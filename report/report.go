@@ -28,7 +28,13 @@ func (t *Tally) Report(of Ledger, began time.Time, erased bool) (*ComplianceRepo
 		if _, err := t.previous.settle(); err != nil {
 			return nil, err
 		}
-		t.compare(r.Numbers, f, t.previous.figures())
+		if t.previous.total() == 0 && (began.IsZero() || began.After(t.previous.q.From)) {
+			for i := range r.Numbers { // that nothing is known of it does not make it none
+				r.Numbers[i].Change = unknown
+			}
+		} else {
+			t.compare(r.Numbers, f, t.previous.figures())
+		}
 	}
 	for i := range r.Numbers {
 		r.place(&r.Numbers[i])

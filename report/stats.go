@@ -127,6 +127,7 @@ const (
 	tooFew    = "too few to compare"
 	increased = "higher"
 	decreased = "lower"
+	unknown   = "not known before"
 )
 
 // compareRates holds two rates against each other (two-proportion z test, 5 %).

@@ -48,7 +48,7 @@ func Origins(of report.Ledger) []paper.Fact {
 
 // Footer says how a sheet can be checked.
 func Footer(of report.Ledger) string {
-	return fmt.Sprintf("Computed by Graven from the first %d entries of %s. The same question with checkpoint=%d gives this document again, byte for byte.", of.Size, of.Origin, of.Size)
+	return fmt.Sprintf("From the first %d entries of %s. Asked again with checkpoint=%d, the same bytes.", of.Size, of.Origin, of.Size)
 }
 
 // Sheet puts a report on paper.
