@@ -211,6 +211,20 @@ type Finder struct {
 // errEnough ends a list.
 var errEnough = errors.New("enough")
 
+func newGaps(size int64) *Gaps {
+	return &Gaps{LedgerSize: size, Missing: []Missing{}, Accounted: []Missing{}, Silent: []Silent{}, Renewed: []Renewed{}, Repeated: []Repeated{}, Incidents: []Incident{}}
+}
+
+// lost returns the numbers that are missing and the sources that fell silent, and
+// nothing else.
+func (x *Finder) lost(ctx context.Context, size int64) (*Gaps, error) {
+	g := newGaps(size)
+	if err := search.Await(ctx, size, x.Sources.Derived); err != nil {
+		return nil, err
+	}
+	return g, cmp.Or(x.missing(ctx, Question{}, g), x.silent(ctx, Question{}, g))
+}
+
 // Gaps answers a question as of when the ledger had size entries.
 func (x *Finder) Gaps(ctx context.Context, q Question, size int64) (*Gaps, error) {
 	if !q.From.IsZero() && !q.To.IsZero() && q.From.After(q.To) {
@@ -224,7 +238,7 @@ func (x *Finder) Gaps(ctx context.Context, q Question, size int64) (*Gaps, error
 	}
 	bounded, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	g := &Gaps{LedgerSize: size, Missing: []Missing{}, Accounted: []Missing{}, Silent: []Silent{}, Renewed: []Renewed{}, Repeated: []Repeated{}, Incidents: []Incident{}}
+	g := newGaps(size)
 	var err error
 	if q.After < 0 {
 		err = cmp.Or(x.missing(bounded, q, g), x.silent(bounded, q, g), x.odd(bounded, q, g))

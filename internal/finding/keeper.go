@@ -230,7 +230,7 @@ func (k *Keeper) Tick(ctx context.Context, size int64) error {
 	if now.Sub(last) > overdue {
 		lacks = append(lacks, lack{"verification-overdue", event.FormatTime(last), "the whole ledger was last found good, or began, at " + event.FormatTime(last), last.Add(overdue)})
 	}
-	gaps, err := k.Gaps.Gaps(ctx, Question{After: -1, Settled: Settled}, size)
+	gaps, err := k.Gaps.lost(ctx, size)
 	if err != nil {
 		return err
 	}
@@ -240,11 +240,12 @@ func (k *Keeper) Tick(ctx context.Context, size int64) error {
 	for _, m := range gaps.Missing {
 		lacks = append(lacks, lack{"source-gap", fmt.Sprintf("missing/%s/%s/%d", m.Source, m.Epoch, m.From), fmt.Sprintf("%s: numbers %d to %d are missing", m.Source, m.From, m.To), now})
 	}
-	return k.timed(ctx, lacks, now, size)
+	return k.timed(ctx, lacks, gaps.More, now, size)
 }
 
-// timed opens findings of what is lacking, and withdraws those of what no longer is.
-func (k *Keeper) timed(ctx context.Context, lacks []lack, now time.Time, size int64) error {
+// timed opens findings of what is lacking, and withdraws those of what no longer is,
+// unless more is lacking than is named.
+func (k *Keeper) timed(ctx context.Context, lacks []lack, more bool, now time.Time, size int64) error {
 	var events []*event.Event
 	about := func(eventType, id, severity string, details map[string]any) {
 		e := &event.Event{ID: event.DeriveID(eventType, id, "timed"), EventType: eventType, Timestamp: now, Severity: severity,
@@ -263,7 +264,7 @@ func (k *Keeper) timed(ctx context.Context, lacks []lack, now time.Time, size in
 		return err
 	}
 	for _, f := range stand.Findings {
-		if f.timed && !lacking[f.ID] {
+		if f.timed && !lacking[f.ID] && !(more && f.Rule == "source-gap") {
 			about(typeWithdrawn, f.ID, "", map[string]any{"rule": f.Rule, "says": "it is so no longer"})
 		}
 	}
