@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,9 +17,11 @@ import (
 
 	platform "github.com/graven-audit/graven/api/platform/v1alpha1"
 	"github.com/graven-audit/graven/event"
+	"github.com/graven-audit/graven/internal/brief"
 	"github.com/graven-audit/graven/internal/capture"
 	"github.com/graven-audit/graven/internal/intake"
 	"github.com/graven-audit/graven/recorder"
+	"github.com/graven-audit/graven/report"
 )
 
 // A notebook takes what a recorder tells.
@@ -73,11 +76,13 @@ func TestOneFactIsOneHoweverItIsTold(t *testing.T) {
 	anomaly := &platform.Anomaly{ObjectMeta: meta("anomaly"), Spec: platform.AnomalySpec{Source: "watcher", SignalType: "oom"}}
 
 	type teller = func(*recorder.AuditRecorder) error
+	names := map[string]string{"Issue": "inc", "RemediationPlan": "plan", "ApprovalRequest": "approval"}
 	own := func(kind, details string) string {
 		return fmt.Sprintf(`{apiVersion: platform.chatcli.io/v1alpha1, kind: AuditEvent, metadata: {name: a, namespace: production}, spec: {eventType: %%s, timestamp: "2026-03-19T14:09:00Z",
-			actor: {type: controller, name: R, controller: c}, resource: {kind: %s, name: x, namespace: production, uid: u1}, correlationId: inc, severity: info, details: %s}}`, kind, details)
+			actor: {type: controller, name: R, controller: c}, resource: {kind: %s, name: %s, namespace: production, uid: u1}, correlationId: inc, severity: info, details: %s}}`, kind, names[kind], details)
 	}
 	programs := preset(t, "chatcli")
+	var seen, all []*event.Event // by the watch, and by everybody
 	for _, test := range []struct {
 		eventType    string
 		resource     string
@@ -106,6 +111,12 @@ func TestOneFactIsOneHoweverItIsTold(t *testing.T) {
 				found := ""
 				for _, e := range events {
 					e.Complete(at(9).Time)
+					e.Recorded = event.Recorded{At: at(9).Time, Principal: by, Attribution: event.AttributionAsserted}
+					if by == "watch" {
+						e.Recorded.Attribution = event.AttributionObserved
+						seen = append(seen, e)
+					}
+					all = append(all, e)
 					if e.EventType == test.eventType || event.CanonicalType(e.EventType) == test.eventType {
 						found = e.Fact
 						facts[e.Fact] = append(facts[e.Fact], by)
@@ -136,6 +147,9 @@ func TestOneFactIsOneHoweverItIsTold(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				for _, e := range events { // it tells at once what it does
+					e.Timestamp = seen[len(seen)-1].Timestamp
+				}
 				tell("ChatCLI", events)
 			}
 			if len(facts) != 1 {
@@ -143,6 +157,37 @@ func TestOneFactIsOneHoweverItIsTold(t *testing.T) {
 			}
 		})
 	}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if one, many := reported(t, seen), reported(t, all); len(all) < 2*len(seen) || one != many {
+		t.Errorf("of %d events by the watch the report is\n%s\nof %d by everybody\n%s", len(seen), one, len(all), many)
+	}
+}
+
+// reported is the compliance report of some events, but for how often things were told.
+func reported(t *testing.T, events []*event.Event) string {
+	t.Helper()
+	q := report.Question{From: time.Date(2026, 3, 19, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC)}
+	tally := report.NewTally(q, false)
+	for _, e := range events {
+		var b brief.Event
+		err := b.Read(e.AppendEntry(nil, e.Digests(event.Salt{})))
+		if err == nil {
+			err = tally.Add(&b, e.AppendErasable(nil))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := tally.Report(report.Ledger{}, q.From, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.AuditSummary.Tellings, r.Notes = 0, nil // which tell of tellings
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // transition returns what policies record of an object that becomes another; was is nil
