@@ -62,6 +62,8 @@ type Maker struct {
 	Signer   note.Signer
 	// Key is the public key, in text.
 	Key string
+	// Scratch is a directory for what waits in files; empty means [os.TempDir].
+	Scratch string
 }
 
 // Made is what became of a question.

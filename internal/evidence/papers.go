@@ -84,7 +84,7 @@ func (p *packer) controls(ctx context.Context) (*control.Document, error) {
 		return nil, fmt.Errorf("framework: there is none called %q; there are %s", p.q.Framework, strings.Join(p.m.Book.Names(), ", "))
 	}
 	// Their number is not known before: they wait in a file, and not in memory.
-	spill, err := os.CreateTemp("", "graven-population-*")
+	spill, err := os.CreateTemp(p.m.Scratch, "graven-population-*")
 	if err != nil {
 		return nil, fmt.Errorf("write population: %w", err)
 	}

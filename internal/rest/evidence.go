@@ -83,7 +83,7 @@ func (s *Server) evidence(c *call) error {
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	m := evidence.Maker{Source: source, Hashes: s.c.Store, Previous: s.chainBefore, Book: book, Tombs: s.holds.Book, Signer: s.c.Signer, Key: s.c.Key}
+	m := evidence.Maker{Source: source, Hashes: s.c.Store, Previous: s.chainBefore, Book: book, Tombs: s.holds.Book, Signer: s.c.Signer, Key: s.c.Key, Scratch: s.c.Scratch}
 	made, err := m.Make(c.ctx(), file, q)
 	if err != nil {
 		return err
