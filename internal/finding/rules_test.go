@@ -90,22 +90,17 @@ func (s step) event(i int) *event.Event {
 func inspect(t *testing.T, steps []step, custom ...finding.Rule) []string {
 	t.Helper()
 	var l entries
-	var events []*event.Event
 	for i, s := range steps {
 		e, salt := s.event(i), event.Salt{}
-		events = append(events, e)
 		l = append(l, trail.Record{Index: int64(i), Entry: e.AppendEntry(nil, e.Digests(salt)), Erasable: e.AppendErasable(nil)})
 	}
 	stand := look(t, l, 0, custom)
 	// Who starts in the middle, knowing nothing of what came before, says the same of the rest.
 	whole := tell(t, l, 0, custom)
 	for from := range l {
-		rest := tell(t, l, from, custom)
-		if want := whole[len(whole)-len(rest):]; !slices.Equal(rest, want) && len(rest) <= len(whole) {
-			for _, line := range rest {
-				if !slices.Contains(whole, line) {
-					t.Errorf("from entry %d on, %s is told, and not from the front", from, line)
-				}
+		for _, line := range tell(t, l, from, custom) {
+			if !slices.Contains(whole, line) {
+				t.Errorf("from entry %d on, %s is told, and not from the front", from, line)
 			}
 		}
 	}
