@@ -121,11 +121,19 @@ func (k *Keeper) inspect(ctx context.Context, x *Inspector, next, size int64) (i
 			return next, err
 		}
 		var events []*event.Event
+		at := next
 		err := k.Find.Reader.Records(ctx, search.Range{First: next, End: end}, func(r *trail.Record) error {
 			more, err := x.Inspect(ctx, r)
-			events = append(events, more...)
+			if errors.Is(err, search.ErrChanged) { // of an earlier one, which has its own finding
+				k.Log.Error("an entry cannot be judged", "entry", r.Index, "error", err)
+				err = nil
+			}
+			events, at = append(events, more...), r.Index+1
 			return err
 		})
+		if errors.Is(err, search.ErrChanged) { // nobody is to be kept from the rest by it
+			events, end, err = append(events, k.damaged(at)), at+1, nil
+		}
 		if err == nil {
 			err = k.record(ctx, events)
 		}
@@ -210,6 +218,17 @@ func (k *Keeper) save(next int64) error {
 		return errors.Join(fmt.Errorf("keep how far was inspected: %w", err), os.Remove(file.Name()))
 	}
 	return nil
+}
+
+// damaged returns the finding that an entry is not what was recorded.
+func (k *Keeper) damaged(index int64) *event.Event {
+	rule := find("verification-failed")
+	id := idOf(k.Origin, rule.Name, fmt.Sprint("entry ", index)).String()
+	e := &event.Event{ID: event.DeriveID(typeOpened, id, ""), EventType: typeOpened, Timestamp: k.Now().UTC(), Severity: rule.Severity,
+		Actor: event.Actor{Type: event.ActorSystem, Name: "graven"}, Resource: event.Resource{Kind: kind, Name: id}}
+	set(e, map[string]any{"rule": rule.Name, "title": rule.Title, "says": fmt.Sprintf("entry %d was changed where it is kept", index),
+		"happenedAt": event.FormatTime(e.Timestamp), "evidence": []int64{index}})
+	return e
 }
 
 // A lack is something that no entry shows.

@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/graven-audit/graven/internal/ledger"
 	"github.com/graven-audit/graven/internal/rest"
 	"github.com/graven-audit/graven/internal/search"
+	"github.com/graven-audit/graven/trail"
 )
 
 const findingsPath = "/api/v1/findings"
@@ -346,5 +348,59 @@ func TestWhatIsOverdueIsFoundAndWithdrawnOnceItIsDone(t *testing.T) {
 	d.as("auditor").get("/api/v1/audit/verify").want(http.StatusOK)
 	if got := tick(28 * time.Hour); !slices.Equal(got, []string{"source-gap open", "verification-overdue withdrawn"}) {
 		t.Errorf("after a verification: %v", got)
+	}
+}
+
+// changedAt reads a ledger in which one entry was changed on the disk.
+type changedAt struct {
+	search.Reader
+	index int64
+}
+
+func (c changedAt) Record(ctx context.Context, index int64) (trail.Record, error) {
+	if index == c.index {
+		return trail.Record{}, fmt.Errorf("%w: entry %d", search.ErrChanged, index)
+	}
+	return c.Reader.Record(ctx, index)
+}
+
+func (c changedAt) Records(ctx context.Context, r search.Range, fn func(*trail.Record) error) error {
+	return c.Reader.Records(ctx, r, func(rec *trail.Record) error {
+		if rec.Index == c.index {
+			return fmt.Errorf("%w: entry %d", search.ErrChanged, rec.Index)
+		}
+		return fn(rec)
+	})
+}
+
+// TestAnEntryThatWasChangedKeepsNobodyFromTheRest has an execution without approval stand
+// behind it.
+func TestAnEntryThatWasChangedKeepsNobodyFromTheRest(t *testing.T) {
+	d := open(t)
+	asked, done := sample(6), sample(7)
+	asked.EventType, asked.Resource.Kind = "ApprovalRequested", "ApprovalRequest"
+	if err := asked.SetDetails(map[string]any{"plan": done.Resource.Name}); err != nil {
+		t.Fatal(err)
+	}
+	d.as("recorder").record(append(samples(0, 5), asked, done)...)
+	d.follow()
+	k := d.keeper(filepath.Join(t.TempDir(), "inspected.json"))
+	k.Find.Reader = changedAt{k.Find.Reader, 4}
+	for range 2 {
+		if err := k.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.follow()
+	}
+	var found []string
+	for _, f := range d.as("viewer").listed("").Findings {
+		if f.Rule != "late-event" {
+			found = append(found, f.Rule+": "+f.Says)
+		}
+	}
+	slices.Sort(found)
+	want := []string{"executed-without-approval: plan-7 was executed, and no grant stands before it", "verification-failed: entry 4 was changed where it is kept"}
+	if !slices.Equal(found, want) {
+		t.Errorf("found %q", found)
 	}
 }
