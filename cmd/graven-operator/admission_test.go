@@ -321,6 +321,7 @@ func TestWhatAClusterAdminTakesAwayIsInTheTrail(t *testing.T) {
 		registration = b.k.Kubectl("mallory", "get", "validatingwebhookconfiguration", "graven-operator", "-o", "yaml")
 		b.k.Kubectl("mallory", "delete", "validatingwebhookconfiguration", "graven-operator")
 		b.k.Kubectl("mallory", "delete", "capturepolicy", "approvals")
+		time.Sleep(3 * time.Second) // the API server goes by the registration for some time
 		return registration
 	}
 	putBack := func(registration string) {

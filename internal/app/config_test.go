@@ -150,7 +150,7 @@ func TestAFieldOfAnotherFormIsNamedWithItsLine(t *testing.T) {
 	fields := 0
 	var each func(of reflect.Type, prefix, field string)
 	each = func(of reflect.Type, prefix, field string) {
-		indent := prefix[strings.LastIndex(prefix, "\n")+1:]
+		indent := strings.ReplaceAll(prefix[strings.LastIndex(prefix, "\n")+1:], "-", " ")
 		for i := range of.NumField() {
 			f := of.Field(i)
 			name := f.Tag.Get("yaml")

@@ -119,13 +119,16 @@ type Target struct {
 	Namespace  string        `yaml:"namespace"`
 	Response   time.Duration `yaml:"responseTime"`
 	Resolution time.Duration `yaml:"resolutionTime"`
-	// BusinessHours, if there are, are the only ones that count.
-	BusinessHours *struct {
-		Timezone  string   `yaml:"timezone"`
-		StartHour int      `yaml:"startHour"`
-		EndHour   int      `yaml:"endHour"`
-		WorkDays  []string `yaml:"workDays"`
-	} `yaml:"businessHours"`
+	// BusinessHours, if any of them is given, are the only ones that count.
+	BusinessHours Hours `yaml:"businessHours"`
+}
+
+// Hours are those of a working week, as [report.ParseHours] reads them.
+type Hours struct {
+	Timezone  string   `yaml:"timezone"`
+	StartHour int      `yaml:"startHour"`
+	EndHour   int      `yaml:"endHour"`
+	WorkDays  []string `yaml:"workDays"`
 }
 
 // Targets makes targets of what a configuration says; nil means those that ChatCLI
@@ -142,7 +145,7 @@ func Targets(list []Target) (targets []report.Target, err error) {
 		case slices.ContainsFunc(targets, func(o report.Target) bool { return o.Severity == t.Severity && o.Namespace == t.Namespace }):
 			return nil, fmt.Errorf("targets[%d].severity: %s stands twice", i, c.Severity)
 		}
-		if h := c.BusinessHours; h != nil {
+		if h := c.BusinessHours; h.Timezone != "" || h.StartHour != 0 || h.EndHour != 0 || len(h.WorkDays) > 0 {
 			if t.Hours, err = report.ParseHours(h.Timezone, h.StartHour, h.EndHour, h.WorkDays); err != nil {
 				return nil, fmt.Errorf("targets[%d].businessHours.%w", i, err)
 			}

@@ -53,14 +53,7 @@ func TestWhatIsDueIsTheNewestMomentOfTheSchedule(t *testing.T) {
 
 func TestTargetsThatPromiseNothingAreRefusedByTheirField(t *testing.T) {
 	hours := func(zone string, start, end int) Target {
-		t := Target{Severity: "high", Resolution: time.Hour}
-		t.BusinessHours = &struct {
-			Timezone  string   `yaml:"timezone"`
-			StartHour int      `yaml:"startHour"`
-			EndHour   int      `yaml:"endHour"`
-			WorkDays  []string `yaml:"workDays"`
-		}{zone, start, end, nil}
-		return t
+		return Target{Severity: "high", Resolution: time.Hour, BusinessHours: Hours{Timezone: zone, StartHour: start, EndHour: end}}
 	}
 	if got, err := Targets([]Target{hours("Europe/Berlin", 8, 17)}); err != nil || got[0].Hours.Start != 8 {
 		t.Errorf("a good one: %v, %v", got, err)
