@@ -62,7 +62,7 @@ func TestTheReadmesTourRunsAsWritten(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{"523 events recorded", "user/alice@example.com", "recorded as entry", "Incident inc-8f2a4b", `"total":1`,
-		"GOOD: everything matches", "WRONG", "exit code 3"} {
+		"executed and no result was recorded", "every event from 2026-03-01T00:00:00Z to 2026-04-01T00:00:00Z is here", "GOOD: everything matches", "WRONG", "exit code 3"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the tour does not print %q:\n%s", want, out)
 		}
